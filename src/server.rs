@@ -137,7 +137,7 @@ impl Server {
                 delay: Duration::from_secs(config.drain_delay),
                 limit: Duration::from_secs(config.drain_seconds),
             },
-            waits_for_log: config.wait_for_log,
+            waits_for_log: config.message_log.wait_for_log,
             demo_tasks: demo.tasks,
             bridge,
         })

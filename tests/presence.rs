@@ -202,6 +202,12 @@ async fn a_stay_lasts_as_long_as_its_subscription(log: Log) {
     assert_eq!(change(&mut witness).await, added("ann"));
     let other = async || (list(node, "room:1").await["members"][0]["info"] == "y").then_some(());
     eventually("the newer info in the other channel", other).await;
+    // A user that is known only by a later token becomes a member of a channel that is read already.
+    let mut nameless = RawWebSocket::open(node, &format!("/ws?channel=room:2&token={}", anybody())).await;
+    nameless.next_of("hello").await;
+    let token = user("eve", json!(null));
+    nameless.text(&json!({"type": "subscribe", "channels": ["room:2"], "token": token}).to_string()).await;
+    assert_eq!(change(&mut witness).await, added("eve"));
     // From now on the socket itself is told.
     let bob = open(node, &node.transport("sse").await, "room:2", &user("bob", json!(null))).await;
     while socket.next_of("member_added").await["data"]["id"] != "bob" {}
@@ -226,6 +232,15 @@ async fn a_channel_has_so_many_members(log: Log) {
         assert_eq!(refused("carl", json!("123456789"), "plain").await, None, "there is no presence");
     })
     .await;
+    // A poll that is refused in one channel does not make its user a member of another one, and its user does not come
+    // later.
+    for client in ["", "&client=carl"] {
+        let query = format!("/poll?channel=room:1,room:4&token={}{client}", user("carl", json!(1)));
+        let answer = node.get(&query).await;
+        assert_eq!((answer.status, answer.error_code()), (403, "too_many_members".to_owned()), "{}", answer.text());
+    }
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(ids(node, "room:4").await, Vec::<String>::new());
     let mut socket = RawWebSocket::open(node, &format!("/ws?token={}", user("carl", json!(1)))).await;
     socket.text(&json!({"type": "subscribe", "channels": ["room:1"], "ref": 1}).to_string()).await;
     let refusal = socket.next_of("error").await;

@@ -76,6 +76,7 @@ pub(super) struct FanOutShare {
 
 impl FanOutShare {
     /// Returns the new messages in this outlet's format. They are encoded once for each format.
+    #[inline]
     pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let bare = outlet.bare_format();
         if let (Some(format), Some((known, encoded))) = (bare, &self.last)
@@ -88,6 +89,7 @@ impl FanOutShare {
         encoded
     }
 
+    #[inline(never)]
     fn encode_format(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let format = outlet.format();
         if let Some((_, encoded)) = self.encoded.iter().find(|(known, _)| known.is(format)) {

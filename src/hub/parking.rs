@@ -135,8 +135,23 @@ impl Parking {
         self.is_closed = true;
     }
 
+    /// Decides about messages that are not for all readers. `None`: this reader gets all of them.
+    #[cold]
+    fn pass_over(&mut self, news: &News) -> Option<Offered> {
+        // A reader that does not read who comes and goes has nothing to read.
+        if !self.reads_members && news.is_of_members() {
+            self.parked.as_mut()?.at = news.head;
+            return Some(Offered::AlreadyRead);
+        }
+        // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
+        let may_get_all = !(news.has_members || news.excludes_channels && self.several.is_some());
+        let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
+        (!(may_get_all && self.client.as_ref().is_none_or(is_wanted))).then_some(Offered::LeftToTask)
+    }
+
     /// Writes new messages in the plain case; see `fan_out.rs`. In all other cases the task writes them, and the caller
     /// closes the parking before it releases the lock.
+    #[inline]
     pub(super) fn offer(
         &mut self,
         outlet: Option<&dyn Outlet>,
@@ -144,7 +159,7 @@ impl Parking {
         share: &mut FanOutShare,
         now: Instant,
     ) -> Offered {
-        let (Some(outlet), Some(parked)) = (outlet, &mut self.parked) else { return Offered::LeftToTask };
+        let (Some(outlet), Some(parked)) = (outlet, &self.parked) else { return Offered::LeftToTask };
         if self.is_closed || parked.at.epoch != news.head.epoch {
             return Offered::LeftToTask;
         }
@@ -156,19 +171,12 @@ impl Parking {
         if !is_next || !is_ordered {
             return Offered::LeftToTask;
         }
-        if !news.is_for_all {
-            // Who comes and goes is nothing for a reader who does not ask for it.
-            if !self.reads_members && news.is_of_members() {
-                parked.at = news.head;
-                return Offered::AlreadyRead;
-            }
-            // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
-            let may_get_all = !(news.has_members || news.excludes_channels && self.several.is_some());
-            let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
-            if !(may_get_all && self.client.as_ref().is_none_or(is_wanted)) {
-                return Offered::LeftToTask;
-            }
+        if !news.is_for_all
+            && let Some(offered) = self.pass_over(news)
+        {
+            return offered;
         }
+        let Some(parked) = &mut self.parked else { return Offered::LeftToTask };
         let encoded = share.encode(outlet, news);
         if !parked.allowance.has_room(news.messages.len(), encoded.weight) {
             return Offered::LeftToTask;

@@ -197,6 +197,7 @@ impl Message {
     }
 
     /// Whether the message is delivered to all clients and all readers.
+    #[inline]
     pub fn is_for_all(&self) -> bool {
         let is_plain = |extras: &Extras| extras.except.is_empty() && extras.kind == Kind::Message;
         self.exclude.is_none() && self.extras.as_deref().is_none_or(is_plain)

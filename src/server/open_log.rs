@@ -57,9 +57,9 @@ impl Bridge {
 /// Opens the log.
 pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog, StartError> {
     let (has_presence, most) = (!config.presence.presence.is_empty(), config.presence.presence_members as usize);
-    let Some(url) = &config.redis else {
+    let Some(url) = &config.message_log.redis else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
-        let log = Arc::new(MemoryLog::new(config.retention()).with_key_bytes(config.key_bytes));
+        let log = Arc::new(MemoryLog::new(config.message_log.retention()).with_key_bytes(config.message_log.key_bytes));
         let presence = has_presence.then(|| Arc::new(MemoryPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
         let is_listening = watch::channel(true).1;
         let sessions = Arc::new(MemorySessions::new(log.clone()));
@@ -75,7 +75,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     };
     let (log, appender) = open_redis(config, url).await?;
     log.metrics().register(metrics);
-    let patterns = config.patterns().unwrap_or_default();
+    let patterns = config.message_log.patterns().unwrap_or_default();
     for pattern in &patterns {
         info!("taking messages PUBLISHed to {} into the log", pattern);
     }
@@ -83,7 +83,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
     let (listening, is_listening) = watch::channel(false);
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
-    let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
+    let bridge = BridgeConfig { patterns, queue: config.message_log.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
     let presence = has_presence.then(|| Arc::new(RedisPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
     let sessions = Arc::new(RedisSessions::new(log.clone()));
@@ -107,19 +107,19 @@ async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, JoinHa
     }
     let described = endpoint.describe();
     let redis = RedisConfig {
-        prefix: config.redis_prefix.clone(),
-        retention: config.retention(),
-        timeout: Duration::from_secs(config.publish_timeout),
-        wait_replicas: config.redis_wait_replicas,
+        prefix: config.message_log.redis_prefix.clone(),
+        retention: config.message_log.retention(),
+        timeout: Duration::from_secs(config.message_log.publish_timeout),
+        wait_replicas: config.message_log.redis_wait_replicas,
         max_payload: config.max_message_bytes,
-        key_bytes: config.key_bytes,
-        subscribe: config.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
+        key_bytes: config.message_log.key_bytes,
+        subscribe: config.message_log.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
     };
     let (log, appender) = RedisLog::new(endpoint, redis);
     match log.probe().await {
         Ok(address) if address == described => info!("the log is the stream {} in Redis at {address}", log.keys().log),
         Ok(address) => info!("the log is the stream {} in Redis at {address} ({described})", log.keys().log),
-        Err(error) if config.wait_for_log => {
+        Err(error) if config.message_log.wait_for_log => {
             warn!(%error, "the log in Redis at {described} cannot be reached yet; the server waits for it");
         }
         Err(error) => {
@@ -142,9 +142,9 @@ fn certificates(config: &Config) -> Result<Option<TlsCertificates>, BadConfig> {
             Err(bad_flag(flag, &format!("{} is not a PEM file", path.display())))
         }
     };
-    let root_cert = read("--redis-tls-ca", &config.redis_tls_ca)?;
-    let client_cert = read("--redis-tls-cert", &config.redis_tls_cert)?;
-    let client_key = read("--redis-tls-key", &config.redis_tls_key)?;
+    let root_cert = read("--redis-tls-ca", &config.message_log.redis_tls_ca)?;
+    let client_cert = read("--redis-tls-cert", &config.message_log.redis_tls_cert)?;
+    let client_key = read("--redis-tls-key", &config.message_log.redis_tls_key)?;
     let client_tls =
         client_cert.zip(client_key).map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
     if root_cert.is_none() && client_tls.is_none() {

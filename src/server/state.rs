@@ -69,7 +69,7 @@ pub struct OpenDemo {
 /// Builds the state, and the context of the routes around it.
 pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context {
     let metrics = registry.sub_registry_with_prefix("longtail");
-    let hub = Hub::new(parts.log, config.retention(), Duration::from_secs(config.away_seconds));
+    let hub = Hub::new(parts.log, config.message_log.retention(), Duration::from_secs(config.away_seconds));
     let rejections = Rejections::register(metrics);
     let budget = BufferBudget::new(config.max_buffer_bytes, rejections.counter("memory"), metrics);
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());

@@ -4,6 +4,9 @@
  * The page's function gets the list at first and after each change. `change` is the object that the server sent
  * (`member_added` or `member_removed`), or undefined if the whole list is new. The list is fetched again after a gap. If
  * it cannot be read, the function gets null and the error.
+ *
+ * A connection with `share` leaves the tabs that share, and reads on its own from then on: the leader's connection does
+ * not ask for changes of members.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).members = function (Longtail) {
   // Milliseconds before the list is asked for again, at first and at most.
@@ -22,12 +25,24 @@
     return false;
   }
 
-  // From now on, all connections of this page ask for changes of members.
-  function ask(transport) {
+  // How many transports ask for changes of members.
+  var asking = 0;
+
+  // From now on, all connections of this page ask for changes of members. JSONP, the forever frame and `shared` get their
+  // code when they are used, so this has to be called again.
+  function ask() {
+    for (var i = 0; i < Longtail.transports.length; i++) {
+      var transport = Longtail.transports[i];
+      if (transport.open && !transport.asks) {
+        transport.asks = true;
+        asking++;
+        wrap(transport);
+      }
+    }
+  }
+
+  function wrap(transport) {
     var open = transport.open;
-    // JSONP and the forever frame get their code when they are used; see scripts.js.
-    if (!open || transport.asks) { return; }
-    transport.asks = true;
     transport.open = function (link) {
       var url = link.url;
       var source;
@@ -39,6 +54,10 @@
       if (transport.name === 'sse') {
         hear(source, link, 'member_added');
         hear(source, link, 'member_removed');
+      }
+      // This happens later, since the core has not finished opening it. `source` is this tab's part in share.js.
+      if (transport.name === 'shared' && isTold(link.owner)) {
+        setTimeout(function () { link.owner.use(source.own); }, 0);
       }
       return source;
     };
@@ -67,6 +86,8 @@
     var waiting = [];
     var wait = AGAIN;
     var fetches = 0;
+    // Whether the connection had no position yet when the list was fetched: it may begin after changes that the list lacks.
+    var isEarly = false;
 
     function tell(change) {
       fn.call(lt, list.slice(0), change);
@@ -94,6 +115,7 @@
     function fetch() {
       var mine = ++fetches;
       at = null;
+      isEarly = lt.cursor === 'latest';
       if (lt.state === 'closed') { return false; }
       link.cursor = undefined;
       link.channels = [];
@@ -118,18 +140,33 @@
       return false;
     }
 
-    for (var i = 0; i < Longtail.transports.length; i++) { ask(Longtail.transports[i]); }
-    lt.on('member_added', changed);
-    lt.on('member_removed', changed);
-    lt.on('gap', fetch);
-    if (!isTold(lt)) {
-      // The connection continues from its cursor, and is told of changes from there on.
-      told.push(lt);
+    // The connection continues from its cursor, and is told of changes from there on.
+    function reopen() {
       if (lt.state !== 'paused') {
         lt.pause();
         lt.resume();
       }
     }
+
+    ask();
+    var known = asking;
+    lt.on('member_added', changed);
+    lt.on('member_removed', changed);
+    lt.on('gap', fetch);
+    if (!isTold(lt)) {
+      told.push(lt);
+      reopen();
+    }
+    lt.on('open', function () {
+      ask();
+      if (known !== asking) {
+        known = asking;
+        reopen();
+        isEarly = true;
+      }
+      // The changes before this position did not come.
+      if (isEarly) { fetch(); }
+    });
     fetch();
   };
 };

@@ -3,6 +3,7 @@
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
+import { freePort } from './ports.mjs';
 import { LONG, libraryPage, listen, opened, pause, startBrowser, startServer, until } from './support.mjs';
 
 const SECRET = 'a-secret-of-the-tests-that-is-long-enough';
@@ -79,6 +80,50 @@ for (const transport of ['ws', 'sse', 'xhr-stream', 'long-poll', 'poll']) {
   });
 }
 
+test('the list follows on a transport whose code is loaded when it is used', LONG, async () => {
+  for (const transport of ['jsonp', 'forever-frame']) {
+    const channel = `room:${transport}`;
+    const ann = await page('ann', { channels: channel, transports: [transport] });
+    await watch(ann, channel);
+    await opened(ann, transport);
+    await shows(ann, 'ann');
+    const bob = await page('bob', { channels: channel, transports: ['ws'] });
+    await shows(ann, 'ann,bob');
+    assert.equal((await lastCall(ann))[1], 'member_added', transport);
+    await bob.context().close();
+    await ann.context().close();
+  }
+});
+
+test('the list follows in each of the tabs that share, and the others go on sharing', LONG, async () => {
+  const context = await browser.newContext();
+  const tabs = [];
+  // The first tab leads and does not ask, the second asks before it shares, and the third shares before it asks.
+  for (let n = 0; n < 3; n++) {
+    const tab = await libraryPage(context, server.base);
+    await listen(tab, { channels: 'room:share', share: true, token: token('ann', { name: 'ann' }) });
+    if (n === 1) await watch(tab, 'room:share');
+    await opened(tab, n === 1 ? undefined : 'shared');
+    tabs.push(tab);
+  }
+  await watch(tabs[2], 'room:share');
+  for (const tab of tabs.slice(1)) await shows(tab, 'ann');
+  const bob = await page('bob', { channels: 'room:share', transports: ['ws'] });
+  for (const tab of tabs.slice(1)) {
+    await shows(tab, 'ann,bob');
+    assert.equal((await lastCall(tab))[1], 'member_added');
+  }
+  assert.equal(await tabs[0].evaluate(() => window.lt.transport), 'shared');
+  // Each tab gets each message once.
+  for (let n = 0; n < 20; n++) await publish('room:share', `n${n}`);
+  for (const tab of tabs) {
+    await until('20 messages', async () => (await tab.evaluate(() => window.seen.length)) === 20);
+  }
+  await bob.context().close();
+  for (const tab of tabs.slice(1)) await shows(tab, 'ann');
+  await context.close();
+});
+
 test('the list is fetched again after a gap', LONG, async () => {
   const ann = await page('ann', { channels: 'room:gap' });
   await opened(ann);
@@ -115,4 +160,32 @@ test('a reconnect within the grace is no event, and what is refused is told', LO
   });
   await bob.context().close();
   await ann.context().close();
+});
+
+test('/status lists the members of a channel', LONG, async () => {
+  const admin = `127.0.0.1:${await freePort()}`;
+  const guarded = await startServer(['--token-secret', SECRET, '--presence', 'room:*', '--admin-listen', admin]);
+  try {
+    const ann = await libraryPage(await browser.newContext(), guarded.base);
+    await listen(ann, { channels: 'room:1', token: token('ann', { n: 7 }) });
+    await opened(ann);
+    const status = await (await browser.newContext()).newPage();
+    await status.goto(`http://${admin}/status`);
+    const shown = async (channel, text) => {
+      await status.fill('#channel', channel);
+      await status.click('#ask button');
+      await until(`the page shows ${text}`, async () => {
+        const said = await status.innerText('#members');
+        return said.includes(text) || said;
+      });
+    };
+    await shown('room:1', 'ann {"n":7}');
+    await shown('room:1', '1 in room:1');
+    await shown('room:2', '0 in room:2');
+    await shown('plain', 'the members of this channel are not known');
+    await ann.context().close();
+    await status.context().close();
+  } finally {
+    guarded.stop();
+  }
 });

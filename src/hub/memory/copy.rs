@@ -34,10 +34,16 @@ pub(in crate::hub) struct Recipient<'a> {
 }
 
 impl Recipient<'_> {
-    /// Whether the reader gets an entry. Only sessions read the channels of control entries.
+    /// Whether the reader gets an entry.
+    #[inline]
     pub(in crate::hub) fn gets(&self, message: &Message) -> bool {
-        self.client.is_none_or(|client| !message.excludes(client))
-            && (message.is_for_readers() || self.reads_members || message.is_control())
+        message.is_for_all() || self.gets_special(message)
+    }
+
+    /// Whether the reader gets an entry that is not for all readers. Only sessions read the channels of control entries.
+    #[cold]
+    fn gets_special(&self, message: &Message) -> bool {
+        self.client.is_none_or(|client| !message.excludes(client)) && (self.reads_members || message.is_for_readers() || message.is_control())
     }
 }
 
@@ -86,7 +92,7 @@ impl Copier {
             self.left.messages = self.left.messages.saturating_sub(1);
             self.left.bytes = self.left.bytes.saturating_sub(size);
             out.push(message.clone());
-            if !message.is_for_readers() && message.is_control() {
+            if !message.is_for_all() && message.is_control() {
                 // The entry may change which channels the reader reads from here on.
                 return Some(id_of(message));
             }

@@ -194,7 +194,10 @@ impl Memory {
         if let Some(slot) = self.slots.get(slot).filter(|slot| slot.name == *channel) {
             let readers = || range.clone().filter_map(|index| slot.readers.get(index));
             readers().for_each(|reader| reader.touch());
-            out.extend(readers().cloned());
+            out.reserve(range.len());
+            for reader in readers() {
+                out.push(reader.clone());
+            }
         }
     }
 

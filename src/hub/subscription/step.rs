@@ -163,6 +163,7 @@ impl Subscription {
         }
     }
 
+    #[inline]
     fn recipient(&self) -> Recipient<'_> {
         Recipient { client: self.client.as_ref(), reads_members: self.reads_members }
     }

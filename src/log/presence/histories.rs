@@ -11,7 +11,7 @@
 
 use super::node::{NodePresence, Place};
 use super::record::Record;
-use super::{Call, Deadline, GRACE, Join, Joined, Members, PERIOD, PresenceStore, Renewed};
+use super::{Call, Deadline, GRACE, Join, Joined, Members, PERIOD, PresenceStore, Renewed, SWEEP};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::{BoxFuture, Unreachable};
 use crate::message::{Channel, ClientId, Kind, User};
@@ -478,6 +478,41 @@ pub(in crate::log) async fn run<B: Bench>(bench: &B, seed: u64, most: usize) -> 
     outcome.map_err(|fault| format!("seed {seed}, most {most}: {fault}\n{}", world.trace.join("\n")))
 }
 
+/// A node stands still until its lease has lapsed, and comes back when only a part of its many connections is removed.
+/// Then it tells all of them again. The channel must have room for 600 members.
+pub(in crate::log) async fn come_back_within_a_sweep<B: Bench>(bench: &B) {
+    const USERS: usize = SWEEP + 100;
+    let channel = "room".parse().expect("a channel");
+    let mut world = World::new(bench, 0, USERS);
+    bench.flush().await;
+    bench.set_time(world.now).await;
+    for index in 0..USERS {
+        let user = Arc::new(User::new(&format!("user {index}"), None).expect("a user"));
+        drop(world.nodes[0].open(&channel, &user, None));
+    }
+    world.join(0).await;
+    world.tick(0).await;
+    let list = async || bench.members(&channel).await.expect("a list").members.len();
+    assert_eq!(list().await, USERS);
+    // The other node renews its lease each second. The first of its sweeps that has something to remove is the last one.
+    while list().await == USERS {
+        world.now += 1000;
+        bench.set_time(world.now).await;
+        let now = world.instant();
+        let renewal = world.nodes[1].renewal(now);
+        let answer = bench.renew(&renewal).await.expect("an answer");
+        world.nodes[1].renewed(renewal, Some(&answer), now);
+    }
+    assert_eq!(list().await, USERS - SWEEP);
+    for _ in 0..8 {
+        world.now += 1000;
+        bench.set_time(world.now).await;
+        world.tick(0).await;
+        world.tick(1).await;
+    }
+    assert_eq!(list().await, USERS);
+}
+
 /// The number of histories to run, and the first seed. `LONGTAIL_HISTORIES` and `LONGTAIL_SEED` set them.
 pub(in crate::log) fn seeds(usual: u64, long: u64) -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
@@ -561,17 +596,23 @@ impl Bench for MemoryBench {
     }
 }
 
+impl MemoryBench {
+    fn new(most: usize) -> MemoryBench {
+        let (contents, saved) = (Mutex::default(), Mutex::default());
+        MemoryBench { contents, saved, now: Mutex::new(0), most, epoch: Epoch::random() }
+    }
+}
+
 #[tokio::test]
-async fn whoever_comes_and_goes_the_list_and_the_entries_agree() {
+async fn a_node_comes_back_while_its_connections_are_removed() {
+    come_back_within_a_sweep(&MemoryBench::new(1000)).await;
+}
+
+#[tokio::test]
+async fn the_list_and_the_entries_agree() {
     for seed in seeds(1_000, 10_000) {
         let most = most(seed);
-        let bench = MemoryBench {
-            contents: Mutex::default(),
-            saved: Mutex::default(),
-            now: Mutex::new(0),
-            most,
-            epoch: Epoch::random(),
-        };
+        let bench = MemoryBench::new(most);
         if let Err(fault) = run(&bench, seed, most).await {
             panic!("{fault}");
         }

@@ -177,6 +177,20 @@ impl NodePresence {
         }
     }
 
+    /// Notes that a polling client was refused. Where its connection may be stored, it ends after the grace.
+    pub fn refuse_poll(&mut self, place: &Place, now: Instant) {
+        match self.connections.get_mut(place).filter(|connection| connection.until.is_some()) {
+            Some(connection) if connection.is_stored => {
+                connection.until = Some(now);
+                if connection.phase == Phase::Stored {
+                    self.changed.insert(place.clone());
+                }
+            }
+            Some(_) => self.forget(place),
+            None => {}
+        }
+    }
+
     /// Notes that a connection has another user now, or the same one with other info.
     pub fn set_user(&mut self, place: &Place, user: &Arc<User>) {
         let Some(connection) = self.connections.get_mut(place).filter(|it| !it.is_closed && it.user != *user) else {
@@ -415,6 +429,8 @@ impl Connection {
     /// The outcome of the next join.
     fn outcome(&mut self) -> Outcome {
         let (sender, outcome) = oneshot::channel();
+        // While the store is away a client may ask again and again, and does not wait for the outcome.
+        self.outcomes.retain(|caller| !caller.is_closed());
         self.outcomes.push(sender);
         outcome
     }
@@ -426,5 +442,46 @@ fn polling_name(client: Option<&ClientId>, user: &User) -> Arc<str> {
     match client {
         Some(client) => format!("p:{client}:{}", user.id()).into(),
         None => format!("p::{}", user.id()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While the store is away, a polling client that asks again and again takes no more memory than one that asks once.
+    #[test]
+    fn callers_that_have_gone_are_not_kept() {
+        let (mut node, user) = (NodePresence::new("n"), Arc::new(User::new("7", None).expect("a user")));
+        let (channel, client) = ("room".parse().expect("a channel"), "c".parse().expect("an id"));
+        for _ in 0..1000 {
+            drop(node.polled(&channel, &user, Some(&client), Instant::now()));
+            if let Some(joins) = node.joins(Instant::now()) {
+                node.joined(joins, None);
+            }
+            drop(node.polled(&channel, &user, Some(&client), Instant::now()));
+        }
+        assert_eq!(node.connections.values().map(|connection| connection.outcomes.len()).sum::<usize>(), 1);
+        assert_eq!(node.waiting.len(), 1);
+    }
+
+    /// What a refused poll leaves behind.
+    #[test]
+    fn a_refused_poll_ends_its_stay() {
+        let user = Arc::new(User::new("7", None).expect("a user"));
+        let channel: Channel = "room".parse().expect("a channel");
+        let (now, until) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        for (outcome, left) in [(Joined::Full, 0), (Joined::Later, 1), (Joined::Member, 1)] {
+            let mut node = NodePresence::new("n");
+            let (place, _) = node.polled(&channel, &user, None, until).expect("a join");
+            let joins = node.joins(now).expect("a join");
+            node.joined(joins, Some(vec![outcome]));
+            node.refuse_poll(&place, now);
+            assert_eq!(node.len(), left, "{outcome:?}");
+            // What the store may have ends after the grace.
+            let told = node.joins(now).map(|joins| joins.items[0].ends_in);
+            let told = told.or_else(|| node.renewal(now).items.first().map(|deadline| Some(deadline.ends_in)));
+            assert_eq!(told, (left > 0).then_some(Some(GRACE)), "{outcome:?}");
+        }
     }
 }

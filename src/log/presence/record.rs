@@ -188,6 +188,9 @@ impl Record {
             .map(|(name, _)| name.clone())
             .collect();
         for name in lapsed {
+            // From here on the lease is not complete, also if its other connections are left to later sweeps: its node
+            // may come back in between.
+            self.lease(&name).call = 0;
             while let Some((channel, connection)) =
                 self.leases.get(&name).and_then(|lease| lease.connections.first().cloned())
             {

@@ -1,6 +1,6 @@
 //! The connections of this node's users, which stays open and close.
 
-use crate::log::presence::node::{NodePresence, Outcome};
+use crate::log::presence::node::{NodePresence, Outcome, Place};
 use crate::message::{Channel, ClientId, User};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -39,17 +39,16 @@ impl Connections {
         self.changed.notified().await;
     }
 
-    /// Notes that a polling client waits for up to `time`. Returns the outcomes of joins, if the client has to join.
+    /// Notes that a polling client waits for up to `time`. Returns where the client has to join, with the outcomes.
     pub(super) fn polled(
         &self,
         channels: &[Channel],
         user: &Arc<User>,
         client: Option<&ClientId>,
         time: Duration,
-    ) -> Vec<Outcome> {
+    ) -> Vec<(Place, Outcome)> {
         let until = Instant::now() + time + self.away;
         let mut node = self.node();
-        let polled = |channel| node.polled(channel, user, client, until);
-        channels.iter().filter_map(polled).map(|(_, outcome)| outcome).collect()
+        channels.iter().filter_map(|channel| node.polled(channel, user, client, until)).collect()
     }
 }

@@ -3,7 +3,7 @@
 use super::connections::Connections;
 use super::metrics::PresenceMetrics;
 use super::stay::{PollingStay, Stay};
-use crate::log::presence::node::Outcome;
+use crate::log::presence::node::{Outcome, Place};
 use crate::log::presence::{Joined, Members, PERIOD, PresenceStore};
 use crate::message::{Channel, ClientId, Pattern, User};
 use crate::transport::{ApiError, Code};
@@ -15,6 +15,9 @@ use tracing::{info, warn};
 
 /// How long a subscription waits for its user to be a member. After that, the user becomes a member later.
 const JOIN_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a request waits for a list.
+const LIST_WAIT: Duration = Duration::from_secs(8);
 
 /// The time after which a client should ask again for a list that cannot be read.
 const RETRY: Duration = Duration::from_secs(2);
@@ -128,11 +131,14 @@ impl Presence {
         }
         self.check(user)?;
         let stay = PollingStay::new(self.connections.clone(), channels, user.clone(), client.cloned());
-        let outcomes = stay.polled(time);
+        let (places, outcomes): (Vec<Place>, Vec<Outcome>) = stay.polled(time).into_iter().unzip();
         if !outcomes.is_empty() {
             self.connections.notify();
         }
-        self.wait(outcomes).await?;
+        if let Err(refusal) = self.wait(outcomes).await {
+            stay.refuse(&places);
+            return Err(refusal);
+        }
         Ok(Some(stay))
     }
 
@@ -142,10 +148,14 @@ impl Presence {
     ///
     /// `log_unavailable`.
     pub async fn members(&self, channel: &Channel) -> Result<Members, ApiError> {
-        self.store.members(channel).await.map_err(|_| {
-            let text = "the list of members cannot be read at the moment: the log cannot be reached";
-            ApiError::until(Code::LogUnavailable, text, RETRY)
-        })
+        // Lists are read one after the other. While the store does not answer, requests must not pile up.
+        match tokio::time::timeout(LIST_WAIT, self.store.members(channel)).await {
+            Ok(Ok(members)) => Ok(members),
+            Ok(Err(_)) | Err(_) => {
+                let text = "the list of members cannot be read at the moment: the log cannot be reached";
+                Err(ApiError::until(Code::LogUnavailable, text, RETRY))
+            }
+        }
     }
 
     fn check(&self, user: &User) -> Result<(), ApiError> {

@@ -5,6 +5,7 @@ use crate::log::presence::node::{Outcome, Place};
 use crate::message::{Channel, ClientId, User};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The stay of the user of a stream or a socket. It ends when this is dropped.
 pub struct Stay {
@@ -19,6 +20,11 @@ impl Stay {
 
     pub(super) fn add(&mut self, place: Place) {
         self.places.push(place);
+    }
+
+    /// Whether this is a stay in the channel.
+    pub fn holds(&self, channel: &Channel) -> bool {
+        self.places.iter().any(|place| place.0 == *channel)
     }
 
     /// Takes over the channels of another stay.
@@ -75,12 +81,18 @@ impl PollingStay {
     ) -> PollingStay {
         PollingStay { connections, channels, user, client }
     }
-}
 
-impl PollingStay {
-    /// Notes that the client waits for up to `time`.
-    pub(super) fn polled(&self, time: Duration) -> Vec<Outcome> {
+    /// Notes that the client waits for up to `time`. Returns where the client has to join, with the outcomes.
+    pub(super) fn polled(&self, time: Duration) -> Vec<(Place, Outcome)> {
         self.connections.polled(&self.channels, &self.user, self.client.as_ref(), time)
+    }
+
+    /// Ends the stay of a client that was refused in one of the channels: it is not a member by this poll in the others.
+    pub(super) fn refuse(mut self, joined: &[Place]) {
+        // Otherwise the drop would note one more poll.
+        self.channels.clear();
+        let mut node = self.connections.node();
+        joined.iter().for_each(|place| node.refuse_poll(place, Instant::now()));
     }
 }
 

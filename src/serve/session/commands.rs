@@ -158,7 +158,7 @@ impl CommandHandler {
         subscribe: Subscribe,
         credentials: Arc<Credentials>,
     ) -> Result<Cursor, ApiError> {
-        let new = self.check(state, pump, &subscribe)?;
+        self.check(state, pump, &subscribe)?;
         let Subscribe { channels, start, last, client, presence, session } = subscribe;
         // Only the first client id that a client names counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
@@ -184,8 +184,11 @@ impl CommandHandler {
         let user = grant.user.clone().or(known_user);
         let stay = match (&state.presence, &user) {
             (Some(presence), Some(user)) => {
-                let named = named.as_ref().or(grant.client.as_ref());
-                presence.join(&new, user, named).await?
+                // A channel that is read already may have been subscribed without a user.
+                let held = pump.grant().and_then(|renewal| renewal.stay());
+                let is_held = |channel: &Channel| held.is_some_and(|stay| stay.holds(channel));
+                let unheld: Vec<Channel> = channels.iter().filter(|channel| !is_held(channel)).cloned().collect();
+                presence.join(&unheld, user, named.as_ref().or(grant.client.as_ref())).await?
             }
             _ => None,
         };
@@ -225,8 +228,8 @@ impl CommandHandler {
         Ok(cursor)
     }
 
-    /// Checks a `subscribe` before anything is asked for it. Returns the channels that the connection does not read yet.
-    fn check(&self, state: &ServerState, pump: &mut Pump, subscribe: &Subscribe) -> Result<Vec<Channel>, ApiError> {
+    /// Checks a `subscribe` before anything is asked for it. 
+    fn check(&self, state: &ServerState, pump: &mut Pump, subscribe: &Subscribe) -> Result<(), ApiError> {
         let Subscribe { channels, start, last, session, .. } = subscribe;
         if (start.is_some() || last.is_some()) && self.position_fixed {
             let rule = "a connection has one cursor: send cursor and last only with its first channels";
@@ -243,12 +246,12 @@ impl CommandHandler {
         }
         let subscription = pump.subscription();
         let most = state.settings.limits.channels;
-        let new: Vec<Channel> = channels.iter().filter(|channel| !subscription.reads(channel)).cloned().collect();
+        let new = channels.iter().filter(|channel| !subscription.reads(channel)).count();
         let named = subscription.names().filter(|channel| !channel.is_reserved()).count().saturating_sub(joined);
-        if named + new.len() > most {
+        if named + new > most {
             return Err(too_many_channels(most));
         }
-        Ok(new)
+        Ok(())
     }
 
     /// Holds a grant and a stay for as long as the subscription runs.

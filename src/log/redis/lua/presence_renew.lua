@@ -25,12 +25,14 @@ redis.call('ZADD', LEASES, score(clock + GRACE), lease)
 
 local function sweep()
   for _, lapsed in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', score(clock))) do
+    -- From here on the lease is not complete, also if its other connections are left to later sweeps: its node may come
+    -- back in between.
+    redis.call('HDEL', HERE .. 'calls', lapsed)
     local connections = redis.call('SRANDMEMBER', HERE .. 'lease:' .. lapsed, score(room))
     for _, place in ipairs(connections) do drop(string.match(place, '^(%S+) (.*)$')) end
     room = room - #connections
     if redis.call('SCARD', HERE .. 'lease:' .. lapsed) > 0 then return 1 end
     redis.call('ZREM', LEASES, lapsed)
-    redis.call('HDEL', HERE .. 'calls', lapsed)
   end
   local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', score(clock), 'LIMIT', 0, score(room + 1))
   for at = 1, math.min(#due, room) do

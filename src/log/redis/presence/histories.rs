@@ -2,7 +2,7 @@
 
 use super::{RedisPresence, Scripts};
 use crate::cursor::{Cursor, Id};
-use crate::log::presence::histories::{Bench, Change, most, run, seeds};
+use crate::log::presence::histories::{Bench, Change, come_back_within_a_sweep, most, run, seeds};
 use crate::log::presence::{Call, Deadline, Join, Joined, Members, PresenceStore, Renewed};
 use crate::log::redis::connection::{ANSWER_TIMEOUT, Connection};
 use crate::log::redis::histories::Server;
@@ -130,6 +130,12 @@ impl Bench for RedisBench {
     fn flush(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move { drop(self.command(&redis::cmd("FLUSHDB")).await) })
     }
+}
+
+#[tokio::test]
+async fn a_node_comes_back_while_its_connections_are_removed() {
+    let server = Server::start().await;
+    come_back_within_a_sweep(&RedisBench::new(&server.url(), 0, 1000).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
