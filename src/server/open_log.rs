@@ -6,7 +6,7 @@ use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
-use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisSubscriberCounts};
+use crate::log::redis::{CallStream, Endpoint, RedisConfig, RedisLog, RedisSubscriberCounts};
 use crate::log::subscriber_counts::SubscriberCounts;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -28,6 +28,8 @@ pub struct OpenLog {
     pub appender: Option<JoinHandle<()>>,
     /// The counts of other nodes; `None` for a log in memory, because it does not have other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// The stream of `--hook-stream` with its task, if it is set.
+    pub calls: Option<(Arc<CallStream>, JoinHandle<()>)>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -54,7 +56,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
         let log = Arc::new(MemoryLog::new(config.retention()).with_key_bytes(config.key_bytes));
         let is_listening = watch::channel(true).1;
-        return Ok(OpenLog { log, appender: None, remote_counts: None, bridge: None, is_listening });
+        return Ok(OpenLog { log, appender: None, remote_counts: None, calls: None, bridge: None, is_listening });
     };
     let (log, appender) = open_redis(config, url).await?;
     log.metrics().register(metrics);
@@ -64,6 +66,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     }
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
     let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
+    let calls = config.hook.hook_stream.as_ref().map(|name| CallStream::start(log.clone(), name));
     let (listening, is_listening) = watch::channel(false);
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
@@ -72,6 +75,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
         log,
         appender: Some(appender),
         remote_counts: Some(remote_counts),
+        calls,
         bridge: Some(bridge),
         is_listening,
     })

@@ -42,6 +42,7 @@ pub(super) static IDENTIFY: LazyLock<Script> = script!("lua/identify.lua");
 pub(super) static MARK: LazyLock<Script> = script!("lua/mark.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
 pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
+pub(super) static CALLS: LazyLock<Script> = script!("lua/calls.lua");
 pub(super) static COUNTS_REPORT: LazyLock<Script> = script!("lua/counts_report.lua");
 pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
@@ -229,9 +230,18 @@ impl Connection {
         self.inner.send_packed_command(command).await.and_then(Value::extract_error).map_err(ScriptError::of)
     }
 
+    /// Sends commands in one round trip, and returns their answers, which may be errors.
+    pub(super) async fn send_pipeline(
+        &mut self,
+        pipeline: &redis::Pipeline,
+        count: usize,
+    ) -> Result<Vec<Value>, ScriptError> {
+        self.inner.send_packed_commands(pipeline, 0, count).await.map_err(ScriptError::of)
+    }
+
     /// Sends commands and discards their answers.
     pub(super) async fn send_all(&mut self, pipeline: &redis::Pipeline, count: usize) -> Result<(), ScriptError> {
-        self.inner.send_packed_commands(pipeline, 0, count).await.map(drop).map_err(ScriptError::of)
+        self.send_pipeline(pipeline, count).await.map(drop)
     }
 
     /// Reads entries after a position, then the log's identity, and returns both replies unparsed.

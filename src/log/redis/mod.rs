@@ -1,11 +1,12 @@
 //! The log in Redis: one stream, `P:log`.
 //!
 //! There are three connections: the [`tail`] blocks on the first, [`append`] uses the second, and [`ranges`] are read
-//! on the third. All other keys of the log have names of the form `{P:log}:…`, so they are in the same Cluster slot as
+//! on the third. Counts and the [`call_stream`] have connections of their own. All other keys of the log have names of the form `{P:log}:…`, so they are in the same Cluster slot as
 //! the stream. Each script in `lua/` makes its changes in one step.
 
 mod abort_on_drop;
 mod append;
+mod call_stream;
 mod config;
 mod connection;
 mod decode;
@@ -31,6 +32,7 @@ mod subscriber_counts;
 mod tail;
 mod verify;
 
+pub use call_stream::{CallStream, StreamCall, Unanswered};
 pub use config::{Keys, RedisConfig};
 pub(in crate::log) use connection::BRIDGE;
 pub use connection::Connection;

@@ -8,6 +8,9 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// Size limit of an answer's body.
+pub(super) const MAX_ANSWER_BYTES: usize = 1 << 20;
+
 /// The maximum number of items in an answer.
 const MAX_ITEMS: usize = 100;
 
@@ -15,7 +18,7 @@ const MAX_ITEMS: usize = 100;
 const FORM: Form = Form {
     rule: r#"answer with 204, or with 200 and an object such as {"ack":[…],"publish":[…]}"#,
     marks: &["\"ack\":", "\"publish\":", "\"refuse\":"],
-    other_json: "status 200 and JSON that is not an object, or has a field of the wrong type",
+    other_json: "JSON that is not an object, or has a field of the wrong type",
 };
 
 /// The answer to an event.
@@ -100,13 +103,7 @@ impl Fields<'_> {
 ///
 /// The answer does not have the form.
 pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>) -> Result<Answer<T>, Problem> {
-    let fields = match reply.status {
-        StatusCode::NO_CONTENT => Fields::default(),
-        // PHP writes an array without fields as a list.
-        StatusCode::OK if reply.body.trim_ascii() == b"[]" => Fields::default(),
-        StatusCode::OK => object(&reply.body)?,
-        other => return Err(Problem::status(other, FORM.rule)),
-    };
+    let fields = if says_nothing(reply) { Fields::default() } else { FORM.object(reply)? };
     if fields.needs_session() {
         return Ok(Answer::NeedsSession);
     }
@@ -118,22 +115,28 @@ pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>)
     let items = fields.publish.unwrap_or_default();
     if items.len() > MAX_ITEMS {
         return Err(Problem::passing(
-            format!("status 200 and more than {MAX_ITEMS} items"),
+            reply.came_with(&format!("more than {MAX_ITEMS} items")),
             "publish the others yourself",
         ));
     }
     let publish = items.into_iter().map(|item| publication(item.get())).collect::<Result<_, _>>();
     let publish = publish.map_err(|error| {
         // The text of such an error does not repeat the application's text.
-        Problem::passing(format!("status 200 and a publish object that is refused: {error}"), "correct the object")
+        let came = reply.came_with(&format!("a publish object that is refused: {error}"));
+        Problem::passing(came, "correct the object")
     })?;
     Ok(Answer::Event(EventAnswer { ack: fields.ack.map(one_line), publish }))
 }
 
-/// Reads an object. Serde would also read the fields of a struct from an array.
-fn object(body: &[u8]) -> Result<Fields<'_>, Problem> {
-    let fields = serde_json::from_slice(body).map_err(|_| FORM.mismatch(body))?;
-    if body.trim_ascii_start().starts_with(b"{") { Ok(fields) } else { Err(FORM.mismatch(body)) }
+/// Whether an answer has no fields.
+fn says_nothing(reply: &Reply) -> bool {
+    // PHP writes an array without fields as a list.
+    let is_empty_list = reply.body.trim_ascii() == b"[]";
+    match reply.status {
+        Some(StatusCode::NO_CONTENT) => true,
+        Some(status) => status == StatusCode::OK && is_empty_list,
+        None => reply.body.is_empty() || is_empty_list,
+    }
 }
 
 /// A JSON text on one line, because some streams are made of lines.
@@ -147,6 +150,10 @@ mod tests {
 
     fn of(status: u16, body: &'static str) -> Result<Answer<String>, Problem> {
         let status = StatusCode::from_u16(status).expect("a status");
+        of_reply(Some(status), body)
+    }
+
+    fn of_reply(status: Option<StatusCode>, body: &'static str) -> Result<Answer<String>, Problem> {
         read(&Reply { status, body: body.into() }, |json| {
             if json.contains("bad") { Err(ApiError::new(Code::BadChannel, "bad")) } else { Ok(json.to_owned()) }
         })
@@ -197,6 +204,19 @@ mod tests {
         ] {
             let body = Box::leak(format!("{{\"ack\":[1],{field}}}").into_boxed_str());
             assert!(matches!(of(200, body), Ok(Answer::NeedsSession)), "{field}");
+        }
+    }
+
+    /// An answer through a stream has no status, and is empty where an answer over HTTP has status 204.
+    #[test]
+    fn an_answer_without_a_status() {
+        for (body, ack) in [("", None), ("[]", None), ("{}", None), (r#"{"ack":[1]}"#, Some("[1]"))] {
+            let Ok(Answer::Event(answer)) = of_reply(None, body) else { panic!("{body}") };
+            assert_eq!(answer.ack.as_deref(), ack, "{body}");
+        }
+        for (body, came) in [("[1]", "JSON that is not an object"), ("<p>", "an HTML page"), (" ", "an empty body")] {
+            let problem = of_reply(None, body).expect_err("no answer");
+            assert!(problem.came.starts_with(came), "{problem:?}");
         }
     }
 

@@ -1,42 +1,39 @@
-//! The application hook (`--hook-url`): the application hears what clients do, and answers what happens next.
+//! The application hook (`--hook-url`, `--hook-stream`): the application hears what clients do, and answers what happens
+//! next.
 //!
 //! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets the
 //! calls of one client run one after the other.
 
 pub mod answer;
 pub mod call;
+pub mod http;
 mod metrics;
 pub mod queue;
 pub mod signature;
+pub mod stream;
 
 use crate::serve::application::change_log::{ChangeLog, Words};
-use crate::serve::application::client::{ApplicationClient, NoReply, Reply};
+use crate::serve::application::client::Reply;
 use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
 use answer::{Answer, EventAnswer};
 use bytes::Bytes;
 use call::EventCall;
+use http::HttpTransport;
 use http_body_util::Full;
-use hyper::{Request, Uri};
+use hyper::Request;
 use metrics::HookMetrics;
 use prometheus_client::registry::Registry;
 use queue::{CallQueue, Place};
 use signature::HookSecret;
-use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use stream::StreamTransport;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-
-/// Size limit of an answer's body.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+use tokio::time::{Instant, timeout_at};
 
 /// A call waits for its turn for at most this number of time-outs. Its client's earlier calls may each take one.
 const TURN_TIMEOUTS: u32 = 5;
-
-/// The pause before a call is repeated after a failure: time for a worker of the application to restart.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The words of the log lines about the application.
 const WORDS: Words = Words {
@@ -45,18 +42,38 @@ const WORDS: Words = Words {
     works: "answers as it has to again",
 };
 
-/// The advice for an application that does not answer in time.
-const SLOW: &str = "make it faster, or raise --hook-timeout";
+/// How calls get to the application, and answers come back.
+pub enum HookTransport {
+    /// A request for each call.
+    Http(HttpTransport),
+    /// A stream in Redis, which workers read.
+    Stream(StreamTransport),
+}
+
+impl HookTransport {
+    /// The flag that has chosen it.
+    fn flag(&self) -> &'static str {
+        match self {
+            HookTransport::Http(_) => "--hook-url",
+            HookTransport::Stream(_) => "--hook-stream",
+        }
+    }
+
+    async fn ask(&self, call: &EventCall, free: &Semaphore, metrics: &HookMetrics) -> Result<Reply, Problem> {
+        match self {
+            HookTransport::Http(http) => http.ask(call, free, metrics).await,
+            HookTransport::Stream(stream) => stream.ask(call).await,
+        }
+    }
+}
 
 /// The settings of the hook.
 pub struct HookSettings {
-    /// The application's `http:` or `https:` URL.
-    pub uri: Uri,
-    /// The secret that signs calls, if there is one.
-    pub secret: Option<HookSecret>,
+    /// How calls get to the application.
+    pub transport: HookTransport,
     /// How long a call may take.
     pub timeout: Duration,
-    /// The maximum number of requests in flight.
+    /// The maximum number of calls in flight.
     pub max_in_flight: usize,
     /// Whether the application is called for events.
     pub takes_events: bool,
@@ -64,12 +81,11 @@ pub struct HookSettings {
 
 /// The hook.
 pub struct Hook {
-    client: ApplicationClient,
-    secret: Option<HookSecret>,
+    transport: HookTransport,
     timeout: Duration,
     takes_events: bool,
     queue: Arc<CallQueue>,
-    /// Permits for requests in flight.
+    /// Permits for calls in flight.
     free: Semaphore,
     metrics: HookMetrics,
     changes: ChangeLog,
@@ -92,23 +108,18 @@ pub struct Answered<T> {
 
 impl Hook {
     /// Makes a hook.
-    ///
-    /// # Errors
-    ///
-    /// The URL is `https:`, and the system's certificates cannot be read.
-    pub fn new(settings: HookSettings, registry: &mut Registry) -> io::Result<Hook> {
-        let HookSettings { uri, secret, timeout, max_in_flight, takes_events } = settings;
+    pub fn new(settings: HookSettings, registry: &mut Registry) -> Hook {
+        let HookSettings { transport, timeout, max_in_flight, takes_events } = settings;
         let queue = Arc::<CallQueue>::default();
-        Ok(Hook {
-            client: ApplicationClient::new(uri, timeout, MAX_ANSWER_BYTES)?,
-            secret,
+        Hook {
             timeout,
             takes_events,
             free: Semaphore::new(max_in_flight),
             metrics: HookMetrics::register(registry, &queue),
             queue,
-            changes: ChangeLog::new(WORDS),
-        })
+            changes: ChangeLog::new(Words { flag: transport.flag(), ..WORDS }),
+            transport,
+        }
     }
 
     /// Whether the application is called for events of clients.
@@ -118,7 +129,10 @@ impl Hook {
 
     /// The secret that signs calls, if there is one.
     pub fn secret(&self) -> Option<&HookSecret> {
-        self.secret.as_ref()
+        match &self.transport {
+            HookTransport::Http(http) => http.secret(),
+            HookTransport::Stream(_) => None,
+        }
     }
 
     /// Gives a call its place, after all earlier calls of its client.
@@ -154,7 +168,7 @@ impl Hook {
         };
         let answer = match timeout_at(Instant::now() + self.timeout * TURN_TIMEOUTS, turn).await {
             Ok(Ok(_permit)) => self.answer_in_time(&call, read).await,
-            _ => Err(Problem::passing("events that wait too long for their turn", SLOW)),
+            _ => Err(Problem::passing("events that wait too long for their turn", "answer faster, or raise --hook-timeout")),
         };
         self.changes.note(answer.as_ref().err());
         let (outcome, answered) = match answer {
@@ -182,52 +196,9 @@ impl Hook {
         read: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Answer<T>, Problem> {
         let began = Instant::now();
-        let body = Bytes::from(call.to_json());
-        let replied = timeout(self.timeout, self.ask(call, &body)).await;
+        let replied = self.transport.ask(call, &self.free, &self.metrics).await;
         self.metrics.took(began.elapsed());
-        match replied {
-            Ok(Ok(reply)) => answer::read(&reply, read),
-            Ok(Err(error)) => Err(Problem::no_reply(&error)),
-            Err(_) => Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW)),
-        }
-    }
-
-    /// Sends the call. A failure, or silence for two thirds of the time, makes it send the call once more.
-    async fn ask(&self, call: &EventCall, body: &Bytes) -> Result<Reply, NoReply> {
-        let mut first = pin!(self.send(call, body));
-        let Ok(replied) = timeout(self.timeout * 2 / 3, &mut first).await else {
-            // The first request stays open, because an application that is only slow may still answer it. While all
-            // permits are in use, the call is not repeated: that would double the load of an application that is slow.
-            let Ok(_permit) = self.free.try_acquire() else { return first.await };
-            self.metrics.repeated();
-            let mut second = pin!(self.send(call, body));
-            return tokio::select! {
-                replied = &mut first => if is_failure(&replied) { second.await } else { replied },
-                replied = &mut second => if is_failure(&replied) { first.await } else { replied },
-            };
-        };
-        if !is_failure(&replied) {
-            return replied;
-        }
-        sleep(PAUSE).await;
-        self.metrics.repeated();
-        self.send(call, body).await
-    }
-
-    async fn send(&self, call: &EventCall, body: &Bytes) -> Result<Reply, NoReply> {
-        let mut request = call.request(body);
-        if let Some(secret) = &self.secret {
-            secret.sign(&mut request, body);
-        }
-        self.client.send_once(request).await
-    }
-}
-
-/// Whether the same call may be answered if it is repeated.
-fn is_failure(replied: &Result<Reply, NoReply>) -> bool {
-    match replied {
-        Ok(reply) => reply.status.is_server_error(),
-        Err(error) => !matches!(error, NoReply::TooLarge { .. }),
+        answer::read(&replied?, read)
     }
 }
 
