@@ -39,6 +39,7 @@ mod fault_table;
 mod faults;
 mod held_input;
 mod hook;
+mod hook_stream;
 mod hop;
 mod http1;
 mod http2;

@@ -89,7 +89,9 @@ impl HookFlags {
                 return bad("--hook-url and --hook-stream are two ways to one application: set only one of them");
             }
             if !has_redis {
-                return bad("--hook-stream needs --redis: the events go to a stream in Redis, and this log is in memory");
+                return bad(
+                    "--hook-stream needs --redis: the events go to a stream in Redis, and this log is in memory",
+                );
             }
             if self.hook_secret_file.is_some() {
                 return bad("--hook-secret-file signs calls over HTTP: with --hook-stream, Redis's users protect them");

@@ -19,19 +19,20 @@ pub fn hook(
     metrics: &mut Registry,
 ) -> Result<Option<Arc<Hook>>, StartError> {
     let timeout = Duration::from_secs(flags.hook_timeout);
-    let transport = match (stream, flags.hook_url.clone()) {
-        (Some(stream), _) => {
-            stream.metrics().register(metrics);
-            HookTransport::Stream(StreamTransport::new(stream, timeout))
-        }
-        (None, Some(uri)) => {
-            let http = HttpTransport::new(uri, secret(flags)?, timeout);
-            HookTransport::Http(http.map_err(|error| {
-                bad_flag("--hook-url", &format!("https needs the system's certificates: {error}"))
-            })?)
-        }
-        (None, None) => return Ok(None),
-    };
+    let transport =
+        match (stream, flags.hook_url.clone()) {
+            (Some(stream), _) => {
+                stream.metrics().register(metrics);
+                HookTransport::Stream(StreamTransport::new(stream, timeout))
+            }
+            (None, Some(uri)) => {
+                let http = HttpTransport::new(uri, secret(flags)?, timeout);
+                HookTransport::Http(http.map_err(|error| {
+                    bad_flag("--hook-url", &format!("https needs the system's certificates: {error}"))
+                })?)
+            }
+            (None, None) => return Ok(None),
+        };
     let settings = HookSettings {
         transport,
         timeout,

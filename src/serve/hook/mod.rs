@@ -168,7 +168,10 @@ impl Hook {
         };
         let answer = match timeout_at(Instant::now() + self.timeout * TURN_TIMEOUTS, turn).await {
             Ok(Ok(_permit)) => self.answer_in_time(&call, read).await,
-            _ => Err(Problem::passing("events that wait too long for their turn", "answer faster, or raise --hook-timeout")),
+            _ => Err(Problem::passing(
+                "events that wait too long for their turn",
+                "answer faster, or raise --hook-timeout",
+            )),
         };
         self.changes.note(answer.as_ref().err());
         let (outcome, answered) = match answer {
