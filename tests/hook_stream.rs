@@ -462,6 +462,35 @@ async fn a_failover_loses_no_call() {
     assert_eq!((answer.status, &answer.json()["ack"]), (200, &json!(["from the new one"])), "{}", node.log());
 }
 
+/// A worker with the permissions that docs/redis.md names.
+#[tokio::test]
+async fn a_worker_of_few_privileges() {
+    let redis = RedisServer::start().await;
+    let node = node_of(&redis, "60").await;
+    let page = include_str!("../docs/redis.md");
+    let line = page.lines().find(|line| line.starts_with("+xgroup|create +xreadgroup")).expect("the permissions");
+    let line = format!("ACL SETUSER worker on >sesame resetkeys -@all {}", line.replace("NAME", "app"));
+    redis.command(&line.split(' ').collect::<Vec<_>>()).await;
+    let mut as_worker = redis.handle();
+    as_worker.set_login("worker:sesame@");
+    let worker = Worker::start(&as_worker).await;
+    let work = async {
+        let call = worker.next().await;
+        assert!(worker.try_answer(call.id(), "secret").await.is_err());
+        assert_eq!(worker.answer(&call, &json!({"ack": [1]})).await, 1);
+        assert_eq!(worker.try_answer(call.id(), "{}").await.expect("answered"), 0);
+        as_worker.command(&["XAUTOCLAIM", STREAM, "workers", "w2", "0", "0"]).await;
+    };
+    let (answer, ()) = tokio::join!(post(&node, json!({"event": "e"})), work);
+    assert_eq!(answer.json()["ack"], json!([1]));
+    let denied: Vec<Reply> = redis::from_redis_value(redis.command(&["ACL", "LOG"]).await).expect("the ACL log");
+    assert!(denied.is_empty(), "{denied:#?}");
+    // It can neither publish nor read other keys.
+    for words in [&["XADD", "longtail:log", "*", "channel", "a", "data", "1"][..], &["GET", "{longtail:log}:tip"]] {
+        assert_eq!(as_worker.try_command(words).await.expect_err("refused").code(), Some("NOPERM"), "{words:?}");
+    }
+}
+
 #[tokio::test]
 async fn flags_that_contradict_are_refused() {
     let redis = RedisServer::start().await;

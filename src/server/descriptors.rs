@@ -5,8 +5,8 @@ use crate::config::Config;
 use crate::serve::{DescriptorAllowance, MAX_IN_FLIGHT};
 use tracing::{info, warn};
 
-/// The number of descriptors reserved for connections to Redis. The log, the bridge and the subscriber counts have such
-/// connections. Each of them may need a second descriptor during a reconnect. Some descriptors are for connections to
+/// The number of descriptors reserved for connections to Redis. The log, the bridge, the subscriber counts and the
+/// stream of calls have such connections. Each of them may need a second descriptor during a reconnect. Some descriptors are for connections to
 /// sentinels and name servers.
 const REDIS: u64 = 24;
 
