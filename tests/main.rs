@@ -56,6 +56,7 @@ mod mistakes;
 mod open_mode;
 mod parsers;
 mod php;
+mod php_application;
 mod plain;
 mod polls;
 mod proxies;
