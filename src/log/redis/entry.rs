@@ -117,15 +117,6 @@ pub(super) fn entries(value: &Value) -> Option<Vec<Entry<'_>>> {
     array(value)?.iter().map(entry).collect()
 }
 
-/// The entries in a reply of `XREAD` on one stream.
-pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
-    match array(value)? {
-        [] => Some(Vec::new()),
-        [stream] => entries(array(stream)?.get(1)?),
-        _ => None,
-    }
-}
-
 impl Entry<'_> {
     /// Decodes the entry as a message, or returns why it is not a message.
     pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, NotAMessage> {
