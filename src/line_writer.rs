@@ -56,7 +56,7 @@ struct Queue {
     lines: Vec<u8>,
     /// Whether the thread writes lines that it has taken from the queue.
     is_writing: bool,
-    /// Whether the last clone was dropped, so that no more lines will come.
+    /// Whether the last clone was dropped, so that no more lines can follow.
     is_closed: bool,
 }
 
@@ -178,7 +178,7 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
         }
     }
 
-    /// Takes all lines from the queue. Returns false when no more lines will come.
+    /// Takes all lines from the queue. Returns false when no more lines can follow.
     fn take(&self, lines: &mut Vec<u8>) -> bool {
         lines.clear();
         // After a burst of lines, the queue must not keep the memory of the burst.

@@ -1,4 +1,4 @@
-//! Takes the sockets that systemd hands over (`LISTEN_FDS`), and tells systemd the state of the server
+//! Takes the sockets that systemd passes (`LISTEN_FDS`), and reports the state of the server to systemd
 //! (`NOTIFY_SOCKET`). Without systemd this module has no effect.
 
 use listenfd::ListenFd;

@@ -78,8 +78,9 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Publishes lines until the end of the input. It continues after a line that is invalid itself, and ends at any
-    /// other failure: the next line would fail in the same way, and the error tells the user where to begin again.
+    /// Publishes lines until the end of the input. It continues after a line that is itself invalid. It ends at any
+    /// other failure: the next line would fail in the same way. The error names the line at which the user can begin
+    /// again.
     async fn all_lines(&self, client: &Client) -> Result<ExitCode, Failure> {
         let mut input = io::stdin().lock();
         let (mut number, mut refused) = (0_u64, 0_u64);

@@ -142,7 +142,7 @@ impl Tail {
                 Ok(End::Done) => break,
                 Ok(End::Again(pause, why)) => (pause, why),
                 Err(failure @ (Failure::Unreachable { .. } | Failure::Unexpected(_))) => {
-                    // A server that was never reached is an error. A server that was reached before may come back.
+                    // A server that was never reached is an error. A server that answered before may answer again.
                     if !position.reached {
                         return Err(failure);
                     }

@@ -46,8 +46,8 @@ pub trait MessageLog: Send + Sync {
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
-    /// If [`Extent::resolve`] returns a gap for the position, the page has no messages, unless reading goes on at that
-    /// same position. The page's extent tells where to go on.
+    /// If [`Extent::resolve`] returns a gap for the position, the page has no messages, unless reading continues at
+    /// that same position. The page's extent determines where reading continues.
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
     /// Returns a stream of all entries from the oldest retained one on, and then of all new entries. The stream does

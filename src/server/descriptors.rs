@@ -22,7 +22,7 @@ fn limit() -> u64 {
     rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
-/// How many descriptors are open.
+/// Returns the number of open descriptors.
 fn open() -> u64 {
     // The first directory exists on Linux, the second one on other systems.
     let list = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));

@@ -19,7 +19,7 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// How long the steps of a drain take.
 pub struct DrainTimes {
-    /// How long the server still accepts connections after it is told to stop.
+    /// The time for which the server still accepts connections after the signal to stop.
     pub delay: Duration,
     /// How long readers may take to disconnect after the drain has begun.
     pub limit: Duration,
@@ -101,7 +101,7 @@ fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {
 struct Background {
     /// Follows the log.
     tail: JoinHandle<()>,
-    /// Tasks that the start has spawned, by what they do.
+    /// The tasks that the start has spawned, each with a description.
     needed: Vec<(&'static str, JoinHandle<()>)>,
     /// Reports this node's counts to other nodes.
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,

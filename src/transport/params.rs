@@ -18,7 +18,7 @@ pub struct Params {
     /// The id of the last event that an `EventSource` has seen, if its script sends it as a field: see
     /// [`LAST_EVENT_ID`]. It is not parsed, since it counts for some transports only.
     pub last_event_id: Option<Box<str>>,
-    /// The number of retained messages to begin with, or to go on with after a gap.
+    /// The number of retained messages with which reading begins, or continues after a gap.
     pub last: Option<usize>,
     /// The client's id.
     pub client: Option<ClientId>,

@@ -150,7 +150,7 @@ enum State {
     #[default]
     Between,
     Within(Box<UnderWay>),
-    /// No more frames are read, because a close frame or a violation has come. Every later call returns the same
+    /// No more frames are read, because a close frame or a violation has arrived. Every later call returns the same
     /// violation.
     Ended(Box<Result<(), Violation>>),
 }
@@ -160,7 +160,7 @@ enum State {
 struct UnderWay {
     /// The fragments of the message so far, unmasked.
     message: Vec<u8>,
-    /// Whether a text frame without FIN has come, so that continuations have to follow.
+    /// Whether a text frame without FIN has arrived, so that continuations have to follow.
     fragmented: bool,
     /// The payload of the control frame that is arriving. It is separate from `message`, since control frames may come
     /// between fragments.

@@ -23,7 +23,7 @@ impl Unreadable {
         Unreadable { counter }
     }
 
-    /// Notes an entry of a kind that this node does not know. It is not a message, so readers do not miss it.
+    /// Counts and logs an entry of a kind that this node does not know. It is not a message, so readers do not miss it.
     fn note_kind(&self, id: Id) {
         let count = self.counter.inc() + 1;
         if count.is_power_of_two() {

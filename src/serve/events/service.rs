@@ -1,4 +1,4 @@
-//! Passes an event on to the application, and publishes what it answers.
+//! Passes events on to the application, and publishes the messages in its answers.
 
 use crate::cursor::Cursor;
 use crate::message::{Channel, ClientId, Draft};

@@ -1,4 +1,5 @@
-//! The application hook (`--hook-url`): the application hears what clients do, and answers what happens next.
+//! The application hook (`--hook-url`): the server reports the actions of clients to the application, and the
+//! application's answers say what to do next.
 //!
 //! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets the
 //! calls of one client run one after the other.

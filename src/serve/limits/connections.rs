@@ -14,8 +14,8 @@ const REJECTED: usize = 256;
 /// server.
 const ADMIN: usize = 256;
 
-/// The file descriptors that clients may use. The server keeps the others for itself: a node whose clients hold all
-/// descriptors could not reach Redis again, ask the application, or tell a client that the node is full.
+/// The file descriptors that clients may use. The server reserves the other descriptors. If clients held all of them,
+/// the node could not connect to Redis again, ask the application, or report to a client that the node is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorAllowance {
     /// Connections that are served normally.

@@ -288,7 +288,7 @@ impl ReaderMetrics {
     }
 
     /// Counts a batch that was written at `now` to a reader that has been connected since `since`. Its oldest message
-    /// gives the lag, unless it is older than the reader: a reader that comes back with an old cursor does not lag.
+    /// determines the lag, unless it is older than the reader: a reader that returns with an old cursor does not lag.
     pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
         if messages.is_empty() {
             return;

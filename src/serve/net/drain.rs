@@ -1,4 +1,4 @@
-//! Graceful shutdown: tells every part of the server that the shutdown has begun.
+//! Graceful shutdown: informs every part of the server that the shutdown has begun.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -92,8 +92,8 @@ impl Drain {
         }
     }
 
-    /// Returns the time after which a reader should reconnect. The times are spread, so that not all readers come to
-    /// the next node at once.
+    /// Returns the time after which a reader should reconnect. The times differ, so that the readers do not all connect
+    /// to the next node at once.
     pub fn retry(&self) -> Duration {
         Duration::from_millis(fastrand::u64(200..3000))
     }

@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_secs(2);
 ///
 /// When a write is ready, its bytes have left the layer. They do not wait in the layer for another write or a flush.
 pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Ready when the client has reset the layer; `None` if only the TCP connection can tell.
+    /// Ready when the client has reset the layer; `None` if only the TCP connection shows this.
     fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
         None
     }

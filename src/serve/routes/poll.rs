@@ -25,7 +25,7 @@ pub struct Wait<'a> {
     pub time: Option<Duration>,
     /// Whether the response may be a session. If it may not, the handler itself waits.
     pub as_session: bool,
-    /// Tells the handler that the client has shut its sending side, if the connection can tell.
+    /// Informs the handler that the client has shut its sending side, if the connection can detect this.
     pub client_shut: Option<&'a ClientShut>,
 }
 

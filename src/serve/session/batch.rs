@@ -197,7 +197,7 @@ mod tests {
         tell.send(TailEvent::Opened(extent)).expect("it listens");
         tell.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;
-        // This node has not read up to that cursor: only the log can tell which messages come after it.
+        // This node has not read up to that cursor. Only the log knows the messages after it.
         let channel: crate::message::Channel = "a".parse().expect("a channel");
         let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
         let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);

@@ -1,4 +1,5 @@
-//! Runs the long polls of a connection one after the other, in a task that holds no other memory while a poll waits.
+//! Runs the long polls of a connection one after the other, in a task that does not keep other memory while a poll
+//! waits.
 
 use super::fast::{self, Next};
 use crate::serve::http::peer::Peer;

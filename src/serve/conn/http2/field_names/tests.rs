@@ -1,8 +1,8 @@
 //! Compares the follower with the `h2` crate, which reads the same blocks: a block that `h2` accepts as trailers has no
 //! pseudo-header field, and the follower still follows.
 //!
-//! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another field, and
-//! the answer of `h2` tells whether a pseudo-header field follows, whichever way it is written.
+//! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another
+//! field, and the answer of `h2` shows whether a pseudo-header field follows, whatever its encoding.
 
 use super::*;
 use tokio::io::{AsyncWriteExt, DuplexStream};
