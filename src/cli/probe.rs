@@ -171,7 +171,7 @@ impl Probe<'_> {
         }
         let hello = began.elapsed();
         let message = self.publish().await?;
-        // A proxy may hold compressed bytes back after the hello, because its buffer is full only now and then.
+        // A proxy may hold compressed bytes back after the hello, because its buffer is full only from time to time.
         match timeout(HELLO, stream.until(&self.mark)).await {
             Ok(came) => came?,
             Err(_) => return Err(Failure::Unexpected(HELD.into())),

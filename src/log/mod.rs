@@ -51,7 +51,8 @@ pub trait MessageLog: Send + Sync {
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
     /// Returns a stream of all entries from the oldest retained one on, and then of all new entries. The stream does
-    /// not end. While the log cannot be reached, the stream reports this, and it goes on when the log is back.
+    /// not end. While the log cannot be reached, the stream reports this. It continues when the log can be reached
+    /// again.
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
 
     /// The log's clock, in milliseconds since 1970. The age of entries is measured by this clock. It does not follow

@@ -217,7 +217,7 @@ mod tests {
         assert_eq!((draft.channel.as_str(), draft.channels().len()), ("todo", 1));
     }
 
-    /// The message of a publisher that names nobody, or nobody known, is for everybody.
+    /// If the `exclude` of a message is empty or not a client id, all readers get the message.
     #[test]
     fn an_exclude_that_is_not_a_client_id_loses_no_message() {
         for (payload, client, is_ignored) in [

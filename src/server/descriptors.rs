@@ -39,7 +39,7 @@ fn questions_of(limit: u64) -> usize {
     usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
 }
 
-/// How many descriptors are reserved if the process has this limit.
+/// Returns the number of descriptors that are reserved if the process has this limit.
 fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     let redis = if config.redis.is_some() { REDIS } else { 0 };
     let urls = [&config.access.authorize_url, &config.hook.hook_url].into_iter().flatten().count();
@@ -48,8 +48,8 @@ fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     OTHERS + redis + application + demo.min(limit / 2)
 }
 
-/// Returns how many descriptors clients may use. Call it after the server has opened all its files and sockets at the
-/// start. Logs a line if clients may use fewer than `--max-connections`.
+/// Returns how many descriptors clients may use. Call this function after the server has opened all its files and
+/// sockets at the start. Logs a line if clients may use fewer than `--max-connections`.
 ///
 /// # Errors
 ///

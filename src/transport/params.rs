@@ -65,9 +65,9 @@ const SINGLE: [&str; 14] = [
     "callback",
 ];
 
-/// Fields with the id of the last event, in any case. A script that stands in for `EventSource` cannot set the header
-/// of that name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID`
-/// or `Last-Event-ID`, amvtek's `evs_last_event_id`.
+/// Fields with the id of the last event, in any case. A script that replaces `EventSource` cannot set the header of
+/// that name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID` or
+/// `Last-Event-ID`, amvtek's `evs_last_event_id`.
 const LAST_EVENT_ID: [&str; 3] = ["lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
 /// Up to this number of names, comparing them one by one is faster than a set.

@@ -106,7 +106,7 @@ impl Connection {
         Connection::to(endpoint.at(address)?, answer_within).await
     }
 
-    /// In a Cluster, goes on to the member that owns the log's slot.
+    /// In a Cluster, connects to the member that owns the log's slot.
     async fn at_the_owner(
         mut self,
         endpoint: &Endpoint,

@@ -51,7 +51,7 @@ pub(super) struct Functions {
 
 impl Functions {
     /// Loads the library if it is missing or older: a deployment of another application may have removed all functions.
-    /// An error is logged once, and the node goes on without the library.
+    /// An error is logged once, and the node continues without the library.
     ///
     /// `is_new`: whether the connection is new.
     ///

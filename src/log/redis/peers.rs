@@ -5,8 +5,8 @@
 //! write: the highest format that all nodes read. A node that has just started, or was silent for a while, may not know
 //! the other nodes, and they may not know it. So it writes the lowest format until its record has been there for longer
 //! than any node takes to renew its own. If a node joins that does not read the format that the others write, the
-//! others learn of it one renewal later. The new node cannot read the entries that they write until then, and its
-//! readers are told of a gap (see [`format`](super::format)).
+//! others know this one renewal later. The new node cannot read the entries that they write until then, and its readers
+//! get a gap (see [`format`](super::format)).
 
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};

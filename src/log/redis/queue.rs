@@ -106,7 +106,7 @@ impl Queue {
         (queue, Jobs { jobs, obstacle })
     }
 
-    /// The time at which a draft that comes now is withdrawn, if it was not sent.
+    /// Returns the time at which a draft that arrives now is withdrawn if it was not sent before.
     pub(super) fn withdraw_at(&self) -> Instant {
         Instant::now() + self.patience
     }
@@ -128,8 +128,8 @@ impl Queue {
         let job = Request { drafts, claim: claim.clone(), answer };
         if let Err(job) = self.entrance.try_enter(job) {
             let entrance = self.entrance.clone();
-            // The wait runs in a task of its own: otherwise it would block all other publishers while this one is busy
-            // elsewhere. The task ends with its publisher.
+            // The wait runs in a separate task. Otherwise, it would block all other publishers while this publisher
+            // does not poll it. The task ends with its publisher.
             let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
             if in_own_task(entering).await.is_err() {
                 return Err(AppendError::Unavailable("too many messages wait for Redis".into()));

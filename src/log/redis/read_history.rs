@@ -1,8 +1,8 @@
 //! The entries that this node has read most recently. They prove where two histories of the log diverge.
 //!
-//! If a log is opened at another server, or was replaced by an older copy, it holds the known entries up to some point
-//! and may go on with other entries. The log's mark proves a part of them. There may be entries beyond the mark that no
-//! node appended. For these, a node compares the entries that it has read with those of the log.
+//! If a log is opened at another server, or was replaced by an older copy, it holds the known entries up to some
+//! position, and other entries may follow. The log's mark proves a part of them. There may be entries beyond the mark
+//! that no node appended. For these, a node compares the entries that it has read with those of the log.
 
 use super::verify::Position;
 use crate::cursor::{Cursor, Epoch, Id};

@@ -193,7 +193,7 @@ impl Hook {
         }
     }
 
-    /// Sends the call. A failure, or silence for two thirds of the time, makes it send the call once more.
+    /// Sends the call. After a failure, or without an answer after two thirds of the time, it sends the call once more.
     async fn ask(&self, call: &EventCall, body: &Bytes) -> Result<Reply, NoReply> {
         let mut first = pin!(self.send(call, body));
         let Ok(replied) = timeout(self.timeout * 2 / 3, &mut first).await else {

@@ -37,9 +37,9 @@ impl DescriptorAllowance {
         Some(DescriptorAllowance { connections, rejected, admin })
     }
 
-    /// The maximum number of open sockets of any kind at which a public listener still accepts. This limit is needed
-    /// besides the count of connections: a socket whose proxy has not sent its header yet does not count as a
-    /// connection.
+    /// The maximum number of open sockets of any kind at which a public listener still accepts. The limit on
+    /// connections alone is not enough: a socket whose proxy has not sent its header yet does not
+    /// count as a connection.
     pub fn public_sockets(&self) -> usize {
         self.connections + self.rejected
     }

@@ -46,7 +46,7 @@ const UNCACHED: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
-/// The policy of a response that is not a page: it loads nothing, and no page frames it.
+/// The policy of a response that is not a page: it may not load any resource, and pages may not frame it.
 pub const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// A response with a whole body. It must not be cached.

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 /// How long a client waits before it reconnects after a rollover: a short time, but long enough to prevent a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
-/// How long a reader that was disconnected because it was slow waits before it reconnects.
+/// The time that a reader waits before it reconnects if the server disconnected it because it was slow.
 const SLOW_RETRY: Duration = Duration::from_secs(4);
 
 /// The time after which a stream with `probe` sends its first heartbeat. It is long enough that proxies see a separate

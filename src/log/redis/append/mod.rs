@@ -236,8 +236,8 @@ impl Appender {
             // meantime, the new connection counts as too old.
             self.tail_breaks = log.tail_breaks();
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
-            // The log is opened before anything is appended. A log that has lost its end must not go on as if nothing
-            // were lost: readers would mistake new entries for entries that they have already seen.
+            // The log is opened before anything is appended. If the log has lost its end, appending must not continue
+            // as if the log were complete: readers would mistake new entries for entries that they have already seen.
             log.open(&mut connection).await.map_err(not_sent)?;
             log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
             self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;

@@ -213,7 +213,8 @@ async fn compare(seed: u64) -> [usize; 3] {
             Verdict::Malformed => assert_eq!(found, Some(true), "refused: {block:02x?}"),
             Verdict::Broken => break,
         }
-        // What a field of the tables names is not known here, but a field with a pseudo-header name is found.
+        // The test does not know the names of the fields in the tables, but the follower finds a field with a
+        // pseudo-header name.
         assert!(is_damaged || !encoder.has_pseudo || found == Some(true), "{block:02x?}");
     }
     verdicts
