@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, io};
 use tracing::warn;
 
-/// How often the status is sent without a watchdog.
+/// The interval at which the status is sent without a watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Sockets that the service manager has bound.

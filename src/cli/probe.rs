@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
-/// How long to wait for a stream's hello before the stream counts as held back.
+/// The time limit for a stream's hello. After it, the stream counts as held back.
 const HELLO: Duration = Duration::from_secs(4);
 
 /// The minimum time that a long poll waits before the probe publishes its message.

@@ -8,7 +8,8 @@ use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How many times a publish is tried. Its idempotency key makes sure that a retry does not publish a second message.
+/// The maximum number of attempts for a publish. Its idempotency key makes sure that a retry does not publish a second
+/// message.
 const TRIES: u32 = 4;
 
 /// Size limit of standard input. A server accepts less, and its error says so.

@@ -63,11 +63,11 @@ pub trait MessageLog: Send + Sync {
 /// The bounds within which the log, and a node's memory of it, keep messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// How long messages are kept.
+    /// The time for which messages are kept.
     pub age: Duration,
-    /// How many messages are kept.
+    /// The maximum number of messages that are kept.
     pub messages: usize,
-    /// How many bytes of messages are kept, measured by [`Message::weight`].
+    /// The maximum number of bytes of messages that are kept, measured by [`Message::weight`].
     pub bytes: usize,
 }
 

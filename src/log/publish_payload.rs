@@ -88,7 +88,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// How many bytes the fields beside the payload may take: the longest lists of names, and the short fields.
+/// The maximum number of bytes of the fields beside the payload: the longest lists of names, and the short fields.
 const OTHER_FIELDS: usize = (Channels::MAX + MAX_EXCEPT) * (Channel::MAX_LENGTH + 4) + 1024;
 
 /// The publisher that idempotency keys of PUBLISHes belong to.

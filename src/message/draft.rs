@@ -86,7 +86,7 @@ impl Draft {
         }
     }
 
-    /// What the entry is.
+    /// The kind of the entry.
     pub fn kind(&self) -> Kind {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }

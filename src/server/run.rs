@@ -17,7 +17,7 @@ use tracing::{error, info};
 /// counts of this node are removed.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// How long the steps of a drain take.
+/// The times of the steps of a drain.
 pub struct DrainTimes {
     /// The time for which the server still accepts connections after the signal to stop.
     pub delay: Duration,

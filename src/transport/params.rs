@@ -22,7 +22,7 @@ pub struct Params {
     pub last: Option<usize>,
     /// The client's id.
     pub client: Option<ClientId>,
-    /// How long a long poll waits, if it was given.
+    /// The time for which a long poll waits, if the client gave one.
     pub timeout: Option<Duration>,
     /// The maximum number of messages in a batch.
     pub limit: Option<usize>,

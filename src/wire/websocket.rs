@@ -227,7 +227,7 @@ impl Decoder {
         decoded
     }
 
-    /// How many bytes of memory an incomplete message takes.
+    /// Returns the number of bytes of memory that an incomplete message takes.
     #[must_use]
     pub fn held(&self) -> usize {
         match &self.state {

@@ -7,8 +7,8 @@ use crate::log::{Descent, Extent};
 use crate::message::{Kind, Message};
 use std::sync::Arc;
 
-/// How many ended epochs this node remembers. For a cursor of such an epoch, the node reports a gap at once. A cursor
-/// of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
+/// The number of ended epochs that this node remembers. For a cursor of such an epoch, the node reports a gap at once.
+/// A cursor of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
 pub(super) const PAST_EPOCHS: usize = 64;
 
 impl Memory {

@@ -142,7 +142,7 @@ impl Subscription {
         self.has_begun
     }
 
-    /// How many channels the subscription reads.
+    /// The number of channels that the subscription reads.
     pub fn channels(&self) -> usize {
         self.registrations.len()
     }

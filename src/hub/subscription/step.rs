@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How many entries of the log a reader reads at a time to catch up.
+/// The maximum number of entries of the log that a reader reads at a time to catch up.
 const PAGE: usize = 512;
 
 /// A gap: messages after `from` may have been dropped before the reader has seen them. Reading continues at `cursor`.

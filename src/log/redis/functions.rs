@@ -39,7 +39,7 @@ static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// How long a node waits before it tries again to load the library after an error.
+/// The time after an error until the node tries again to load the library.
 const OBSTRUCTED: Duration = Duration::from_secs(30);
 
 /// The state of the library in Redis, as one node knows it.

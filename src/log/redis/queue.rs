@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-/// How many bytes of payloads may wait. Beyond this limit publishers wait for their turn.
+/// The maximum number of bytes of payloads that wait. Beyond this limit publishers wait for their turn.
 const BYTES: usize = 32 << 20;
 
-/// How many appends may wait.
+/// The maximum number of appends that wait.
 const JOBS: usize = 8192;
 
 /// The bounds of a batch, in messages and bytes. A larger append is a batch of its own.
@@ -26,7 +26,7 @@ type AppendResult = Result<Vec<Cursor>, AppendError>;
 /// The publishers' side.
 pub(super) struct Queue {
     entrance: Arc<Entrance>,
-    /// How long a draft may wait to be sent before it is withdrawn.
+    /// The time after which a draft that was not sent is withdrawn.
     patience: Duration,
     /// The reason why there is no connection, for the publishers of drafts that are withdrawn.
     obstacle: Obstacle,

@@ -10,7 +10,8 @@ use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How many entries a node remembers. The mark is moved every second, so in practice far fewer entries are compared.
+/// The number of entries that a node remembers. The mark is moved every second, so in practice far fewer entries are
+/// compared.
 pub(super) const ENTRIES: usize = 4096;
 
 /// The bytes that the remembered entries may keep in memory beyond the node's own memory of the log, by

@@ -60,7 +60,7 @@ pub enum Answer {
 pub struct Allowed {
     /// Their names.
     pub channels: Arc<HashSet<String>>,
-    /// When the answer expires. Then the server has to ask again.
+    /// The time at which the answer expires. Then the server has to ask again.
     pub until: Instant,
 }
 
@@ -171,7 +171,7 @@ impl Metrics {
 /// The application behind the URL.
 struct Application {
     client: ApplicationClient,
-    /// How long a question may take.
+    /// The time limit for a question.
     timeout: Duration,
     /// Permits for questions in flight.
     free: Semaphore,

@@ -32,7 +32,7 @@ struct Told {
     /// The answer that came instead of an expected one; `None` if the application works.
     came: Option<String>,
     at: Option<Instant>,
-    /// How many answers differed from the last line and were not logged.
+    /// The number of answers that differed from the last line and were not logged.
     suppressed: u64,
 }
 

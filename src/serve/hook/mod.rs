@@ -55,7 +55,7 @@ pub struct HookSettings {
     pub uri: Uri,
     /// The secret that signs calls, if there is one.
     pub secret: Option<HookSecret>,
-    /// How long a call may take.
+    /// The time limit for a call.
     pub timeout: Duration,
     /// The maximum number of requests in flight.
     pub max_in_flight: usize,

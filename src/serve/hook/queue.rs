@@ -48,7 +48,7 @@ struct Line {
     turn: Arc<Semaphore>,
 }
 
-/// What some calls take.
+/// The resources that some calls take.
 #[derive(Clone, Copy, Default)]
 struct Load {
     calls: usize,

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many connections beyond the limit get an error response at a time. Further connections are closed without a
-/// response.
+/// The maximum number of connections beyond the limit that get an error response at a time. Further connections are
+/// closed without a response.
 const REJECTED: usize = 256;
 
 /// Connections to the admin listener. These connections have a limit of their own, so that operators can inspect a full

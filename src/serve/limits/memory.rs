@@ -66,7 +66,7 @@ struct State {
 #[derive(Default)]
 struct Holders {
     all: usize,
-    /// How many of these writes were asked to leave.
+    /// The number of these writes that were asked to leave.
     asked: usize,
 }
 

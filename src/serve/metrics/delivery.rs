@@ -122,7 +122,7 @@ pub struct DeliveryMetrics {
     failures: [AtomicU64; FAILURES.len()],
     /// Messages whose `exclude` is not a client id.
     pub ignored_excludes: Counter,
-    /// When the server started.
+    /// The time at which the server started.
     pub began: Instant,
 }
 
@@ -151,7 +151,7 @@ impl DeliveryMetrics {
     }
 }
 
-/// How a message was published.
+/// The way in which a message was published.
 #[derive(Clone, Copy, Debug)]
 pub enum PublishSource {
     /// By `POST /publish`.

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 /// connection does not hold one.
 const READ: usize = 8 << 10;
 
-/// How long a client may take to read the last bytes before the socket is closed.
+/// The time that a client has to read the last bytes before the socket is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A layer between a client's bytes and its TCP connection.

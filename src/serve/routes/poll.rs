@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// The maximum number of messages in a response by default.
 const BATCH_MESSAGES: usize = 100;
 
-/// How a poll waits for messages.
+/// The way in which a poll waits for messages.
 pub struct Wait<'a> {
     /// The maximum time to wait; `None` if the handler does not wait.
     pub time: Option<Duration>,

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 /// The maximum number of bytes in a batch. A batch may always have one message.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How long a poll waits for a node that is behind the cursor before the answer returns the cursor unchanged.
+/// The time for which a poll waits for a node that is behind the cursor. After it, the answer returns the cursor
+/// unchanged.
 const AHEAD_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a poll waits for the log if only the log knows the answer.
+/// The time for which a poll waits for the log if only the log knows the answer.
 const LOG_WAIT: Duration = Duration::from_secs(20);
 
 /// The messages that are available now. The result does not include volatile messages, because only waiting readers get

@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a client waits before it reconnects after a rollover: a short time, but long enough to prevent a busy loop.
+/// The time that a client waits before it reconnects after a rollover: short, but long enough to prevent a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
 /// The time that a reader waits before it reconnects if the server disconnected it because it was slow.

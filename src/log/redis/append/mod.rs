@@ -20,14 +20,14 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
-/// How often the log is trimmed.
+/// The interval at which the log is trimmed.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
 
 /// The shortest time between two batches that drop entries which are too old. With one message in each batch, this
 /// would otherwise be a large part of the work.
 const AGEING: Duration = Duration::from_millis(100);
 
-/// How often the node asks the sentinels, if there are any, for the primary.
+/// The interval at which the node asks the sentinels, if there are any, for the primary.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);

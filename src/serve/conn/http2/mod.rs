@@ -171,13 +171,13 @@ struct Watch<'a> {
     shared: &'a ConnectionState,
     pings: Option<PingPong>,
     timer: Pin<Box<Sleep>>,
-    /// How long the connection may be idle before the first request, and how long between two requests.
+    /// The maximum idle time of the connection before the first request, and between two requests.
     first_timeout: Duration,
     idle_timeout: Duration,
     write_timeout: Duration,
-    /// When the unanswered PING was sent.
+    /// The time at which the unanswered PING was sent.
     pinged: Option<Instant>,
-    /// When the shutdown of the connection began.
+    /// The time at which the shutdown of the connection began.
     ending: Option<Instant>,
     is_abusive: bool,
     is_draining: bool,
