@@ -1,4 +1,4 @@
-//! Writes lines from a thread of its own, so that callers do not wait for the disk, the pipe or the terminal.
+//! Writes lines from a separate thread, so that callers do not wait for the disk, the pipe or the terminal.
 
 use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;

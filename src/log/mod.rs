@@ -28,8 +28,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
 ///
-/// A caller may leave a future of this trait unpolled for any time: such a future does not hold a lock or a place in a
-/// line for which others wait.
+/// A caller may leave a future of this trait unpolled for any time. Such a future does not hold a lock, or a position
+/// in a queue for which other futures wait.
 pub trait MessageLog: Send + Sync {
     /// Appends all drafts in their order, or none of them. Returns one cursor for each draft, when the log holds the
     /// drafts. A volatile draft is sent to all tails of the log and is not kept; its cursor is `None`.

@@ -74,7 +74,7 @@ codes! {
     NoHook = "no_hook", 404;
     /// The application's answer needs a session, and the client does not have one.
     NoSession = "no_session", 409;
-    /// The application did not answer as it has to.
+    /// The application did not answer as expected.
     ApplicationFailed = "application_failed", 502;
 }
 

@@ -257,7 +257,7 @@ mod tests {
         EntryFields::collect(pairs).draft(100)
     }
 
-    /// What a draft is written as; and it is read as it was.
+    /// Checks the fields that are written for a draft, and that the same draft is read back.
     #[test]
     fn only_what_needs_format_2_has_it() {
         let none = Extras::default;

@@ -42,8 +42,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The words of the log lines about the application.
 const WORDS: Words = Words {
     flag: "--hook-url",
-    fails: "did not answer as it has to, so events fail",
-    works: "answers as it has to again",
+    fails: "did not answer as expected, so events fail",
+    works: "answers as expected again",
 };
 
 /// The advice for an application that does not answer in time.
@@ -142,7 +142,7 @@ impl Hook {
     /// # Errors
     ///
     /// `forbidden`: the application refuses the event. `no_session`: the answer needs a session. `application_failed`:
-    /// the application did not answer as it has to.
+    /// the application did not answer as expected.
     pub async fn call<T>(
         &self,
         queued: QueuedCall,
@@ -168,7 +168,7 @@ impl Hook {
                 ("no_session", Err(ApiError::new(Code::NoSession, text)))
             }
             Err(_) => {
-                let text = "the application did not answer the event as it has to";
+                let text = "the application did not answer the event as expected";
                 ("failed", Err(ApiError::passing(Code::ApplicationFailed, text)))
             }
         };

@@ -42,7 +42,7 @@ pub struct DuplexSession {
 }
 
 impl DuplexSession {
-    /// Runs the session in a task of its own.
+    /// Runs the session in a separate task.
     pub fn spawn(self, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
         if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
             let counted = peer.counted;
@@ -110,7 +110,7 @@ enum Event {
     Answered(CommandAnswer),
     Drain,
     Silence,
-    /// The time is over in which the farewell waits for answers.
+    /// The time limit for the answers has passed, so the farewell no longer waits.
     Farewell,
 }
 

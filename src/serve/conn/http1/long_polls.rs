@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Runs a long poll and those that follow it, in a task of its own. Passes the connection to `next` when anything else
+/// Runs a long poll and those that follow it, in a separate task. Passes the connection to `next` when anything else
 /// follows.
 pub fn spawn(
     context: Arc<Context>,

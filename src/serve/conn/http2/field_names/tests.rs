@@ -7,7 +7,7 @@
 use super::*;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-/// What `h2` does with the trailers of a request.
+/// The reaction of `h2` to the trailers of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Accepted,
@@ -147,7 +147,7 @@ impl Encoder {
                 self.has_pseudo = true;
                 self.literal(Err(name), VALUE);
             }
-            // What these name is in the table of `h2`.
+            // The names of these fields are in the table of `h2`.
             3 if dynamic > 0 => {
                 let index = STATIC_NAMES.len() + 1 + self.random.usize(..dynamic);
                 self.number(index, 7, 0x80);
