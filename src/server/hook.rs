@@ -27,9 +27,9 @@ pub fn hook(
             }
             (None, Some(uri)) => {
                 let http = HttpTransport::new(uri, secret(flags)?, timeout);
-                HookTransport::Http(http.map_err(|error| {
+                HookTransport::Http(Box::new(http.map_err(|error| {
                     bad_flag("--hook-url", &format!("https needs the system's certificates: {error}"))
-                })?)
+                })?))
             }
             (None, None) => return Ok(None),
         };

@@ -56,7 +56,7 @@ impl HttpTransport {
         }
     }
 
-    /// Sends the call. A failure, or silence for two thirds of the time, makes it send the call once more.
+    /// Sends the call. After a failure, or without an answer after two thirds of the time, it sends the call once more.
     async fn ask_twice(
         &self,
         call: &EventCall,

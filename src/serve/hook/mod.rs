@@ -1,5 +1,5 @@
-//! The application hook (`--hook-url`, `--hook-stream`): the application hears what clients do, and answers what happens
-//! next.
+//! The application hook (`--hook-url`, `--hook-stream`): the server reports the actions of clients to the application,
+//! and the application's answers say what to do next.
 //!
 //! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets the
 //! calls of one client run one after the other.
@@ -38,14 +38,14 @@ const TURN_TIMEOUTS: u32 = 5;
 /// The words of the log lines about the application.
 const WORDS: Words = Words {
     flag: "--hook-url",
-    fails: "did not answer as it has to, so events fail",
-    works: "answers as it has to again",
+    fails: "did not answer as expected, so events fail",
+    works: "answers as expected again",
 };
 
 /// How calls get to the application, and answers come back.
 pub enum HookTransport {
     /// A request for each call.
-    Http(HttpTransport),
+    Http(Box<HttpTransport>),
     /// A stream in Redis, which workers read.
     Stream(StreamTransport),
 }
@@ -71,7 +71,7 @@ impl HookTransport {
 pub struct HookSettings {
     /// How calls get to the application.
     pub transport: HookTransport,
-    /// How long a call may take.
+    /// The time limit for a call.
     pub timeout: Duration,
     /// The maximum number of calls in flight.
     pub max_in_flight: usize,
@@ -155,7 +155,7 @@ impl Hook {
     /// # Errors
     ///
     /// `forbidden`: the application refuses the event. `no_session`: the answer needs a session. `application_failed`:
-    /// the application did not answer as it has to.
+    /// the application did not answer as expected.
     pub async fn call<T>(
         &self,
         queued: QueuedCall,
@@ -184,7 +184,7 @@ impl Hook {
                 ("no_session", Err(ApiError::new(Code::NoSession, text)))
             }
             Err(_) => {
-                let text = "the application did not answer the event as it has to";
+                let text = "the application did not answer the event as expected";
                 ("failed", Err(ApiError::passing(Code::ApplicationFailed, text)))
             }
         };
