@@ -298,7 +298,7 @@ impl Config {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
-        self.hook.check()?;
+        self.hook.check(self.redis.is_some())?;
         // Senders may use half of the budget, and the longest body must fit into that half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
@@ -373,6 +373,9 @@ mod tests {
             (&["--key-bytes", "4095"], "at least 4096"),
             (&["--proxy-protocol"], "--trusted-proxy"),
             (&["--hook-secret-file", "f"], "--hook-url"),
+            (&["--hook-stream", "s"], "needs --redis"),
+            (&["--hook-stream", "s", "--redis", "redis://a/", "--hook-url", "http://a/"], "only one of them"),
+            (&["--hook-stream", "s", "--redis", "redis://a/", "--hook-secret-file", "f"], "over HTTP"),
             (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),
         ] {

@@ -39,7 +39,7 @@ pub struct Server {
     listeners: Listeners,
     /// The reactor's task. The task runs until the server ends. If the task ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
-    /// Other tasks that run until the server ends, by what they do.
+    /// Other tasks that run until the server ends, each with a description.
     needed_tasks: Vec<(&'static str, JoinHandle<()>)>,
     drain: DrainTimes,
     /// Whether the server reports its start to the service manager without waiting until the log was read.
@@ -94,15 +94,18 @@ impl Server {
         }
         let tls = certificate(config, metrics)?;
         let (origins, authorizer) = access::access(&config.access, !config.presence.presence.is_empty(), metrics)?;
-        let hook = hook::hook(&config.hook, metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, bridge, is_listening } =
+        let OpenLog { log, appender, remote_counts, presence, sessions, calls, bridge, is_listening } =
             open_log::open_log(config, metrics).await?;
+        let (calls, calls_task) = calls.unzip();
+        let hook = hook::hook(&config.hook, calls, metrics)?;
         let (reactor, reactor_task) = Reactor::start()?;
         let (timers, timers_task) = Timers::start();
         let timers_task = ("the task of the timers", timers_task);
+        let appender = appender.map(|task| ("the task that appends to the log", task));
+        let calls_task = calls_task.map(|task| ("the task that sends events to workers", task));
         // This counts open descriptors, so it comes after all steps of the start that open descriptors.
         let descriptors = descriptors::allowance(config, demo.descriptors)?;
         let tcp_address = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
@@ -128,11 +131,7 @@ impl Server {
             context: Arc::new(state::context(config, registry, parts)),
             listeners,
             reactor_task,
-            needed_tasks: appender
-                .map(|task| ("the task that appends to the log", task))
-                .into_iter()
-                .chain([timers_task])
-                .collect(),
+            needed_tasks: appender.into_iter().chain(calls_task).chain([timers_task]).collect(),
             drain: DrainTimes {
                 delay: Duration::from_secs(config.drain_delay),
                 limit: Duration::from_secs(config.drain_seconds),

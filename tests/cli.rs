@@ -322,6 +322,53 @@ async fn publish_says_the_id() {
     assert_eq!(excluded["messages"].as_array().map(Vec::len), Some(7));
 }
 
+/// A message may have several channels, arguments, and readers that do not get it.
+#[tokio::test]
+async fn publish_takes_all_fields_of_a_message() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let url = url(&node);
+    for (args, input) in [
+        (&["a", "1", "--channel", "b", "--except", "me", "--except", "c", "--event", "added"][..], ""),
+        (&["b", "[2,\"x\"]", "--args", "--channel", "a", "--except", "me", "--exclude", "you", "--event", "moved"], ""),
+        (&["a", "--args", "--lines"], "[3]\n[4, 1e400]\n[]\n"),
+        (&["a", "[5]", "--args", "--key", "k"], ""),
+        (&["a", "[5]", "--args", "--key", "k"], ""),
+    ] {
+        let done = run(&[&["publish", "--url", &url], args].concat(), input).await;
+        assert_eq!(done.code, 0, "{args:?}: {done}");
+    }
+    let read = async |query: &str| {
+        let batch = node.get(&format!("/poll?cursor=earliest&{query}")).await.text();
+        let batch: serde_json::Value = serde_json::from_str(&batch.replace("1e400", "\"1e400\"")).expect("JSON");
+        let messages = batch["messages"].as_array().expect("messages").clone();
+        messages
+            .iter()
+            .map(|message| format!("{} {}", message["event"].as_str().unwrap_or(""), message["data"]))
+            .collect::<Vec<_>>()
+    };
+    let (one, two) = ("added 1", "moved [2,\"x\"]");
+    let rest = ["message [3]", "message [4,\"1e400\"]", "message []", "message [5]"];
+    let all: Vec<&str> = [one, two].iter().chain(&rest).copied().collect();
+    assert_eq!(read("channel=a").await, all);
+    assert_eq!(read("channel=a,b").await, all, "once");
+    assert_eq!(read("channel=b").await, [one, two]);
+    assert_eq!(read("channel=a&client=me").await, rest);
+    assert_eq!(read("channel=b,c").await, [two]);
+    assert_eq!(read("channel=b&client=you").await, [one]);
+
+    for (args, code, said) in [
+        (&["a", "{}", "--args"][..], 64, "with --args, the payload is a JSON array"),
+        (&["a", "1", "--channel", "a b"], 1, "400 bad_channel"),
+        (&["a", "[1]", "--args", "--text"], 64, "--text"),
+    ] {
+        let done = run(&[&["publish", "--url", &url], args].concat(), "").await;
+        assert!(done.code == code && done.err.contains(said), "{args:?}: {done}");
+    }
+    let done = run(&["publish", "a", "--args", "--lines", "--url", &url], "[1]\n{}\n[2]\n").await;
+    assert!(done.code == 1 && done.err.starts_with("longtail publish: line 2: with --args"), "{done}");
+    assert_eq!(done.out.lines().count(), 2, "{done}");
+}
+
 /// A line that the server refuses does not keep the others from being published.
 #[tokio::test]
 async fn publish_goes_on_after_a_bad_line() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::redis::{free_port, fresh_dir};
 use support::server::run_to_end;
 use support::token::{SECRET, seconds, token};
-use support::{Kind, Node, Reader, RedisServer, Subscription, eventually};
+use support::{Kind, Node, Reader, RedisServer, Request, Subscription, eventually};
 
 /// The line that docs/redis.md gives, with a password.
 fn acl_line() -> Vec<String> {
@@ -46,6 +46,9 @@ async fn everything_works(redis: &RedisServer, node: &Node) {
     assert_eq!(node.try_publish("channel=todo&volatile=1", "6").await.status, 200);
     assert_eq!(reader.next_message().await.data(), "6");
     assert_eq!(node.try_publish("channel=todo&key=once", "7").await.status, 200);
+    if node.get("/info").await.json()["events"] == true {
+        answers(redis, node).await;
+    }
     node.get("/poll?channel=todo&client=ann").await;
     let counted = node.get("/channels/todo").await.json();
     assert_eq!(counted["complete"], true, "{counted}");
@@ -78,13 +81,32 @@ async fn presence_works(nodes: &[Node; 2]) {
     eventually("the end of the lease", async || (members().await == 0).then_some(())).await;
 }
 
+/// Answers an event through the stream of `--hook-stream`.
+async fn answers(redis: &RedisServer, node: &Node) {
+    let stream = "{longtail:log}:hook:app";
+    let event = Request::post("/event", br#"{"event":"e"}"#).header("Content-Type", "application/json");
+    let answer = async {
+        let entry = eventually("the call", async || {
+            let entries = redis.command(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]).await;
+            let entries: Vec<(String, Vec<String>)> = redis::from_redis_value(entries).expect("entries");
+            entries.into_iter().next()
+        })
+        .await;
+        let taken = ["FCALL", "longtail_answer", "1", "{longtail:log}", &entry.1[1], r#"{"ack":[7]}"#];
+        assert_eq!(redis.number(&taken).await, 1);
+    };
+    let (said, ()) = tokio::join!(event.send(node.http), answer);
+    assert_eq!(said.text(), r#"{"ack":[7],"send":[]}"#);
+}
+
 /// Redis refuses no command to a user with the documented privileges.
 #[tokio::test]
 async fn the_least_privileges() {
     let redis = RedisServer::start_durable().await;
     set_user(&redis, &acl_line()).await;
     let url = redis.url().replace("redis://", "redis://longtail:sesame@");
-    let retention = ["--retain-messages", "20", "--retain-seconds", "1", "--redis-wait-replicas", "0"];
+    let retention =
+        ["--retain-messages", "20", "--retain-seconds", "1", "--hook-stream", "app", "--hook-timeout", "60"];
     let mut args = vec!["--redis", url.as_str()];
     args.extend(retention);
     {
@@ -261,7 +283,8 @@ async fn a_cluster() {
     let slot = members[0].number(&["CLUSTER", "KEYSLOT", "longtail:log"]).await;
     let owner = &members[usize::try_from(slot / 5462).expect("a member")];
     let other = members.iter().find(|member| member.port() != owner.port()).expect("another");
-    let nodes = [Node::start(&["--redis", &seeds]).await, Node::start(&["--redis", &other.url()]).await];
+    let seeded = ["--redis", &seeds, "--hook-stream", "app", "--hook-timeout", "60"];
+    let nodes = [Node::start(&seeded).await, Node::start(&["--redis", &other.url()]).await];
     everything_works(owner, &nodes[0]).await;
     for member in &members {
         let mut readers = Vec::new();

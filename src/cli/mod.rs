@@ -19,7 +19,7 @@ pub enum Command {
     /// Tries every transport of a running server, from this machine
     Check(check::Check),
     /// Publishes a message
-    Publish(publish::Publish),
+    Publish(Box<publish::Publish>),
     /// Prints messages as they arrive
     Tail(tail::Tail),
 }

@@ -4,11 +4,14 @@ use super::client::{Client, Target, quote};
 use super::failure::{Failure, printable};
 use bytes::Bytes;
 use clap::Args;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How many times a publish is tried. Its idempotency key makes sure that a retry does not publish a second message.
+/// The maximum number of attempts for a publish. Its idempotency key makes sure that a retry does not publish a second
+/// message.
 const TRIES: u32 = 4;
 
 /// Size limit of standard input. A server accepts less, and its error says so.
@@ -31,9 +34,21 @@ pub struct Publish {
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
 
+    /// Another channel of the message. A reader of several of its channels gets it once. Repeatable
+    #[arg(long = "channel", value_name = "NAME")]
+    more: Vec<String>,
+
     /// Client id that does not receive the message
     #[arg(long, value_name = "ID")]
     exclude: Option<String>,
+
+    /// Client id that does not receive the message, or channel whose readers do not. Repeatable
+    #[arg(long, value_name = "ID|NAME")]
+    except: Vec<String>,
+
+    /// Takes the payload, a JSON array, as several arguments
+    #[arg(long, conflicts_with = "text")]
+    args: bool,
 
     /// Idempotency key: the same command given twice publishes one message. By default a random key
     #[arg(long, value_name = "KEY")]
@@ -78,8 +93,9 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Publishes lines until the end of the input. It continues after a line that is invalid itself, and ends at any
-    /// other failure: the next line would fail in the same way, and the error tells the user where to begin again.
+    /// Publishes lines until the end of the input. It continues after a line that is itself invalid. It ends at any
+    /// other failure: the next line would fail in the same way. The error names the line at which the user can begin
+    /// again.
     async fn all_lines(&self, client: &Client) -> Result<ExitCode, Failure> {
         let mut input = io::stdin().lock();
         let (mut number, mut refused) = (0_u64, 0_u64);
@@ -89,7 +105,7 @@ impl Publish {
                 Line::TooLong => Failure::Usage(format!("the line has more than {MAX_INPUT} bytes")),
                 Line::Whole(line) => match self.one(client, line).await {
                     Ok(()) => continue,
-                    Err(failure @ Failure::Refused { status: 400 | 413 | 422, .. }) => failure,
+                    Err(failure @ (Failure::Refused { status: 400 | 413 | 422, .. } | Failure::Usage(_))) => failure,
                     Err(failure) => {
                         let _ = writeln!(io::stderr(), "longtail publish: stopped at line {number}");
                         return Err(failure);
@@ -106,12 +122,17 @@ impl Publish {
     }
 
     async fn one(&self, client: &Client, data: impl Into<Bytes>) -> Result<(), Failure> {
-        let path = self.path(&self.key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()));
+        let key = self.key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let data = data.into();
+        // Arguments are a field of JSON alone.
+        let (path, kind, data) = match self.args {
+            true => ("/publish".to_owned(), "application/json", self.object(&key, &data)?),
+            false => (self.path(&key), "application/octet-stream", data),
+        };
         let mut tries = 0;
         let answer = loop {
             tries += 1;
-            let failure = match client.post(&path, "application/octet-stream", data.clone()).await {
+            let failure = match client.post(&path, kind, data.clone()).await {
                 Ok(answer) => match answer.json().await {
                     Ok(answer) => break answer,
                     Err(failure) => failure,
@@ -138,9 +159,13 @@ impl Publish {
     }
 
     fn path(&self, key: &str) -> String {
-        let mut path = format!("/publish?channel={}", quote(&self.channel));
+        let mut path = format!("/publish?key={}", quote(key));
         let mut field = |name: &str, value: &str| path.push_str(&format!("&{name}={}", quote(value)));
-        field("key", key);
+        match self.more.as_slice() {
+            [] => field("channel", &self.channel),
+            _ => self.channels().for_each(|channel| field("channels", channel)),
+        }
+        self.except.iter().for_each(|item| field("except", item));
         if let Some(event) = &self.event {
             field("event", event);
         }
@@ -155,6 +180,40 @@ impl Publish {
         }
         path
     }
+
+    fn channels(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.channel).chain(&self.more)
+    }
+
+    /// The message as a publish object, with the payload as its arguments.
+    fn object(&self, key: &str, args: &[u8]) -> Result<Bytes, Failure> {
+        let args = serde_json::from_slice::<Vec<&RawValue>>(args);
+        let args = args.map_err(|_| Failure::Usage("with --args, the payload is a JSON array".into()))?;
+        let object = Object {
+            channels: self.channels().map(String::as_str).collect(),
+            args,
+            event: self.event.as_deref(),
+            exclude: self.exclude.as_deref(),
+            except: &self.except,
+            key,
+            volatile: self.volatile,
+        };
+        Ok(serde_json::to_vec(&object).unwrap_or_default().into())
+    }
+}
+
+/// A publish object.
+#[derive(Serialize)]
+struct Object<'a> {
+    channels: Vec<&'a str>,
+    args: Vec<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude: Option<&'a str>,
+    except: &'a [String],
+    key: &'a str,
+    volatile: bool,
 }
 
 /// A line of the input.

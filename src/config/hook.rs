@@ -32,6 +32,12 @@ pub struct HookFlags {
     #[arg(value_parser = hook_url, hide_env_values = true)]
     pub hook_url: Option<Uri>,
 
+    /// Name of a stream in Redis that gets the events of clients, instead of a URL: the stream `{P:log}:hook:NAME`, with
+    /// the P of `--redis-prefix`. Workers read it with consumer groups, and answer with `FCALL longtail_answer`
+    #[arg(long, env = "LONGTAIL_HOOK_STREAM", value_name = "NAME", help_heading = "Application")]
+    #[arg(value_parser = stream_name)]
+    pub hook_stream: Option<String>,
+
     /// File with the secret that signs calls to the application (`Longtail-Signature`). A line end at the end of the
     /// file is ignored. SIGHUP reloads the file
     #[arg(long, env = "LONGTAIL_HOOK_SECRET_FILE", value_name = "FILE", help_heading = "Application")]
@@ -56,6 +62,14 @@ fn hook_url(text: &str) -> Result<Uri, String> {
     application(text, "https://www.example.com/hook.php")
 }
 
+fn stream_name(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    if (1..=100).contains(&text.len()) && text.bytes().all(is_allowed) {
+        return Ok(text.to_owned());
+    }
+    Err("use 1 to 100 of A-Z a-z 0-9 _ - . :".into())
+}
+
 fn notify(text: &str) -> Result<Notify, String> {
     let mut types = Vec::new();
     for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
@@ -70,11 +84,23 @@ fn notify(text: &str) -> Result<Notify, String> {
 
 impl HookFlags {
     /// Checks rules that involve more than one flag.
-    pub(super) fn check(&self) -> Result<(), BadConfig> {
+    pub(super) fn check(&self, has_redis: bool) -> Result<(), BadConfig> {
+        let bad = |text: &str| Err(BadConfig::new(text.into()));
+        if self.hook_stream.is_some() {
+            if self.hook_url.is_some() {
+                return bad("--hook-url and --hook-stream are two ways to one application: set only one of them");
+            }
+            if !has_redis {
+                return bad(
+                    "--hook-stream needs --redis: the events go to a stream in Redis, and this log is in memory",
+                );
+            }
+            if self.hook_secret_file.is_some() {
+                return bad("--hook-secret-file signs calls over HTTP: with --hook-stream, Redis's users protect them");
+            }
+        }
         if self.hook_url.is_none() && self.hook_secret_file.is_some() {
-            return Err(BadConfig::new(
-                "--hook-secret-file has no effect alone: name the application with --hook-url".into(),
-            ));
+            return bad("--hook-secret-file has no effect alone: name the application with --hook-url");
         }
         Ok(())
     }

@@ -16,11 +16,11 @@ use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::task::coop;
 use tokio_stream::Stream;
 
-/// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
-/// get lost.
+/// The maximum number of volatile messages that wait for the tail. Beyond this limit the oldest are dropped: volatile
+/// messages may get lost.
 const VOLATILE_WAITING: usize = 1024;
 
-/// How many entries a tail reads at a time.
+/// The maximum number of entries that a tail reads at a time.
 const CHUNK: usize = 512;
 
 /// A [`MessageLog`] that exists only as long as the process.
@@ -146,11 +146,6 @@ impl MemoryLog {
         Cursor { id: state.end, epoch: state.epoch }
     }
 
-    /// The newest control entry that was dropped.
-    fn control_floor(&self) -> Id {
-        self.state.lock().control.floor
-    }
-
     /// Waits until there is news for a tail at position `at`. Returns a volatile message, or `None` if there are new
     /// entries.
     fn poll_news(
@@ -245,14 +240,19 @@ impl MessageLog for MemoryLog {
         Box::pin(async_stream::stream! {
             let extent = self.state.lock().extent(self.clock.now_ms());
             let mut at = Cursor { id: extent.floor, epoch: extent.lineage.epoch };
-            let end = extent.end;
+            let (end, mut told) = (extent.end, extent.control_floor);
             let mut caught_up = false;
             yield TailEvent::Opened(extent);
             loop {
                 let page = self.state.lock().page(at, CHUNK, self.clock.now_ms());
                 if page.upto > at.id {
                     // A burst may have been trimmed before the tail read it. In that case `after` shows the gap.
-                    let after = at.id.max(page.extent.floor).max(self.control_floor());
+                    let after = at.id.max(page.extent.floor);
+                    if page.extent.control_floor > at.id.max(told) {
+                        // Only sessions have to know that control entries were trimmed.
+                        told = page.extent.control_floor;
+                        yield TailEvent::Opened(page.extent.clone());
+                    }
                     at.id = page.upto;
                     yield TailEvent::Entries { after, messages: page.messages, upto: at.id };
                 }

@@ -16,7 +16,7 @@ pub const APPEND_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025
 /// The purpose of a connection to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Purpose {
-    /// One of `tail`, `append`, `read` and `subscription`.
+    /// One of `tail`, `append`, `read`, `subscription` and `hook`.
     pub purpose: &'static str,
 }
 
@@ -59,9 +59,10 @@ pub struct LogMetrics {
     pub overflowed: Counter,
     /// PUBLISHes that wait until this node or another node appends them.
     pub waiting: Gauge,
-    /// How often this node's subscription was lost. The node does not receive PUBLISHes until it subscribes again.
+    /// The number of times that this node's subscription was lost. The node does not receive PUBLISHes until it
+    /// subscribes again.
     pub deaf: Counter,
-    /// How often this node has seen that the lease's holder changed.
+    /// The number of changes of the lease holder that this node has seen.
     pub lease_changes: Counter,
     /// Whether this node holds the lease: 1 or 0.
     pub holds_lease: Gauge,
@@ -135,7 +136,7 @@ impl LogMetrics {
         );
         // The counters are created at the start: a rate over a counter that appears only with the first loss would miss
         // that loss.
-        for purpose in ["tail", "append", "read", "subscription"] {
+        for purpose in ["tail", "append", "read", "subscription", "hook"] {
             drop(self.connections_lost.get_or_create(&Purpose { purpose }));
         }
         let (lost, bytes) = (self.connections_lost.clone(), self.trimmed_bytes.clone());
@@ -146,5 +147,29 @@ impl LogMetrics {
     /// Counts a connection that was lost.
     pub fn lost(&self, purpose: &'static str) {
         self.connections_lost.get_or_create(&Purpose { purpose }).inc();
+    }
+}
+
+/// The metrics of calls to the application through a stream.
+#[derive(Clone, Debug, Default)]
+pub struct CallStreamMetrics {
+    /// Answers to calls whose time is over, to calls with an answer and to unknown calls, on all nodes of the log.
+    pub late: Gauge,
+    /// Answers that longtail_answer has refused, on all nodes of the log.
+    pub refused: Gauge,
+    /// Calls of this node that were sent again, because the log has moved to another server.
+    pub resent: Counter,
+}
+
+impl CallStreamMetrics {
+    /// Registers the metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        let help =
+            "Answers of workers that came too late, were not the first or belong to no call, on all nodes of the log";
+        registry.register("hook_stream_late_answers", help, self.late.clone());
+        let help = "Answers of workers that longtail_answer has refused, on all nodes of the log";
+        registry.register("hook_stream_refused_answers", help, self.refused.clone());
+        let help = "Calls that were sent to the stream again, because the log has moved to another server";
+        registry.register("hook_stream_resent_calls", help, self.resent.clone());
     }
 }

@@ -166,7 +166,7 @@ impl Message {
         self.extras.as_deref()
     }
 
-    /// What the entry is.
+    /// The kind of the entry.
     pub fn kind(&self) -> Kind {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }
@@ -203,7 +203,7 @@ impl Message {
         self.exclude.is_none() && self.extras.as_deref().is_none_or(is_plain)
     }
 
-    /// Whether it depends on the other channels of a reader whether the reader receives the message.
+    /// Whether a reader's other channels decide whether the reader receives the message.
     pub fn excludes_channels(&self) -> bool {
         !self.except().is_empty()
     }

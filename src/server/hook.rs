@@ -2,7 +2,8 @@
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{BadConfig, HookFlags, Notify};
-use crate::serve::{CallType, Hook, HookSecret, HookSettings};
+use crate::log::redis::CallStream;
+use crate::serve::{CallType, Hook, HookSecret, HookSettings, HookTransport, HttpTransport, StreamTransport};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +12,34 @@ use tracing::warn;
 /// The server warns if the secret has fewer bytes than this: the length of its hash.
 const SHORT_SECRET: usize = 32;
 
-/// The hook of `--hook-url`, if it is set.
-pub fn hook(flags: &HookFlags, metrics: &mut Registry) -> Result<Option<Arc<Hook>>, StartError> {
-    let Some(uri) = flags.hook_url.clone() else { return Ok(None) };
+/// The hook of `--hook-url` or `--hook-stream`, if one of them is set. `stream` is the stream of the latter.
+pub fn hook(
+    flags: &HookFlags,
+    stream: Option<Arc<CallStream>>,
+    metrics: &mut Registry,
+) -> Result<Option<Arc<Hook>>, StartError> {
+    let timeout = Duration::from_secs(flags.hook_timeout);
+    let transport =
+        match (stream, flags.hook_url.clone()) {
+            (Some(stream), _) => {
+                stream.metrics().register(metrics);
+                HookTransport::Stream(StreamTransport::new(stream, timeout))
+            }
+            (None, Some(uri)) => {
+                let http = HttpTransport::new(uri, secret(flags)?, timeout);
+                HookTransport::Http(Box::new(http.map_err(|error| {
+                    bad_flag("--hook-url", &format!("https needs the system's certificates: {error}"))
+                })?))
+            }
+            (None, None) => return Ok(None),
+        };
     let settings = HookSettings {
-        uri,
-        secret: secret(flags)?,
-        timeout: Duration::from_secs(flags.hook_timeout),
+        transport,
+        timeout,
         max_in_flight: descriptors::questions(),
         notify: notify(&flags.hook_notify),
     };
-    let hook = Hook::new(settings, metrics)
-        .map_err(|error| bad_flag("--hook-url", &format!("https needs the system's certificates: {error}")))?;
-    Ok(Some(Arc::new(hook)))
+    Ok(Some(Arc::new(Hook::new(settings, metrics))))
 }
 
 /// The types of calls that the flags name.

@@ -7,7 +7,9 @@ use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
-use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSessions, RedisSubscriberCounts};
+use crate::log::redis::{
+    CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSessions, RedisSubscriberCounts,
+};
 use crate::log::sessions::{MemorySessions, SessionStore};
 use crate::log::subscriber_counts::SubscriberCounts;
 use prometheus_client::registry::Registry;
@@ -34,6 +36,8 @@ pub struct OpenLog {
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The stream of `--hook-stream` with its task, if it is set.
+    pub calls: Option<(Arc<CallStream>, JoinHandle<()>)>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -69,6 +73,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
             remote_counts: None,
             presence,
             sessions,
+            calls: None,
             bridge: None,
             is_listening,
         });
@@ -81,6 +86,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     }
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
     let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
+    let calls = config.hook.hook_stream.as_ref().map(|name| CallStream::start(log.clone(), name));
     let (listening, is_listening) = watch::channel(false);
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
     let bridge = BridgeConfig { patterns, queue: config.message_log.redis_subscribe_queue as usize };
@@ -93,6 +99,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
         appender: Some(appender),
         remote_counts: Some(remote_counts),
         presence,
+        calls,
         bridge: Some(bridge),
         is_listening,
     })

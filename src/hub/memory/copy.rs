@@ -43,7 +43,8 @@ impl Recipient<'_> {
     /// Whether the reader gets an entry that is not for all readers. Only sessions read the channels of control entries.
     #[cold]
     fn gets_special(&self, message: &Message) -> bool {
-        self.client.is_none_or(|client| !message.excludes(client)) && (self.reads_members || message.is_for_readers() || message.is_control())
+        self.client.is_none_or(|client| !message.excludes(client))
+            && (self.reads_members || message.is_for_readers() || message.is_control())
     }
 }
 

@@ -7,8 +7,8 @@ use crate::log::{Descent, Extent};
 use crate::message::{Kind, Message};
 use std::sync::Arc;
 
-/// How many ended epochs this node remembers. For a cursor of such an epoch, the node reports a gap at once. A cursor
-/// of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
+/// The number of ended epochs that this node remembers. For a cursor of such an epoch, the node reports a gap at once.
+/// A cursor of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
 pub(super) const PAST_EPOCHS: usize = 64;
 
 impl Memory {
@@ -30,7 +30,7 @@ impl Memory {
                 self.past.pop_front();
             }
         }
-        // If a log that this node has read before comes back, its epoch no longer counts as ended.
+        // If a log that this node has read before is there again, its epoch no longer counts as ended.
         self.past.retain(|epoch| *epoch != extent.lineage.epoch);
         let (floor, head, hole) = match (known, &self.view) {
             (Some(head), Some(view)) => {
@@ -47,8 +47,16 @@ impl Memory {
             // If the log's ids have started again from a lower number, an old position is too high, never too low.
             slot.since = if known.is_some() { slot.since.min(head) } else { floor };
         }
+        self.note_control_floor(extent.control_floor);
         let log_floor = extent.floor;
         self.view = Some(View { lineage: extent.lineage.clone(), log_floor, hole, floor, head });
+    }
+
+    /// Notes that the log may have dropped control entries up to here, before this node has read them.
+    fn note_control_floor(&mut self, floor: Id) {
+        self.control.floor = self.control.floor.max(floor);
+        let reserved = self.slots.iter_mut().filter(|(_, slot)| slot.name.is_reserved());
+        reserved.for_each(|(_, slot)| slot.since = slot.since.max(floor));
     }
 
     fn truncate_after(&mut self, last: Id) {
@@ -136,8 +144,8 @@ impl Memory {
         self.further_variants += (self.window.len() - before).saturating_sub(1);
     }
 
-    /// The log dropped entries up to `after` that this node never saw. Earlier messages must not be served as if the
-    /// new ones followed them directly, and every reader is told of a gap.
+    /// The log dropped entries up to `after` that this node never saw. The hub must not serve earlier messages as if
+    /// the new ones followed them directly. So every reader gets a gap.
     fn leave_hole(&mut self, after: Id, log_floor: Id) {
         if after <= log_floor {
             self.clear();

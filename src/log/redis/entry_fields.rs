@@ -17,7 +17,8 @@ pub(super) enum NotAMessage {
     Skipped(&'static str),
     /// The entry has a format that this node does not read.
     Unreadable(u32),
-    /// The entry has a kind that this node does not know. Readers do not need it: what they need gets another format.
+    /// The entry has a kind that this node does not know. Readers do not need such an entry: an entry that they need
+    /// gets another format.
     UnknownKind,
 }
 
@@ -263,7 +264,21 @@ mod tests {
         EntryFields::collect(pairs).draft(100)
     }
 
-    /// What a draft is written as; and it is read as it was.
+    /// The fuzzer begins with entries of format 2 that a node reads, or it would not find them.
+    #[test]
+    fn the_seeds_of_the_fuzzer_are_entries_of_format_2() {
+        for (seed, kind) in [
+            (include_str!("../../../fuzz/seeds/entries/format_2"), "message"),
+            (include_str!("../../../fuzz/seeds/entries/format_2_binary"), "message"),
+            (include_str!("../../../fuzz/seeds/entries/format_2_control"), "session"),
+        ] {
+            let words: Vec<&str> = seed.split('\0').skip(1).collect();
+            let draft = read(&words).expect("an entry");
+            assert_eq!((draft.kind().as_str(), draft_fields(&draft)[0].as_str()), (kind, "v"), "{seed}");
+        }
+    }
+
+    /// Checks the fields that are written for a draft, and that the same draft is read back.
     #[test]
     fn only_what_needs_format_2_has_it() {
         let none = Extras::default;

@@ -1,4 +1,5 @@
-//! The function library that publishers in any language may call: `FCALL longtail_publish`.
+//! The function library for programs in any language: publishers call `FCALL longtail_publish`, and workers answer the
+//! calls of `--hook-stream` with `FCALL longtail_answer`.
 //!
 //! The library is stored in Redis (also in its append-only file and its replicas). So a program can publish to the log
 //! even if no node is running.
@@ -14,17 +15,21 @@ use tracing::warn;
 
 /// The version is raised with each change of the library's behaviour. A node leaves a newer library alone: an older
 /// node may start beside newer ones.
-const VERSION: u64 = 7;
+const VERSION: u64 = 8;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
     let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"));
     let publish = include_str!("lua/publish.lua");
     let keys = format!("local KEY_LIFE, KEY_BYTES = {}, {KEY_BYTES}", KEY_LIFE.as_millis());
     // The common part of the scripts reads KEYS when it is loaded, but in a library KEYS exists only within a call.
-    format!("local function publish(KEYS, ARGV)\n{common}\n{keys}\n{publish}\nend\n")
+    let (utf8, answer) = (include_str!("lua/utf8.lua"), include_str!("lua/answer.lua"));
+    format!(
+        "{utf8}\nlocal function publish(KEYS, ARGV)\n{common}\n{keys}\n{publish}\nend\n\
+         local function answer(KEYS, ARGV)\n{answer}\nend\n"
+    )
 });
 
-/// The description of the function. Redis can return it without the code of the library, which is long. No other
+/// The description of the functions. Redis can return it without the code of the library, which is long. No other
 /// library has the same description.
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     let sum: String = Sha1::digest(BODY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -32,14 +37,17 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
 });
 
 static LIBRARY: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "#!lua name=longtail\n-- version {VERSION}\n{}redis.register_function{{ function_name = 'longtail_publish', \
-         callback = publish, description = '{}' }}\n",
-        *BODY, *DESCRIPTION
-    )
+    let register = |name: &str, callback: &str| {
+        let description = &*DESCRIPTION;
+        format!(
+            "redis.register_function{{ function_name = '{name}', callback = {callback}, description = '{description}' }}\n"
+        )
+    };
+    let (publish, answer) = (register("longtail_publish", "publish"), register("longtail_answer", "answer"));
+    format!("#!lua name=longtail\n-- version {VERSION}\n{}{publish}{answer}", *BODY)
 });
 
-/// How long a node waits before it tries again to load the library after an error.
+/// The time after an error until the node tries again to load the library.
 const OBSTRUCTED: Duration = Duration::from_secs(30);
 
 /// The state of the library in Redis, as one node knows it.
@@ -51,7 +59,7 @@ pub(super) struct Functions {
 
 impl Functions {
     /// Loads the library if it is missing or older: a deployment of another application may have removed all functions.
-    /// An error is logged once, and the node goes on without the library.
+    /// An error is logged once, and the node continues without the library.
     ///
     /// `is_new`: whether the connection is new.
     ///
@@ -70,7 +78,11 @@ impl Functions {
         if let Some(reason) = &obstacle
             && self.obstacle.as_ref().is_none_or(|(said, _)| said != reason)
         {
-            warn!(reason, "FCALL longtail_publish is not available in Redis; all other ways to publish still work");
+            warn!(
+                reason,
+                "FCALL longtail_publish and FCALL longtail_answer are not available in Redis; all other ways to publish \
+                 still work"
+            );
         }
         self.obstacle = obstacle.map(|reason| (reason, Instant::now()));
         Ok(())

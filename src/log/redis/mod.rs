@@ -1,11 +1,12 @@
 //! The log in Redis: one stream, `P:log`.
 //!
 //! There are three connections: the [`tail`] blocks on the first, [`append`] uses the second, and [`ranges`] are read
-//! on the third. All other keys of the log have names of the form `{P:log}:…`, so they are in the same Cluster slot as
+//! on the third. Counts and the [`call_stream`] have connections of their own. All other keys of the log have names of the form `{P:log}:…`, so they are in the same Cluster slot as
 //! the stream. Each script in `lua/` makes its changes in one step.
 
 mod abort_on_drop;
 mod append;
+mod call_stream;
 mod config;
 mod connection;
 mod control_entries;
@@ -34,6 +35,7 @@ mod subscriber_counts;
 mod tail;
 mod verify;
 
+pub use call_stream::{CallStream, StreamCall, Unanswered};
 pub use config::{Keys, RedisConfig};
 pub(in crate::log) use connection::BRIDGE;
 pub use connection::Connection;
@@ -62,8 +64,8 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 
-/// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
-/// get lost.
+/// The maximum number of volatile messages that wait for the tail. Beyond this limit the oldest are dropped: volatile
+/// messages may get lost.
 const VOLATILE_WAITING: usize = 1024;
 
 /// A [`MessageLog`] in Redis.
@@ -91,7 +93,7 @@ pub struct RedisLog {
     /// The `run_id` of the process that the newest connection leads to. All other connections then move to the same
     /// server.
     server: Mutex<String>,
-    /// How often the tail has seen the end of its connection.
+    /// The number of times that the tail has seen the end of its connection.
     tail_breaks: AtomicU64,
     /// The `run_id` of the process whose settings were checked most recently.
     advised: Mutex<String>,

@@ -16,8 +16,8 @@ use std::time::Duration;
 /// The application's answer.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status.
-    pub status: StatusCode,
+    /// The status. An answer through a stream has none, and counts like one with status 200.
+    pub status: Option<StatusCode>,
     /// The body.
     pub body: Bytes,
 }
@@ -94,6 +94,6 @@ impl ApplicationClient {
             Some(_) => NoReply::TooLarge { most: self.max_answer },
             None => NoReply::BrokeOff,
         })?;
-        Ok(Reply { status, body: body.to_bytes() })
+        Ok(Reply { status: Some(status), body: body.to_bytes() })
     }
 }

@@ -1,7 +1,8 @@
 //! Describes an answer of the application that is not one of the expected answers.
 
-use super::client::NoReply;
+use super::client::{NoReply, Reply};
 use hyper::StatusCode;
+use serde::Deserialize;
 use std::borrow::Cow;
 
 /// The answer that came instead of an expected one. It does not contain the application's text, because an error page
@@ -47,9 +48,9 @@ impl Problem {
     }
 }
 
-/// The form in which the application has to answer with status 200.
+/// The form of the JSON in an answer with status 200.
 pub struct Form {
-    /// The form, as an advice.
+    /// The form, as advice to the operator.
     pub rule: &'static str,
     /// Texts of which the expected JSON has at least one.
     pub marks: &'static [&'static str],
@@ -58,32 +59,60 @@ pub struct Form {
 }
 
 impl Form {
-    /// Describes a body that does not have the form.
-    pub fn mismatch(&self, body: &[u8]) -> Problem {
+    /// Reads the JSON object of an answer with status 200, or of an answer without a status.
+    ///
+    /// # Errors
+    ///
+    /// The answer has another status, or its body does not have the form.
+    pub fn object<'a, T: Deserialize<'a>>(&self, reply: &'a Reply) -> Result<T, Problem> {
+        if let Some(status) = reply.status.filter(|status| *status != StatusCode::OK) {
+            return Err(Problem::status(status, self.rule));
+        }
+        // Serde would also read the fields of a struct from an array.
+        let is_object = reply.body.trim_ascii_start().starts_with(b"{");
+        match serde_json::from_slice(&reply.body) {
+            Ok(object) if is_object => Ok(object),
+            _ => Err(self.mismatch(reply)),
+        }
+    }
+
+    /// Describes an answer of the right status that does not have the form.
+    pub fn mismatch(&self, reply: &Reply) -> Problem {
+        let body = &*reply.body;
         let text = body.trim_ascii_start();
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
         let has_json = self.marks.iter().any(|mark| body.windows(mark.len()).any(|part| part == mark.as_bytes()));
         let (came, fix) = if text.is_empty() {
-            ("status 200 and an empty body", self.rule)
+            ("an empty body", self.rule)
         } else if is_json {
             (self.other_json, self.rule)
         } else if is_by_php(text) && has_json {
             (
-                "status 200 and a warning of PHP in front of the JSON",
+                "a warning of PHP in front of the JSON",
                 "correct the script, and set display_errors=0, so that PHP logs its warnings and does not print them",
             )
         } else if is_by_php(text) {
-            ("status 200 and an error of PHP", "correct the script: PHP's log has the error")
+            ("an error of PHP", "correct the script: PHP's log has the error")
         } else if text.starts_with(b"\xef\xbb\xbf") {
-            ("status 200 and a byte order mark in front of the JSON", "save the script without a byte order mark")
+            ("a byte order mark in front of the JSON", "save the script without a byte order mark")
         } else if has_json && !text.starts_with(b"{") {
-            ("status 200 and a text in front of the JSON", "print nothing but the JSON")
+            ("a text in front of the JSON", "print nothing but the JSON")
         } else if text.starts_with(b"<") {
-            ("status 200 and an HTML page", "name the address that answers in JSON")
+            ("an HTML page", "name the address that answers in JSON")
         } else {
-            ("status 200 and a text that is not JSON", self.rule)
+            ("a text that is not JSON", self.rule)
         };
-        Problem::passing(came, fix)
+        Problem::passing(reply.came_with(came), fix)
+    }
+}
+
+impl Reply {
+    /// A description of the answer: its status, if it has one, and its body.
+    pub fn came_with(&self, body: &str) -> String {
+        match self.status {
+            Some(status) => format!("status {} and {body}", status.as_u16()),
+            None => body.to_owned(),
+        }
     }
 }
 

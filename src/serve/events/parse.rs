@@ -1,7 +1,7 @@
 //! Parses the body of `POST /event`: JSON, or the form of an old browser.
 
 use crate::message::{ClientId, Payload};
-use crate::serve::publishing::parse::{FORM, Field, Fields, parse_query};
+use crate::serve::publishing::parse::{self, FORM, Field, Fields, parse_query};
 use crate::transport::{ApiError, ClientAck, ClientEvent, Code, EventFields};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -31,7 +31,8 @@ pub enum RequestContent {
     Ack(ClientAck),
 }
 
-/// Parses a request. `kind` is the content type without parameters. Fields of a query come before those of the body.
+/// Parses a request. `kind` is the content type without parameters. The fields of the query come before the fields of
+/// the body.
 ///
 /// # Errors
 ///
@@ -41,7 +42,7 @@ pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequ
     // `curl -d` sends JSON with the content type of a form.
     let is_form = kind == FORM && !body.trim_start().starts_with('{');
     let form = if is_form { parse_query(body)? } else { Fields::new() };
-    let token = query.iter().chain(&form).rfind(|(name, _)| name == "token").map(|(_, value)| value.to_string());
+    let token = parse::token(&query, &form);
     let mut fields = if is_form { from_form(query.iter().chain(&form))? } else { EventFields::parse(body)? };
     if let Some((_, client)) = query.iter().rfind(|(name, _)| name == "client") {
         fields.client.get_or_insert(Cow::Borrowed(client));

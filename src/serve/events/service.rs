@@ -50,7 +50,7 @@ struct Waiting {
     acked: Option<String>,
 }
 
-/// Passes an event on to the application. The event takes its place behind the client's earlier events at once. The
+/// Passes an event on to the application. The event gets its position after the client's earlier events at once. The
 /// future completes when what the application answers is in the log.
 ///
 /// # Errors
@@ -125,7 +125,7 @@ fn call(
     let is_called = hook.takes(content.kind());
     let queued = hook.queue(HookCall::new(line, credentials, caller, content))?;
     let waiting = Waiting { queued, client, session, acked };
-    // The call runs in a task of its own. A client that does not read its answers polls nothing, and would otherwise
+    // The call runs in a separate task. A client that does not read its answers polls nothing, and would otherwise
     // keep a connection to the application.
     let call = tokio::spawn(carry_out(state.clone(), is_called.then_some(hook), waiting));
     Ok(async move {

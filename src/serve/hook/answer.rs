@@ -9,6 +9,9 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// Size limit of an answer's body.
+pub(super) const MAX_ANSWER_BYTES: usize = 1 << 20;
+
 /// The maximum number of items in an answer.
 const MAX_ITEMS: usize = 100;
 
@@ -28,7 +31,7 @@ const MAX_ACK: usize = 200;
 const FORM: Form = Form {
     rule: r#"answer with 204, or with 200 and an object such as {"ack":[…],"publish":[…]}"#,
     marks: &["\"ack\":", "\"publish\":", "\"refuse\":"],
-    other_json: "status 200 and JSON that is not an object, or has a field of the wrong type",
+    other_json: "JSON that is not an object, or has a field of the wrong type",
 };
 
 /// The answer to a call.
@@ -248,13 +251,7 @@ pub fn read<T>(
     max_payload: usize,
     publication: impl Fn(&str) -> Result<T, ApiError>,
 ) -> Result<Answer<T>, Problem> {
-    let fields = match reply.status {
-        StatusCode::NO_CONTENT => Fields::default(),
-        // PHP writes an array without fields as a list.
-        StatusCode::OK if reply.body.trim_ascii() == b"[]" => Fields::default(),
-        StatusCode::OK => object(&reply.body)?,
-        other => return Err(Problem::status(other, FORM.rule)),
-    };
+    let fields = if says_nothing(reply) { Fields::default() } else { FORM.object(reply)? };
     if !has_session && fields.needs_session() {
         return Ok(Answer::NeedsSession);
     }
@@ -264,27 +261,33 @@ pub fn read<T>(
         return Ok(Answer::Refused(ApiError { data, ..ApiError::new(Code::Forbidden, message) }));
     }
     let session = fields.session(max_payload);
-    let session = session.map_err(|came| Problem::passing(format!("status 200 and {came}"), "correct the field"))?;
+    let session = session.map_err(|came| Problem::passing(reply.came_with(came), "correct the field"))?;
     let SessionAnswer { join, leave, rooms, leave_rooms, send, .. } = &session;
     let items = fields.publish.unwrap_or_default();
     if items.len() + join.len() + leave.len() + rooms.len() + leave_rooms.len() + send.len() > MAX_ITEMS {
         return Err(Problem::passing(
-            format!("status 200 and more than {MAX_ITEMS} items"),
+            reply.came_with(&format!("more than {MAX_ITEMS} items")),
             "send the others to /publish and /sessions",
         ));
     }
     let publish = items.into_iter().map(|item| publication(item.get())).collect::<Result<_, _>>();
     let publish = publish.map_err(|error| {
         // The text of such an error does not repeat the application's text.
-        Problem::passing(format!("status 200 and a publish object that is refused: {error}"), "correct the object")
+        let came = reply.came_with(&format!("a publish object that is refused: {error}"));
+        Problem::passing(came, "correct the object")
     })?;
     Ok(Answer::Accepted(Accepted { ack: fields.ack.map(one_line), publish, session }))
 }
 
-/// Reads an object. Serde would also read the fields of a struct from an array.
-fn object(body: &[u8]) -> Result<Fields<'_>, Problem> {
-    let fields = serde_json::from_slice(body).map_err(|_| FORM.mismatch(body))?;
-    if body.trim_ascii_start().starts_with(b"{") { Ok(fields) } else { Err(FORM.mismatch(body)) }
+/// Whether an answer has no fields.
+fn says_nothing(reply: &Reply) -> bool {
+    // PHP writes an array without fields as a list.
+    let is_empty_list = reply.body.trim_ascii() == b"[]";
+    match reply.status {
+        Some(StatusCode::NO_CONTENT) => true,
+        Some(status) => status == StatusCode::OK && is_empty_list,
+        None => reply.body.is_empty() || is_empty_list,
+    }
 }
 
 /// A JSON text on one line, because some streams are made of lines.
@@ -298,6 +301,10 @@ mod tests {
 
     fn of(status: u16, body: &'static str) -> Result<Answer<String>, Problem> {
         let status = StatusCode::from_u16(status).expect("a status");
+        of_reply(Some(status), body)
+    }
+
+    fn of_reply(status: Option<StatusCode>, body: &'static str) -> Result<Answer<String>, Problem> {
         read(&Reply { status, body: body.into() }, false, 10, |json| {
             if json.contains("bad") { Err(ApiError::new(Code::BadChannel, "bad")) } else { Ok(json.to_owned()) }
         })
@@ -353,7 +360,7 @@ mod tests {
 
     /// The answer to a call for a session.
     fn for_session(body: &'static str) -> Result<SessionAnswer, Problem> {
-        let reply = Reply { status: StatusCode::OK, body: body.into() };
+        let reply = Reply { status: Some(StatusCode::OK), body: body.into() };
         match read(&reply, true, 10, |json| Ok(json.to_owned()))? {
             Answer::Accepted(accepted) => Ok(accepted.session),
             other => panic!("{other:?}"),
@@ -424,6 +431,19 @@ mod tests {
         assert!(for_session(data).err().is_some_and(|problem| problem.came.contains("4 KiB")));
         let many: &'static str = Box::leak(format!("{{\"join\":[{}]}}", ["\"a\""; 101].join(",")).into_boxed_str());
         assert!(for_session(many).err().is_some_and(|problem| problem.came.contains("more than 100 items")));
+    }
+
+    /// An answer through a stream has no status, and is empty where an answer over HTTP has status 204.
+    #[test]
+    fn an_answer_without_a_status() {
+        for (body, ack) in [("", None), ("[]", None), ("{}", None), (r#"{"ack":[1]}"#, Some("[1]"))] {
+            let Ok(Answer::Accepted(answer)) = of_reply(None, body) else { panic!("{body}") };
+            assert_eq!(answer.ack.as_deref(), ack, "{body}");
+        }
+        for (body, came) in [("[1]", "JSON that is not an object"), ("<p>", "an HTML page"), (" ", "an empty body")] {
+            let problem = of_reply(None, body).expect_err("no answer");
+            assert!(problem.came.starts_with(came), "{problem:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::serve::limits::rate_limiter::EventSender;
 use crate::transport::ClientEvent;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use ring::digest;
 use serde::Serialize;
@@ -174,7 +174,13 @@ impl HookCall {
         HookCall { sender, credentials, caller, content, id }
     }
 
-    /// The memory that the call takes while it waits, about: it is held twice while its request is under way.
+    /// The id of the call.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The approximate memory that the call takes while it waits. While the request is under way, the call is in memory
+    /// twice.
     pub fn size(&self) -> usize {
         let headers = self.headers().map(|(_, value)| value.len()).sum::<usize>();
         let channels: usize = self.caller.channels.iter().map(|channel| channel.as_str().len() + 32).sum();
@@ -228,14 +234,14 @@ impl HookCall {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in self.headers() {
-            headers.insert(name, value.clone());
+            headers.insert(HeaderName::from_static(name), value.clone());
         }
         request
     }
 
     /// The headers of the client's request that the application gets.
-    fn headers(&self) -> impl Iterator<Item = (hyper::header::HeaderName, &HeaderValue)> {
-        let headers = [(COOKIE, self.credentials.cookie()), (AUTHORIZATION, self.credentials.authorization())];
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &HeaderValue)> {
+        let headers = [("cookie", self.credentials.cookie()), ("authorization", self.credentials.authorization())];
         headers.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 }

@@ -1,4 +1,5 @@
-//! The application hook (`--hook-url`): the application hears what clients do, and answers what happens next.
+//! The application hook (`--hook-url`, `--hook-stream`): the server reports the actions of clients to the application,
+//! and the application's answers say what to do next.
 //!
 //! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets the
 //! calls of one client run one after the other.
@@ -6,59 +7,75 @@
 pub mod answer;
 pub mod call;
 pub mod call_type;
+pub mod http;
 mod metrics;
 pub mod queue;
 pub mod signature;
+pub mod stream;
 
 use crate::serve::application::change_log::{ChangeLog, Words};
-use crate::serve::application::client::{ApplicationClient, NoReply, Reply};
+use crate::serve::application::client::Reply;
 use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
 use answer::{Accepted, Answer, SessionAnswer};
 use bytes::Bytes;
 use call::HookCall;
 use call_type::CallType;
+use http::HttpTransport;
 use http_body_util::Full;
-use hyper::{Request, Uri};
+use hyper::Request;
 use metrics::HookMetrics;
 use prometheus_client::registry::Registry;
 use queue::{CallQueue, Place};
 use signature::HookSecret;
-use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use stream::StreamTransport;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-
-/// Size limit of an answer's body.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+use tokio::time::{Instant, timeout_at};
 
 /// A call waits for its turn for at most this number of time-outs. Its client's earlier calls may each take one.
 const TURN_TIMEOUTS: u32 = 5;
 
-/// The pause before a call is repeated after a failure: time for a worker of the application to restart.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// The words of the log lines about the application.
 const WORDS: Words = Words {
     flag: "--hook-url",
-    fails: "did not answer as it has to, so events fail",
-    works: "answers as it has to again",
+    fails: "did not answer as expected, so events fail",
+    works: "answers as expected again",
 };
 
-/// The advice for an application that does not answer in time.
-const SLOW: &str = "make it faster, or raise --hook-timeout";
+/// How calls get to the application, and answers come back.
+pub enum HookTransport {
+    /// A request for each call.
+    Http(Box<HttpTransport>),
+    /// A stream in Redis, which workers read.
+    Stream(StreamTransport),
+}
+
+impl HookTransport {
+    /// The flag that has chosen it.
+    fn flag(&self) -> &'static str {
+        match self {
+            HookTransport::Http(_) => "--hook-url",
+            HookTransport::Stream(_) => "--hook-stream",
+        }
+    }
+
+    async fn ask(&self, call: &HookCall, free: &Semaphore, metrics: &HookMetrics) -> Result<Reply, Problem> {
+        match self {
+            HookTransport::Http(http) => http.ask(call, free, metrics).await,
+            HookTransport::Stream(stream) => stream.ask(call).await,
+        }
+    }
+}
 
 /// The settings of the hook.
 pub struct HookSettings {
-    /// The application's `http:` or `https:` URL.
-    pub uri: Uri,
-    /// The secret that signs calls, if there is one.
-    pub secret: Option<HookSecret>,
-    /// How long a call may take.
+    /// How calls get to the application.
+    pub transport: HookTransport,
+    /// The time limit for a call.
     pub timeout: Duration,
-    /// The maximum number of requests in flight.
+    /// The maximum number of calls in flight.
     pub max_in_flight: usize,
     /// The types of calls that the application gets.
     pub notify: Vec<CallType>,
@@ -66,12 +83,11 @@ pub struct HookSettings {
 
 /// The hook.
 pub struct Hook {
-    client: ApplicationClient,
-    secret: Option<HookSecret>,
+    transport: HookTransport,
     timeout: Duration,
     notify: Vec<CallType>,
     queue: Arc<CallQueue>,
-    /// Permits for requests in flight.
+    /// Permits for calls in flight.
     free: Semaphore,
     metrics: HookMetrics,
     changes: ChangeLog,
@@ -96,23 +112,18 @@ pub struct Answered<T> {
 
 impl Hook {
     /// Makes a hook.
-    ///
-    /// # Errors
-    ///
-    /// The URL is `https:`, and the system's certificates cannot be read.
-    pub fn new(settings: HookSettings, registry: &mut Registry) -> io::Result<Hook> {
-        let HookSettings { uri, secret, timeout, max_in_flight, notify } = settings;
+    pub fn new(settings: HookSettings, registry: &mut Registry) -> Hook {
+        let HookSettings { transport, timeout, max_in_flight, notify } = settings;
         let queue = Arc::<CallQueue>::default();
-        Ok(Hook {
-            client: ApplicationClient::new(uri, timeout, MAX_ANSWER_BYTES)?,
-            secret,
+        Hook {
             timeout,
             notify,
             free: Semaphore::new(max_in_flight),
             metrics: HookMetrics::register(registry, &queue),
             queue,
-            changes: ChangeLog::new(WORDS),
-        })
+            changes: ChangeLog::new(Words { flag: transport.flag(), ..WORDS }),
+            transport,
+        }
     }
 
     /// Whether the application gets calls of this type.
@@ -122,7 +133,10 @@ impl Hook {
 
     /// The secret that signs calls, if there is one.
     pub fn secret(&self) -> Option<&HookSecret> {
-        self.secret.as_ref()
+        match &self.transport {
+            HookTransport::Http(http) => http.secret(),
+            HookTransport::Stream(_) => None,
+        }
     }
 
     /// Gives a call its place, after all earlier calls of its client.
@@ -147,7 +161,7 @@ impl Hook {
     /// # Errors
     ///
     /// `forbidden`: the application refuses the event. `no_session`: the answer needs a session. `application_failed`:
-    /// the application did not answer as it has to.
+    /// the application did not answer as expected.
     pub async fn call<T>(
         &self,
         queued: QueuedCall,
@@ -161,7 +175,10 @@ impl Hook {
         };
         let answer = match timeout_at(Instant::now() + self.timeout * TURN_TIMEOUTS, turn).await {
             Ok(Ok(_permit)) => self.answer_in_time(&call, max_payload, read).await,
-            _ => Err(Problem::passing("events that wait too long for their turn", SLOW)),
+            _ => Err(Problem::passing(
+                "events that wait too long for their turn",
+                "answer faster, or raise --hook-timeout",
+            )),
         };
         self.changes.note(answer.as_ref().err());
         let (outcome, answered) = match answer {
@@ -174,7 +191,7 @@ impl Hook {
                 ("no_session", Err(ApiError::new(Code::NoSession, text)))
             }
             Err(_) => {
-                let text = "the application did not answer the event as it has to";
+                let text = "the application did not answer the event as expected";
                 ("failed", Err(ApiError::passing(Code::ApplicationFailed, text)))
             }
         };
@@ -190,52 +207,9 @@ impl Hook {
         read: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Answer<T>, Problem> {
         let began = Instant::now();
-        let body = Bytes::from(call.to_json());
-        let replied = timeout(self.timeout, self.ask(call, &body)).await;
+        let replied = self.transport.ask(call, &self.free, &self.metrics).await;
         self.metrics.took(began.elapsed());
-        match replied {
-            Ok(Ok(reply)) => answer::read(&reply, call.caller.session.is_some(), max_payload, read),
-            Ok(Err(error)) => Err(Problem::no_reply(&error)),
-            Err(_) => Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW)),
-        }
-    }
-
-    /// Sends the call. A failure, or silence for two thirds of the time, makes it send the call once more.
-    async fn ask(&self, call: &HookCall, body: &Bytes) -> Result<Reply, NoReply> {
-        let mut first = pin!(self.send(call, body));
-        let Ok(replied) = timeout(self.timeout * 2 / 3, &mut first).await else {
-            // The first request stays open, because an application that is only slow may still answer it. While all
-            // permits are in use, the call is not repeated: that would double the load of an application that is slow.
-            let Ok(_permit) = self.free.try_acquire() else { return first.await };
-            self.metrics.repeated();
-            let mut second = pin!(self.send(call, body));
-            return tokio::select! {
-                replied = &mut first => if is_failure(&replied) { second.await } else { replied },
-                replied = &mut second => if is_failure(&replied) { first.await } else { replied },
-            };
-        };
-        if !is_failure(&replied) {
-            return replied;
-        }
-        sleep(PAUSE).await;
-        self.metrics.repeated();
-        self.send(call, body).await
-    }
-
-    async fn send(&self, call: &HookCall, body: &Bytes) -> Result<Reply, NoReply> {
-        let mut request = call.request(body);
-        if let Some(secret) = &self.secret {
-            secret.sign(&mut request, body);
-        }
-        self.client.send_once(request).await
-    }
-}
-
-/// Whether the same call may be answered if it is repeated.
-fn is_failure(replied: &Result<Reply, NoReply>) -> bool {
-    match replied {
-        Ok(reply) => reply.status.is_server_error(),
-        Err(error) => !matches!(error, NoReply::TooLarge { .. }),
+        answer::read(&replied?, call.caller.session.is_some(), max_payload, read)
     }
 }
 

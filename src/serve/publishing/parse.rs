@@ -33,6 +33,12 @@ pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     Ok(fields(query.as_bytes(), None).collect())
 }
 
+/// The token of a request. The last one counts, and one in the form before one in the query.
+pub fn token(query: &[Field<'_>], form: &[Field<'_>]) -> Option<String> {
+    let token = query.iter().chain(form).rfind(|(name, _)| name == "token");
+    token.map(|(_, value)| value.to_string())
+}
+
 /// Parses the drafts of a request from its query, its content type without parameters, and its body. Also returns
 /// whether the request is the hidden form of an old browser.
 ///

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route};
-use super::publish::{content_type, credentials};
+use super::post;
 use super::response::{self, Response};
 use crate::serve::events::connect;
 use crate::serve::events::parse::{self, EventRequest, RequestContent};
@@ -10,8 +10,7 @@ use crate::serve::events::service::{self, Sender};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::state::ServerState;
-use crate::transport::{ApiError, Code};
-use hyper::StatusCode;
+use crate::transport::ApiError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,13 +38,13 @@ async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> 
     service::any_hook(state)?;
     let most = state.settings.max_message.saturating_mul(3).saturating_add(FIELDS_BYTES);
     let body = response::read_body(state, &mut request, most).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
-    let kind = content_type(request.headers());
+    let text = post::text(&body)?;
+    let kind = post::content_type(request.headers());
     let query = request.uri().query().unwrap_or_default();
     let EventRequest { content, session, client, token, is_form } =
         parse::read(query, &kind, text, state.settings.max_message)?;
     drop(body);
-    let credentials = credentials(state, peer, request.headers(), "event").with_token(token.as_deref());
+    let credentials = post::credentials(state, peer, request.headers(), "event").with_token(token.as_deref());
     // A page of another site may make a browser send a form, or a text that looks like JSON, with the user's cookies. It
     // cannot send this content type without asking first.
     let credentials = if kind == "application/json" { credentials } else { credentials.to_publish()? };
@@ -60,8 +59,5 @@ async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> 
         RequestContent::Ack(ack) => service::acknowledge(state, sender, ack)?.await?,
     };
     let body = format!("{{\"ack\":{},\"send\":[]}}", answered.ack.as_deref().unwrap_or("null"));
-    if is_form {
-        return Ok(response::whole(StatusCode::OK, "text/plain; charset=utf-8", body));
-    }
-    Ok(response::json(StatusCode::OK, body))
+    Ok(post::answer(body, is_form))
 }

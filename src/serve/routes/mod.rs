@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod operators;
 pub mod page_headers;
 pub mod poll;
+pub mod post;
 pub mod publish;
 pub mod redirect;
 pub mod response;

@@ -3,20 +3,19 @@
 use super::channels::ReaderCounts;
 use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route};
+use super::post;
 use super::response::{self, Response};
 use crate::cursor::Cursor;
 use crate::message::{Channel, Draft, Extras};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::http::headers::last_field;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::metrics::delivery::PublishSource;
-use crate::serve::publishing::parse::{self, flag};
+use crate::serve::publishing::parse::{self, Fields, flag};
 use crate::serve::publishing::queued::Queued;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
-use crate::transport::{ApiError, Code};
-use hyper::{HeaderMap, StatusCode, header};
+use crate::transport::ApiError;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -47,32 +46,17 @@ const BODY_BYTES: usize = 1 << 20;
 async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
     let body = response::read_body(state, &mut request, most).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
+    let text = post::text(&body)?;
     let query = request.uri().query().unwrap_or_default();
-    let publish = PublishRequest::read(query, &content_type(request.headers()), text, state.settings.max_message)?;
+    let publish =
+        PublishRequest::read(query, &post::content_type(request.headers()), text, state.settings.max_message)?;
     // The drafts are copies of the body, so the body is freed while they wait for the application and the log.
     drop(body);
-    let credentials = credentials(state, peer, request.headers(), "publish");
+    let credentials = post::credentials(state, peer, request.headers(), "publish");
     let is_hidden_form = publish.is_hidden_form;
     let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
     let published = publish.carry_out(state, &credentials, &queued).await?;
-    if is_hidden_form {
-        return Ok(response::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
-    }
-    Ok(response::json(StatusCode::OK, published))
-}
-
-/// The content type without its parameters, in lower case.
-pub fn content_type(headers: &HeaderMap) -> String {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// The credentials of a publisher, or of a sender of events, without a token in the query or a form. `purpose` is the
-/// name that the credentials carry in place of a transport's.
-pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap, purpose: &'static str) -> Credentials {
-    let by_cookie = !state.origins.is_by_star(headers, peer.forwarded_host());
-    Credentials::new(peer.ip, purpose, headers, by_cookie)
+    Ok(post::answer(published, is_hidden_form))
 }
 
 /// A parsed request.
@@ -103,7 +87,7 @@ impl Target {
 }
 
 impl PublishRequest {
-    /// Parses a request. `kind` is the result of [`content_type`].
+    /// Parses a request. `kind` is the result of [`post::content_type`].
     ///
     /// # Errors
     ///
@@ -115,14 +99,12 @@ impl PublishRequest {
             Some((_, value)) => flag("counts", value)?,
             None => false,
         };
-        let form = is_hidden_form.then_some(body.as_bytes());
-        let token = form.and_then(|form| last_field(form, None, "token"));
-        let of_query = || query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| value.to_string());
+        let form = if is_hidden_form { parse::parse_query(body)? } else { Fields::new() };
         Ok(PublishRequest {
             targets: drafts.iter().map(Target::of).collect(),
             drafts,
             wants_counts,
-            token: token.or_else(of_query),
+            token: parse::token(&query, &form),
             is_hidden_form,
         })
     }

@@ -228,7 +228,7 @@ impl CommandHandler {
         Ok(cursor)
     }
 
-    /// Checks a `subscribe` before anything is asked for it. 
+    /// Checks a `subscribe` before anything is asked for it.
     fn check(&self, state: &ServerState, pump: &mut Pump, subscribe: &Subscribe) -> Result<(), ApiError> {
         let Subscribe { channels, start, last, session, .. } = subscribe;
         if (start.is_some() || last.is_some()) && self.position_fixed {

@@ -1,6 +1,6 @@
 -- Lists sessions. ARGV[2…]: the channel, the place after which the list begins (or nothing), how many. Returns the count
 -- of all sessions, then for each session the place, the bookmark and its position.
-local answer = { redis.call('ZCARD', DUE_SESSIONS) }
+local answer = { redis.call('ZCOUNT', DUE_SESSIONS, '-inf', '+inf') }
 local from = ARGV[3] == '' and '-' or '(' .. ARGV[3] .. '!'
 local found = redis.call('ZRANGEBYLEX', SESSIONS .. 'in:' .. ARGV[2], from, '+', 'LIMIT', 0, ARGV[4])
 for _, member in ipairs(found) do

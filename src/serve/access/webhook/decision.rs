@@ -28,7 +28,7 @@ pub enum Decision {
 const FORM: Form = Form {
     rule: r#"allow with 200 and {"channels":["…"],"ttl":60}, refuse with 401 or 403"#,
     marks: &["\"channels\":"],
-    other_json: "status 200 and JSON without a list of channels, or with a ttl that is not a number",
+    other_json: "JSON without a list of channels, or with a ttl that is not a number",
 };
 
 #[derive(Deserialize)]
@@ -47,29 +47,23 @@ struct Body {
 /// The answer is not a decision.
 pub fn read(reply: &Reply) -> Result<Decision, Problem> {
     match reply.status {
-        StatusCode::OK => allowed(&reply.body),
-        StatusCode::UNAUTHORIZED => Ok(Decision::Unauthorized),
-        StatusCode::FORBIDDEN => Ok(Decision::Refused),
-        other => Err(Problem::status(other, FORM.rule)),
+        Some(StatusCode::UNAUTHORIZED) => return Ok(Decision::Unauthorized),
+        Some(StatusCode::FORBIDDEN) => return Ok(Decision::Refused),
+        _ => {}
+    }
+    let Body { channels, ttl, user } = FORM.object(reply)?;
+    match ttl.unwrap_or(DEFAULT_TTL) {
+        ttl if ttl >= 0.0 => {
+            let user = user.filter(|user| user.get() != "null").map(|user| read_user(reply, &user)).transpose()?;
+            Ok(Decision::Allowed(channels, ttl.clamp(1.0, MAX_TTL), user))
+        }
+        _ => Err(Problem::passing(reply.came_with("JSON with a negative ttl"), FORM.rule)),
     }
 }
 
-fn allowed(body: &[u8]) -> Result<Decision, Problem> {
-    match serde_json::from_slice::<Body>(body) {
-        Ok(Body { channels, ttl, user }) => match ttl.unwrap_or(DEFAULT_TTL) {
-            ttl if ttl >= 0.0 => {
-                let user = user.filter(|user| user.get() != "null").map(|user| read_user(&user)).transpose()?;
-                Ok(Decision::Allowed(channels, ttl.clamp(1.0, MAX_TTL), user))
-            }
-            _ => Err(Problem::passing("status 200 and JSON with a negative ttl", FORM.rule)),
-        },
-        Err(_) => Err(FORM.mismatch(body)),
-    }
-}
-
-fn read_user(json: &RawValue) -> Result<Arc<User>, Problem> {
+fn read_user(reply: &Reply, json: &RawValue) -> Result<Arc<User>, Problem> {
     let fix = r#"name the user as {"id":"7","info":{…}}, with an id of at most 200 bytes, or leave it out"#;
-    let unusable = |_| Problem::passing("status 200 and JSON whose user has no usable id", fix);
+    let unusable = |_| Problem::passing(reply.came_with("JSON whose user has no usable id"), fix);
     User::parse(json.get()).map(Arc::new).map_err(unusable)
 }
 
@@ -79,7 +73,7 @@ mod tests {
 
     fn of(status: u16, body: &'static str) -> Result<Decision, Problem> {
         let status = StatusCode::from_u16(status).expect("a status");
-        read(&Reply { status, body: body.into() })
+        read(&Reply { status: Some(status), body: body.into() })
     }
 
     #[test]
@@ -142,6 +136,7 @@ mod tests {
             (200, "secret", "a text that is not JSON"),
             (200, "{\"channels\":[\"a\"", "a text that is not JSON"),
             (200, "[\"a\"]", "JSON without a list of channels"),
+            (200, "[[\"a\"],60]", "JSON without a list of channels"),
             (200, "{\"channels\":\"secret\"}", "JSON without a list of channels"),
             (200, "<!DOCTYPE html><p>secret", "an HTML page"),
             (200, with_list("\u{feff}"), "a byte order mark in front of the JSON"),

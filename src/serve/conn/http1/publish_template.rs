@@ -10,7 +10,7 @@ use crate::serve::http::head_template::{ByteSet, HeadTemplate, Hole};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::publishing::parse;
-use crate::serve::routes::publish;
+use crate::serve::routes::post;
 use crate::serve::routes::response::{self, Body, Response};
 use crate::serve::state::ServerState;
 use crate::transport::ApiError;
@@ -82,10 +82,10 @@ impl PendingTemplate {
     /// head](super::is_decided_by_head).
     pub fn of(state: &ServerState, peer: &Peer, request: &Request, head: PublishHead) -> Option<PendingTemplate> {
         let headers = request.headers();
-        let kind = publish::content_type(headers);
+        let kind = post::content_type(headers);
         let is_by_star = state.origins.is_by_star(headers, peer.forwarded_host());
         let origin = headers.get(ORIGIN).cloned();
-        let credentials = publish::credentials(state, peer, headers, "publish");
+        let credentials = post::credentials(state, peer, headers, "publish");
         (kind != parse::FORM).then_some(PendingTemplate { head, kind, credentials, origin, is_by_star })
     }
 
@@ -114,7 +114,7 @@ impl PublishTemplate {
         self.request.head.find(input)
     }
 
-    /// The content type, as [`publish::content_type`] returns it.
+    /// The content type, as [`post::content_type`] returns it.
     pub fn kind(&self) -> &str {
         &self.request.kind
     }

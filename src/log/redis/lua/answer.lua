@@ -1,0 +1,49 @@
+-- longtail_answer: KEYS[1] is the log, in braces or not; ARGV: the id of a call, and the answer in JSON (empty if there
+-- is nothing to say). Returns 1 if a node waits for the answer. Returns 0 if it came too late: the time of the call is
+-- over, or the call has an answer, or there was no such call. lua/calls.lua describes the records of calls.
+local LOG = string.match(KEYS[1] or '', '^{(.*)}$') or KEYS[1]
+local id, answer = ARGV[1], ARGV[2]
+if #KEYS ~= 1 or #ARGV ~= 2 then
+  return redis.error_reply('ERR longtail_answer: use FCALL longtail_answer 1 {P:log} CALL-ID ANSWER')
+end
+local beside = '{' .. LOG .. '}:'
+-- Without the settings, no node has had a log of this name.
+if redis.call('EXISTS', beside .. 'settings') == 0 then
+  return redis.error_reply('ERR longtail_answer: no node has registered this log: its key is P:log with the P of ' ..
+    '--redis-prefix')
+end
+
+-- A worker can answer again after a refusal: the call still waits.
+local function refuse(text)
+  redis.call('HINCRBY', beside .. 'answers', 'refused', 1)
+  return redis.error_reply('ERR longtail_answer: ' .. text)
+end
+
+if id == '' or #id > 200 or string.find(id, '[^A-Za-z0-9_%-%.:]') then
+  return refuse('the id of a call is the field id of its entry')
+end
+if #answer > 1048576 then return refuse('an answer has at most 1 MiB') end
+if string.find(answer, '[\128-\255]') and not is_utf8(answer) then return refuse('the answer is not UTF-8') end
+if answer ~= '' then
+  local is_json, parsed = pcall(cjson.decode, answer)
+  -- PHP writes an array without fields as a list.
+  local is_object = is_json and type(parsed) == 'table' and (string.find(answer, '^%s*{') or next(parsed) == nil)
+  if not is_object then return refuse('the answer is not a JSON object, such as {"ack":[1]}') end
+end
+
+local record = beside .. 'call:' .. id
+local list, time = redis.call('HGETALL', record), redis.call('TIME')
+local now, taken = time[1] * 1000 + math.floor(time[2] / 1000), 0
+for i = 1, #list, 2 do
+  local node, attempt = string.match(list[i], '^([0-9a-f%-]+) (%d+)$')
+  if node and now < (tonumber(list[i + 1]) or 0) then
+    local answers = beside .. 'answers:' .. node
+    redis.call('XADD', answers, '*', 'attempt', attempt, 'answer', answer)
+    -- The node removes what it has read. This is for a node that has ended.
+    redis.call('PEXPIRE', answers, 120000)
+    taken = 1
+  end
+end
+redis.call('DEL', record)
+if taken == 0 then redis.call('HINCRBY', beside .. 'answers', 'late', 1) end
+return taken
