@@ -298,7 +298,7 @@ impl Config {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
-        self.hook.check(self.redis.is_some())?;
+        self.hook.check(self.message_log.redis.is_some())?;
         // Senders may use half of the budget, and the longest body must fit into that half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {

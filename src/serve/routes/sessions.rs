@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::endpoint::{Answer, Audience, Call, Endpoint, Route};
-use super::publish::content_type;
+use super::post;
 use super::response::{self, Response};
 use crate::message::Channel;
 use crate::serve::client_sessions::bookmark;
@@ -55,12 +55,12 @@ impl Endpoint for Sessions {
 async fn change(state: &Arc<ServerState>, mut request: Request) -> Result<Response, ApiError> {
     // A page of another site can make a browser send other content types without asking first. An open server has no
     // keys, so this check is all that keeps such pages out.
-    if content_type(request.headers()) != "application/json" {
+    if post::content_type(request.headers()) != "application/json" {
         return Err(ApiError::new(Code::BadRequest, "send the change as application/json"));
     }
     let most = state.settings.max_message.saturating_mul(2).saturating_add(FIELDS_BYTES);
     let body = response::read_body(state, &mut request, most).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
+    let text = post::text(&body)?;
     let cursor = to_sessions::carry_out(state, text).await?;
     Ok(response::json(StatusCode::OK, json!({ "cursor": cursor.to_string() }).to_string()))
 }
