@@ -57,7 +57,7 @@ pub async fn open(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Resu
 /// Begins a session. What the application answers is a part of its first state.
 async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<SessionState, ApiError> {
     let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
-    let head = state.hub.head().ok_or_else(|| late())?;
+    let head = state.hub.head().ok_or_else(late)?;
     let client = request.client.clone().unwrap_or_else(ClientId::random);
     let mut session = SessionState::new(id, NATIVE, "/", client, head);
     session.user = request.user.clone();
