@@ -86,10 +86,14 @@ impl Kind {
         matches!(self, Kind::MemberAdded | Kind::MemberRemoved)
     }
 
-    /// Whether entries of this kind may be on a channel: control entries are on reserved channels, and all others are
-    /// on other channels.
+    /// Whether entries of this kind may be on a channel: control entries are on reserved channels only, and members are
+    /// those of other channels.
     pub fn fits(self, channel: &Channel) -> bool {
-        (self == Kind::Session) == channel.is_reserved()
+        match self {
+            Kind::Message => true,
+            Kind::MemberAdded | Kind::MemberRemoved => !channel.is_reserved(),
+            Kind::Session => channel.is_reserved(),
+        }
     }
 
     /// The kind with this name; `None` if this version does not have it.

@@ -108,7 +108,8 @@ impl Memory {
                 None => self.add(message, fresh),
                 Some(extras) if extras.kind == Kind::Message => self.add_variants(&message, fresh),
                 Some(extras) if extras.kind.is_of_members() => self.add(message, fresh),
-                Some(_) => self.add_control(message, fresh),
+                Some(_) if message.channel().is_reserved() => self.add_control(message, fresh),
+                Some(_) => {}
             }
         }
         if let Some(view) = &mut self.view {
@@ -182,7 +183,7 @@ impl Memory {
             if self.window.front().is_some_and(|(next, _)| id_of(next) == id) {
                 self.further_variants -= 1;
             }
-            self.slots[slot].ring.pop_front();
+            self.slots[slot].drop_oldest(id);
             let since = &mut self.slots[slot].since;
             *since = (*since).max(id);
             self.drop_if_unused(slot);
@@ -202,7 +203,7 @@ impl Memory {
             self.control.entries.pop_front();
             self.control.bytes -= weight;
             self.control.floor = id;
-            self.slots[slot].ring.pop_front();
+            self.slots[slot].drop_oldest(id);
             let since = &mut self.slots[slot].since;
             *since = (*since).max(id);
             self.drop_if_unused(slot);

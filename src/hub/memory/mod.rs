@@ -72,6 +72,17 @@ struct Slot {
     readers: Slab<Arc<Reader>>,
 }
 
+impl Slot {
+    /// Drops the entry with this id. It is the first one, unless a reserved channel has messages and control entries,
+    /// which are kept for different times.
+    fn drop_oldest(&mut self, id: Id) {
+        match self.ring.front() {
+            Some(first) if super::id_of(first) != id => self.ring.retain(|entry| super::id_of(entry) != id),
+            _ => drop(self.ring.pop_front()),
+        }
+    }
+}
+
 /// A reader's registration with a channel.
 #[derive(Debug)]
 pub(super) struct Registration {

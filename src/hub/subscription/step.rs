@@ -250,7 +250,11 @@ impl Subscription {
     fn variant_of(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
         let Some(extras) = message.extras() else { return self.reads(message.channel()).then(|| message.clone()) };
         let channel = message.channels().iter().find(|channel| self.reads(channel))?;
-        if extras.kind != Kind::Session && self.names().any(|name| message.excludes_readers_of(name)) {
+        let is_readable = match extras.kind {
+            Kind::Session => channel.is_reserved(),
+            _ => !self.names().any(|name| message.excludes_readers_of(name)),
+        };
+        if !is_readable {
             return None;
         }
         Some(if channel == message.channel() { message.clone() } else { Arc::new(message.variant(channel)) })

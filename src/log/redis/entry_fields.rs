@@ -112,7 +112,7 @@ impl<'a> EntryFields<'a> {
         let mut draft = fields.check(channels, max_payload).map_err(reason)?;
         draft.ignored_exclude |= self.ignored_exclude;
         if !draft.channels().iter().all(|channel| kind.fits(channel)) {
-            return Err("only control entries are on reserved channels".into());
+            return Err("its kind does not fit its channel".into());
         }
         if self.except.is_none() && self.binary.is_none() && !self.is_text && kind == Kind::Message {
             return Ok(draft);

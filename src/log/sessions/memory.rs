@@ -38,17 +38,17 @@ impl MemorySessions {
         MemorySessions { log, records: Mutex::default() }
     }
 
-    /// The deadline for a session that ends after this time.
-    fn due(&self, ends_in: Duration) -> u64 {
-        self.log.now_ms() + ends_in.as_millis() as u64
-    }
-
     fn step<'a, T: Send + 'a>(
         &'a self,
         step: impl FnOnce(&mut Records, u64) -> T + Send + 'a,
     ) -> BoxFuture<'a, Result<T, Unreachable>> {
         Box::pin(async move { Ok(step(&mut self.records.lock(), self.log.now_ms())) })
     }
+}
+
+/// The deadline for a session that ends after this time.
+fn due(now_ms: u64, ends_in: Duration) -> u64 {
+    now_ms + ends_in.as_millis() as u64
 }
 
 impl Records {
@@ -102,7 +102,7 @@ impl Records {
 
 impl SessionStore for MemorySessions {
     fn create<'a>(&'a self, session: &'a SessionWrite, most: usize) -> BoxFuture<'a, Result<bool, Unreachable>> {
-        self.step(move |records, _| {
+        self.step(move |records, now_ms| {
             if records.sessions.len() >= most {
                 return false;
             }
@@ -110,7 +110,7 @@ impl SessionStore for MemorySessions {
             let place = place(&session.id).into();
             let record = Record { stored, channels: Vec::new(), place, due: 0 };
             records.sessions.insert(session.id.clone(), record);
-            records.write(session, self.due(session.ends_in))
+            records.write(session, due(now_ms, session.ends_in))
         })
     }
 
@@ -121,7 +121,7 @@ impl SessionStore for MemorySessions {
     ) -> BoxFuture<'a, Result<Option<StoredSession>, Unreachable>> {
         self.step(move |records, now_ms| {
             let (id, record) = records.sessions.get_key_value(id).filter(|(_, record)| record.due > now_ms)?;
-            let (id, stored, due) = (id.clone(), record.stored.clone(), record.due.max(self.due(ends_in)));
+            let (id, stored, due) = (id.clone(), record.stored.clone(), record.due.max(due(now_ms, ends_in)));
             records.set_due(&id, due);
             Some(stored)
         })
@@ -135,7 +135,7 @@ impl SessionStore for MemorySessions {
         self.step(move |records, now_ms| {
             let mut renewed = SessionsRenewed::default();
             for session in sessions {
-                if !records.write(session, self.due(session.ends_in)) {
+                if !records.write(session, due(now_ms, session.ends_in)) {
                     renewed.unknown.push(session.id.clone());
                 }
             }

@@ -219,7 +219,8 @@ impl SessionState {
                 .get(channel)
                 .is_some_and(|it| it.is_named || it.at.epoch != cursor.epoch || it.at.id < cursor.id)
         };
-        message.channels().iter().any(read)
+        // A message to the session itself stands on its own channel.
+        message.channels().iter().any(|channel| channel.is_reserved() || read(channel))
     }
 }
 
