@@ -4,7 +4,7 @@
 use crate::support;
 
 use std::time::Duration;
-use support::frames::{CONTINUATION, END_HEADERS, HEADERS, SETTINGS, block, frame};
+use support::frames::{CONTINUATION, DATA, END_HEADERS, HEADERS, SETTINGS, block, frame};
 use support::http::raw;
 use support::{Certificate, Node, RawWebSocket, Response, SOON, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +22,14 @@ fn http2(frames: &[Vec<u8>]) -> Vec<u8> {
 
 fn tls_record(kind: u8, announced: u16, bytes: &[u8]) -> Vec<u8> {
     [&[kind, 3, 1][..], &announced.to_be_bytes(), bytes].concat()
+}
+
+/// The head of a request of HTTP/2, and the first bytes of its body.
+fn upload(stream: u32, body: &str) -> Vec<u8> {
+    let path = "/publish?channel=a";
+    let fields = [(":method", "POST"), (":scheme", "http"), (":authority", "localhost"), (":path", path)];
+    let head = frame(HEADERS, END_HEADERS, stream, &block(&fields));
+    if body.is_empty() { head } else { [head, frame(DATA, 0, stream, body.as_bytes())].concat() }
 }
 
 /// Each case: a name for the incomplete input, additional flags of the server, and the bytes.
@@ -45,6 +53,8 @@ fn beginnings() -> Vec<(&'static str, &'static [&'static str], Vec<u8>)> {
             [b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), head("GET / HTTP/1.1")].concat(),
         ),
         ("a body", plain, post("Content-Length: 900000", long.clone())),
+        ("a body of which nothing has arrived", plain, post("Content-Length: 900000", String::new())),
+        ("a body in chunks of which nothing has arrived", plain, post("Transfer-Encoding: chunked", String::new())),
         ("a body in chunks", plain, post("Transfer-Encoding: chunked", chunks)),
         (
             "a request behind a long poll",
@@ -59,6 +69,12 @@ fn beginnings() -> Vec<(&'static str, &'static [&'static str], Vec<u8>)> {
                 frame(HEADERS, 0, 1, &block(&[("x", &long[..16_000])])),
                 frame(CONTINUATION, 0, 1, &block(&[("x", &long[..14_000])])),
             ]),
+        ),
+        ("bodies of HTTP/2", plain, http2(&(0..4).map(|n| upload(2 * n + 1, &long[..15_000])).collect::<Vec<_>>())),
+        (
+            "bodies of HTTP/2 of which nothing has arrived",
+            plain,
+            http2(&(0..8).map(|n| upload(2 * n + 1, "")).collect::<Vec<_>>()),
         ),
         ("a header block of short fields", plain, http2(&[frame(HEADERS, 0, 1, &block(&many))])),
         (
@@ -80,9 +96,14 @@ async fn what_is_begun_is_bounded_by_the_budget() {
         let idle = bounded(&node, b"").await;
         let begun = bounded(&node, &bytes).await;
         // The bound is half of the budget, and the same again for memory that the allocator does not return at once. A
-        // connection on which hyper has read a body takes more than an idle connection until it is closed: it has
-        // hyper's buffers and the refusal.
-        let each = if what.starts_with("a body") { 16 << 10 } else { 0 };
+        // connection on which hyper or h2 has read a body takes more than an idle connection until it is closed: it has
+        // their buffers and the refusals.
+        let each = match what {
+            what if what.starts_with("a body") => 16 << 10,
+            "bodies of HTTP/2" => 80 << 10,
+            "bodies of HTTP/2 of which nothing has arrived" => 48 << 10,
+            _ => 0,
+        };
         let bound = idle + (4 << 20) + CLIENTS * each;
         assert!(begun <= bound, "{what}: {CLIENTS} clients took {begun} bytes; idle they take {idle}");
         eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))

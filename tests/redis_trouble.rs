@@ -8,9 +8,10 @@ use longtail::internals::log::redis::RedisConfig;
 use longtail::internals::log::{AppendError, MessageLog, Retention};
 use longtail::internals::message::{Draft, Payload};
 use std::time::{Duration, Instant};
+use support::proxy::{Path, Proxy};
 use support::server::run_to_end;
 use support::world::start_on;
-use support::{Node, RedisServer, eventually};
+use support::{Kind, Node, Reader, RedisServer, Subscription, eventually};
 use tokio::task::JoinSet;
 
 async fn says(node: &Node, words: &[&str]) {
@@ -234,6 +235,39 @@ async fn a_tail_that_may_not_read() {
     redis.command(&["ACL", "SETUSER", "default", "+xread"]).await;
     eventually("to be ready", async || (node.get("/readyz").await.status == 200).then_some(())).await;
     publishes_again(&node).await;
+}
+
+/// On a slow path, entries that take longer to arrive than the node waits for an answer do not stop the tail: an entry
+/// that is far too large, and many large messages after an outage.
+#[tokio::test]
+async fn entries_that_arrive_more_slowly_than_an_answer_may_take() {
+    let redis = RedisServer::start_with(&["--proto-max-bulk-len", "512mb"]).await;
+    let path = Proxy::start(redis.port()).await;
+    // Redis estimates the size of a stream from a few of its entries, so the large one seems to stand for many.
+    let limits = ["--max-message-bytes", "128KiB", "--retain-bytes", "64GiB"];
+    let node = Node::start(&[&["--redis", path.url().as_str()], &limits[..]].concat()).await;
+    let mut reader = Reader::open(&node, &node.transport("sse").await, Subscription::to(&["todo"])).await;
+    reader.next_of(Kind::Hello).await;
+    path.set(Path::Slow(10 << 20));
+    redis.command(&["XADD", "longtail:log", "*", "channel", "other", "data", &"x".repeat(40 << 20)]).await;
+    redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", "0"]).await;
+    assert_eq!(reader.next_message().await.data(), "0");
+    assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 1.0);
+    // A page of the log that begins before the entry.
+    let page = node.get("/poll?channel=todo&cursor=earliest").await;
+    assert!(page.text().contains(r#""data":0"#), "{}", page.text());
+
+    path.set(Path::Reset);
+    says(&node, &["the log cannot be reached"]).await;
+    for n in 1..=400 {
+        let data = format!(r#"["{}",{n}]"#, "x".repeat(100 << 10));
+        redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", &data]).await;
+    }
+    path.set(Path::Slow(10 << 20));
+    for n in 1..=400 {
+        let message = reader.next_message().await;
+        assert!(message.data().ends_with(&format!(",{n}]")), "message {n}: …{}", &message.data()[100 << 10..]);
+    }
 }
 
 /// A volatile message waits as long as any publish, but does not wait for all publishers before it.

@@ -13,6 +13,8 @@ pub enum Path {
     Open,
     /// All bytes pass, each piece later by this time.
     Late(Duration),
+    /// All bytes pass, this many in a second on each connection.
+    Slow(usize),
     /// No bytes pass, and no side is told: connections stay, and new ones open and are silent.
     Silent,
     /// Connections are reset; new ones are reset at once.
@@ -96,7 +98,7 @@ async fn open(state: &mut watch::Receiver<State>, round: u64) -> Option<()> {
     match now.path {
         Path::Late(delay) => tokio::time::sleep(delay).await,
         Path::Reset => return None,
-        Path::Open | Path::Silent => {}
+        Path::Open | Path::Silent | Path::Slow(_) => {}
     }
     Some(())
 }
@@ -112,6 +114,10 @@ async fn one_way(
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
         if open(&mut state, round).await.is_none() || to.write_all(&buffer[..count]).await.is_err() {
             return;
+        }
+        let path = state.borrow().path;
+        if let Path::Slow(rate) = path {
+            tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate as f64)).await;
         }
     }
 }

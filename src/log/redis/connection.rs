@@ -9,14 +9,15 @@ use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, Serve
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// How long an attempt to connect may take.
+/// The time limit for an attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the answer to a command that does not block may take. If Redis takes longer, the node treats the connection
-/// as lost.
+/// The time limit for the answer to a command that does not block. If Redis takes longer, the node treats the
+/// connection as lost.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a batch waits for its replicas before it is sent again. This is shorter than the time for an answer.
+/// The time for which a batch waits for its replicas before it is sent again. This is shorter than the time for an
+/// answer.
 const WAIT_TIME: Duration = Duration::from_millis(1000);
 
 /// A script and its hash, by which Redis knows it.
@@ -35,7 +36,8 @@ macro_rules! script {
 }
 
 pub(super) static OPEN: LazyLock<Script> = script!("lua/open.lua");
-pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
+pub(super) static READ: LazyLock<Script> = script!("lua/bounded.lua", "lua/read.lua");
+pub(super) static RANGE: LazyLock<Script> = script!("lua/bounded.lua", "lua/range.lua");
 pub(super) static APPEND: LazyLock<Script> = script!("lua/keys.lua", "lua/append.lua");
 pub(super) static CHECK: LazyLock<Script> = script!("lua/check.lua");
 pub(super) static IDENTIFY: LazyLock<Script> = script!("lua/identify.lua");
@@ -106,7 +108,7 @@ impl Connection {
         Connection::to(endpoint.at(address)?, answer_within).await
     }
 
-    /// In a Cluster, goes on to the member that owns the log's slot.
+    /// In a Cluster, connects to the member that owns the log's slot.
     async fn at_the_owner(
         mut self,
         endpoint: &Endpoint,
@@ -243,7 +245,7 @@ impl Connection {
         after: Id,
         count: usize,
         block: Option<Duration>,
-    ) -> Result<[Value; 2], ScriptError> {
+    ) -> Result<TailRead, ScriptError> {
         let mut pipeline = redis::pipe();
         let read = pipeline.cmd("XREAD").arg("COUNT").arg(count);
         if let Some(block) = block {
@@ -252,15 +254,97 @@ impl Connection {
         read.arg("STREAMS").arg(log).arg(after.to_string());
         pipeline.add_command(evalsha::<&str>(&IDENTIFY, &[log], &[]));
         let replies = self.inner.send_packed_commands(&pipeline, 0, 2).await.map_err(ScriptError::of)?;
-        replies.try_into().map_err(|_| ScriptError::Unexpected)
+        let [read, identity] = replies.try_into().map_err(|_| ScriptError::Unexpected)?;
+        Ok(TailRead {
+            entries: read.extract_error().and_then(of_one_stream).map_err(ScriptError::of),
+            identity,
+            is_cut: false,
+        })
     }
 
-    /// Reads the entries after one position and up to another, oldest first.
-    pub(super) async fn range(&mut self, log: &str, after: Id, upto: Id, count: usize) -> Result<Value, ScriptError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(log).arg(format!("({after}")).arg(upto.to_string()).arg("COUNT").arg(count);
-        self.send(&command).await
+    /// Reads as [`read_and_identify`](Connection::read_and_identify) does, but does not wait for entries, and leaves out
+    /// entries beyond the limits.
+    pub(super) async fn read_bounded_and_identify(
+        &mut self,
+        log: &str,
+        after: Id,
+        count: usize,
+        limits: ReplyLimits,
+    ) -> Result<TailRead, ScriptError> {
+        let range = self.range(log, after, "+", count, limits).await;
+        let identity = self.run::<&str>(&IDENTIFY, &[log], &[]).await?;
+        let (entries, is_cut) = match range {
+            Ok((entries, is_cut)) => (Ok(entries), is_cut),
+            Err(error @ ScriptError::Refused(_)) => (Err(error), false),
+            Err(error) => return Err(error),
+        };
+        Ok(TailRead { entries, identity, is_cut })
     }
+
+    /// Reads the entries after one position and up to another, oldest first. Returns them, and whether some of them are
+    /// left out because of the limits.
+    pub(super) async fn range(
+        &mut self,
+        log: &str,
+        after: Id,
+        upto: impl ToString,
+        count: usize,
+        limits: ReplyLimits,
+    ) -> Result<(Value, bool), ScriptError> {
+        let [longest, total] = limits.args();
+        let args = [self.candidate(), after.to_string(), upto.to_string(), count.to_string(), longest, total];
+        match self.run(&RANGE, &[log], &args).await? {
+            Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+                Ok([entries, Value::Int(is_cut)]) => Ok((entries, is_cut != 0)),
+                _ => Err(ScriptError::Unexpected),
+            },
+            _ => Err(ScriptError::Unexpected),
+        }
+    }
+}
+
+/// The limits of a reply with entries.
+#[derive(Clone, Copy)]
+pub(super) struct ReplyLimits {
+    /// The maximum bytes of a value. A longer value is cut.
+    longest: usize,
+    /// The maximum bytes of all entries but the first one.
+    total: usize,
+}
+
+impl ReplyLimits {
+    /// The limits for nodes whose payloads have at most this many bytes. No value of a message is cut: binary parts are
+    /// in base64, and a list of names is far shorter than the addend.
+    pub(super) fn of(max_payload: usize) -> ReplyLimits {
+        ReplyLimits { longest: max_payload.saturating_mul(2).saturating_add(256 << 10), total: 1 << 20 }
+    }
+
+    /// The arguments of a script.
+    pub(super) fn args(self) -> [String; 2] {
+        [self.longest.to_string(), self.total.to_string()]
+    }
+}
+
+/// The replies to a read of the tail.
+pub(super) struct TailRead {
+    /// The entries, unparsed, or the error of the read alone.
+    pub(super) entries: Result<Value, ScriptError>,
+    pub(super) identity: Value,
+    /// Whether entries were left out because of their size.
+    pub(super) is_cut: bool,
+}
+
+/// The entries in a reply of `XREAD` on one stream.
+fn of_one_stream(reply: Value) -> Result<Value, redis::RedisError> {
+    let entries = match reply {
+        Value::Nil => Some(Value::Array(Vec::new())),
+        Value::Array(mut streams) if streams.len() == 1 => match streams.pop() {
+            Some(Value::Array(mut stream)) if stream.len() == 2 => stream.pop(),
+            _ => None,
+        },
+        _ => None,
+    };
+    entries.ok_or_else(|| (ErrorKind::Parse, "XREAD has an unexpected reply").into())
 }
 
 fn evalsha<T: AsRef<[u8]>>(script: &Script, keys: &[&str], args: &[T]) -> Cmd {

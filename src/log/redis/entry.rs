@@ -56,9 +56,9 @@ pub(in crate::log) fn text(value: &Value) -> Option<&str> {
 /// The stream's own counters at the moment of an [`Extent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// How many entries were ever added.
+    /// The number of entries that were ever added.
     pub(super) added: u64,
-    /// How many entries the stream holds now.
+    /// The number of entries that the stream holds now.
     pub(super) length: u64,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Identity {
     pub(super) lineage: Lineage,
     /// The position up to which all entries are known to belong to this epoch and this server.
     pub(super) mark: Id,
-    /// How many entries were ever added; `None` if Redis does not know the count.
+    /// The number of entries that were ever added; `None` if Redis does not know it.
     pub(super) added: Option<u64>,
 }
 
@@ -115,15 +115,6 @@ pub(super) fn entries(value: &Value) -> Option<Vec<Entry<'_>>> {
         Some(Entry { id: text(id)?.parse().ok()?, fields: array(fields)? })
     };
     array(value)?.iter().map(entry).collect()
-}
-
-/// The entries in a reply of `XREAD` on one stream.
-pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
-    match array(value)? {
-        [] => Some(Vec::new()),
-        [stream] => entries(array(stream)?.get(1)?),
-        _ => None,
-    }
 }
 
 impl Entry<'_> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// How many appends may wait.
+/// The maximum number of appends that wait.
 const WAITING: usize = 1024;
 
 /// The gate.

@@ -62,10 +62,10 @@ impl RedisLog {
     ) -> Result<Vec<Read>, ScriptError> {
         let mut found = Vec::new();
         while after < upto && found.len() <= read_history::ENTRIES {
-            let reply = connection.range(&self.keys.log, after, upto, RANGE).await?;
+            let (reply, is_cut) = connection.range(&self.keys.log, after, upto, RANGE, self.reply_limits()).await?;
             let entries = entry::entries(&reply).ok_or(ScriptError::Unexpected)?;
             let Some(last) = entries.last().map(|entry| entry.id) else { break };
-            let is_full = entries.len() >= RANGE;
+            let is_full = is_cut || entries.len() >= RANGE;
             let message = |entry: &entry::Entry<'_>| entry.message(epoch, self.config.max_payload).ok().map(Arc::new);
             found.extend(entries.iter().map(|entry| (entry.id, message(entry))));
             if !is_full {

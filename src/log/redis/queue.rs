@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-/// How many bytes of payloads may wait. Beyond this limit publishers wait for their turn.
+/// The maximum number of bytes of payloads that wait. Beyond this limit publishers wait for their turn.
 const BYTES: usize = 32 << 20;
 
-/// How many appends may wait.
+/// The maximum number of appends that wait.
 const JOBS: usize = 8192;
 
 /// The bounds of a batch, in messages and bytes. A larger append is a batch of its own.
@@ -28,7 +28,7 @@ type AppendResult = Result<Vec<Cursor>, AppendError>;
 /// The publishers' side.
 pub(super) struct Queue {
     entrance: Arc<Entrance>,
-    /// How long a publisher waits in all.
+    /// The time for which a publisher waits, in all.
     timeout: Duration,
     /// The reason why there is no connection, for the publishers of drafts that are withdrawn.
     obstacle: Obstacle,
@@ -123,7 +123,7 @@ impl Claim {
 }
 
 impl Queue {
-    /// Makes both sides of a queue. `timeout`: how long a publisher waits in all.
+    /// Makes both sides of a queue. `timeout`: the time for which a publisher waits, in all.
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
         let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };

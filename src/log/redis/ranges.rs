@@ -1,9 +1,11 @@
 //! The connection that reads ranges of the log and publishes volatile messages.
 
+use super::connection::ReplyLimits;
 use super::{Connection, RedisLog, ScriptError, connection, decode, entry, entry_fields};
 use crate::cursor::{Cursor, Epoch};
 use crate::log::{AppendError, Page, Resolved};
 use crate::message::Draft;
+use redis::Value;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
@@ -52,12 +54,13 @@ impl RedisLog {
     pub(super) async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
         let mut ranges = self.range_connection().await?;
         let connection = ranges.connection.as_mut().ok_or(ScriptError::Unexpected)?;
-        let args = [connection.candidate(), after.id.to_string(), limit.to_string()];
+        let [longest, total] = self.reply_limits().args();
+        let args = [connection.candidate(), after.id.to_string(), limit.to_string(), longest, total];
         let reply = connection.run(&connection::READ, &[&self.keys.log], &args).await;
         ranges.has_answered(reply.is_ok());
         drop(ranges);
         let reply = reply.inspect_err(|_| self.metrics.lost("read"))?;
-        let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
+        let [extent, entries, is_cut] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
             return Err(ScriptError::Unexpected);
         };
         let (mut extent, _) = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
@@ -70,7 +73,7 @@ impl RedisLog {
         let mut entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
         // A page that is not full reaches the end of the log, even if the last entries were deleted.
         entries.retain(|entry| entry.id <= end);
-        let is_full = entries.len() >= limit;
+        let is_full = entries.len() >= limit || *is_cut != Value::Int(0);
         let last = entries.last().map_or(after.id, |entry| entry.id);
         let taken = self.decode(entries, extent.lineage.epoch);
         if let Some(hole) = taken.hole {
@@ -86,6 +89,12 @@ impl RedisLog {
         };
         let messages = taken.read.into_iter().filter_map(|(_, message)| message).collect();
         Ok(Page { extent, messages, upto })
+    }
+
+    /// The limits of replies with entries. Without them, an entry that no node takes, or many large ones, could take
+    /// longer to arrive than the node waits, each time.
+    pub(super) fn reply_limits(&self) -> ReplyLimits {
+        ReplyLimits::of(self.config.max_payload)
     }
 
     /// Decodes consecutive entries. It counts and logs entries that are not messages.

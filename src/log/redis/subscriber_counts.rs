@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// How long a node counts after its last report.
+/// The time for which a node counts after its last report.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// How many changes one call of the script reports.
+/// The maximum number of changes that one call of the script reports.
 const CHUNK: usize = 1000;
 
 /// [`SubscriberCounts`] in the log's Redis.

@@ -20,7 +20,8 @@ pub struct EventRequest {
     pub is_form: bool,
 }
 
-/// Parses a request. `kind` is the content type without parameters. Fields of a query come before those of the body.
+/// Parses a request. `kind` is the content type without parameters. The fields of the query come before the fields of
+/// the body.
 ///
 /// # Errors
 ///

@@ -25,7 +25,7 @@ const MAX_CALLS_OF_CLIENT: usize = 100;
 /// The memory for the calls of one client. A single call always fits.
 const MAX_BYTES_OF_CLIENT: usize = 1 << 20;
 
-/// When a client that has filled its part of the queue should come back.
+/// The time after which a client that has filled its part of the queue should try again.
 const COME_BACK: Duration = Duration::from_secs(1);
 
 /// The queue.
@@ -48,7 +48,7 @@ struct Line {
     turn: Arc<Semaphore>,
 }
 
-/// What some calls take.
+/// The resources that some calls take.
 #[derive(Clone, Copy, Default)]
 struct Load {
     calls: usize,
@@ -79,7 +79,7 @@ pub struct Place {
 }
 
 enum Turn {
-    /// The client has no name, so its calls have no order.
+    /// The client does not have an id, so its calls have no order.
     Free,
     Waits(Acquiring),
     Has {

@@ -6,6 +6,7 @@ use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::net::drain::{BodyProgress, Drain};
 use crate::transport::{ApiError, Code};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -19,13 +20,17 @@ const BLOCK: usize = 16 << 10;
 /// The size of the buffer into which the next piece of a body is read.
 const READING: usize = 16 << 10;
 
+/// The memory that a request takes while its body has not begun to arrive: a buffer for reading, and the request's head
+/// and handler.
+const AWAITED: usize = READING + (8 << 10);
+
 /// The limits of a body.
 pub struct BodyLimits<'a> {
     /// The maximum number of bytes.
     pub bytes: usize,
     /// The time for the whole body to arrive.
     pub timeout: Duration,
-    /// The memory budget for bodies that arrive in several pieces.
+    /// The memory budget for bodies that the server has to wait for.
     pub budget: &'a Arc<BufferBudget>,
     /// Interrupts a body that does not make progress while the server shuts down.
     pub drain: &'a Drain,
@@ -58,8 +63,8 @@ fn too_large(most: usize) -> ApiError {
     ApiError::new(Code::TooLarge, format!("the body must be at most {most} bytes"))
 }
 
-/// A body that was read. If the body arrived in several pieces, its memory counts while this value exists. A body in
-/// one piece does not count, because it is a part of the buffer into which it was read.
+/// A body that was read. If the server had to wait for it, its memory counts while this value exists. A body that
+/// arrived in one piece with the head does not count, because it is a part of the buffer into which it was read.
 pub struct ReceivedBody {
     bytes: Bytes,
     _held: Option<Reservation>,
@@ -115,10 +120,15 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Rece
     let (mut blocks, mut held) = (Blocks::default(), None);
     let mut progress = BodyProgress::new(limits.drain);
     loop {
+        let arrived = body.frame().now_or_never();
+        if arrived.is_none() && held.is_none() {
+            // The client may have announced a body that it never begins, in many requests at once.
+            held.insert(limits.budget.reservation()).resize(AWAITED)?;
+        }
         let frame = tokio::select! {
             // A frame that has arrived counts, even if the time is up.
             biased;
-            frame = body.frame() => frame,
+            frame = async { if let Some(frame) = arrived { frame } else { body.frame().await } } => frame,
             // No part of the request was carried out, so the client may send it again to another node.
             () = progress.is_too_slow(blocks.length) => {
                 return Err(ApiError::new(Code::NotReady, "the server is stopping and the body is slow; send it again"));
@@ -134,7 +144,7 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Rece
         let Ok(data) = frame.into_data() else { continue };
         if blocks.length == 0 && body.is_end_stream() {
             // Most bodies come in one piece.
-            return Ok(ReceivedBody { bytes: data, _held: None });
+            return Ok(ReceivedBody { bytes: data, _held: held });
         }
         // The rest may take long to arrive, and many bodies may arrive at once.
         let held = held.get_or_insert_with(|| limits.budget.reservation());

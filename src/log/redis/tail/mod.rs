@@ -4,6 +4,7 @@
 mod open;
 mod read;
 
+use super::connection::TailRead;
 use super::local_append::AppendedRun;
 use super::read_history::Read;
 use super::verify::Position;
@@ -11,7 +12,6 @@ use super::{Connection, RedisLog, ScriptError};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::{BoxFuture, Lineage, TailEvent};
 use crate::message::Message;
-use redis::Value;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 use tracing::info;
 
-/// How many entries are read at a time.
+/// The maximum number of entries that are read at a time.
 const COUNT: usize = 512;
 
-/// How long an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
+/// The maximum time for which an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
 const BLOCK: Duration = Duration::from_millis(1000);
 
 /// If a blocking `XREAD` has not returned after its own time and this additional time, the node treats Redis as
@@ -69,7 +69,7 @@ pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
 }
 
 /// A read under way, which owns the connection so that the tail can emit events at the same time.
-type Reading = BoxFuture<'static, (Connection, Result<[Value; 2], ScriptError>)>;
+type Reading = BoxFuture<'static, (Connection, Result<TailRead, ScriptError>)>;
 
 enum TailState {
     /// There is no connection, or the log has to be opened again.
@@ -85,7 +85,7 @@ enum TailState {
 pub(super) struct Tail {
     log: Arc<RedisLog>,
     state: TailState,
-    /// How long a read waits for entries; `None` in a test in which a read must not wait.
+    /// The time for which a read waits for entries; `None` in a test in which a read must not wait.
     block: Option<Duration>,
     /// The next events.
     events: VecDeque<TailEvent>,
@@ -99,6 +99,9 @@ pub(super) struct Tail {
     /// Whether this node has appended entries since the last read began.
     has_own: bool,
     is_lost: bool,
+    /// Whether a read did not return in time. Until the tail has caught up, it then reads only as many bytes at a time
+    /// as arrive in time also on a slow path. Such a read costs Redis more, so it is not the usual one.
+    is_slow: bool,
     pause: Duration,
     /// The error of the last attempt to reach the log, as it was logged.
     reported: String,
@@ -120,6 +123,7 @@ impl Tail {
             caught_up: false,
             has_own: false,
             is_lost: false,
+            is_slow: false,
             pause: FIRST_PAUSE,
             reported: String::new(),
             unread: None,
@@ -153,8 +157,12 @@ impl Tail {
         // The entry at the end of the log may have been deleted: a read that waits for it would wait for ever.
         let block = self.block.filter(|_| self.caught_up);
         let key = self.log.keys.log.clone();
+        let limits = self.is_slow.then(|| self.log.reply_limits());
         TailState::Reading(Box::pin(async move {
-            let read = connection.read_and_identify(&key, at.id, COUNT, block).await;
+            let read = match limits {
+                Some(limits) => connection.read_bounded_and_identify(&key, at.id, COUNT, limits).await,
+                None => connection.read_and_identify(&key, at.id, COUNT, block).await,
+            };
             (connection, read)
         }))
     }

@@ -1,26 +1,27 @@
-//! Handles the answer to an `XREAD`: checks that it is complete, and finds the position at which the tail goes on.
+//! Handles the answer to an `XREAD`: checks that it is complete, and finds the position at which the tail continues.
 
 use super::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::TailEvent;
+use crate::log::redis::connection::TailRead;
 use crate::log::redis::decode::Decoded;
 use crate::log::redis::entry::{self, Identity};
 use crate::log::redis::read_history::{Read, ReadHistory};
 use crate::log::redis::verify::{Position, Verdict, judge};
 use crate::log::redis::{Connection, RedisLog, ScriptError, connection};
-use redis::Value;
 use tokio::time::Instant;
 use tracing::warn;
 
 impl Tail {
     /// Handles the entries that a read has returned.
-    pub(super) async fn take(&mut self, connection: Connection, read: Result<[Value; 2], ScriptError>) -> TailState {
-        let [read, identity] = match read {
+    pub(super) async fn take(&mut self, connection: Connection, read: Result<TailRead, ScriptError>) -> TailState {
+        let TailRead { entries: read, identity, is_cut } = match read {
             Ok(replies) => replies,
             Err(error) => {
                 warn!(%error, "the connection to the log is lost");
                 self.log.note_tail_error(&error);
                 self.log.metrics.lost("tail");
+                self.is_slow |= error.is_timeout();
                 return TailState::Closed;
             }
         };
@@ -31,10 +32,9 @@ impl Tail {
             return TailState::Closed;
         };
         let Some((epoch, at)) = self.at else { return TailState::Closed };
-        let read = read.extract_error().map_err(ScriptError::of);
         let entries = read.and_then(|read| {
-            let entries = entry::read_entries(&read).ok_or(ScriptError::Unexpected)?;
-            let is_full = entries.len() >= COUNT;
+            let entries = entry::entries(&read).ok_or(ScriptError::Unexpected)?;
+            let is_full = is_cut || entries.len() >= COUNT;
             let entries = entries.into_iter().filter(|entry| entry.id > at.id).collect();
             Ok((self.log.decode(entries, epoch), is_full))
         });
@@ -45,6 +45,7 @@ impl Tail {
             Ok(entries) => entries,
             Err(error) => return self.cannot_read(connection, &error).await,
         };
+        self.is_slow &= is_full;
         let is_full = is_full || taken.is_cut;
         match self.check(connection, taken, is_full, &identity).await {
             Ok(connection) => self.settle(connection),
@@ -80,7 +81,7 @@ impl Tail {
         TailState::Following { connection, last, quiet: Box::pin(tokio::time::sleep(QUIET)) }
     }
 
-    /// Checks that these entries are all that the log had, and goes on after them.
+    /// Checks that these entries are all that the log had, and continues after them.
     ///
     /// # Errors
     ///
@@ -120,9 +121,9 @@ impl Tail {
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                // The event has the log's present floor. The floor tells whether all entries before the hole were also
-                // dropped. The event is left out if the hole is at the log's end and no entry has come since: otherwise
-                // each read would wake all readers.
+                // The event has the log's present floor. The floor shows whether all entries before the hole were also
+                // dropped. The event is omitted if the hole is at the log's end and no entry was added since.
+                // Otherwise, each read would wake all readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));
                 }

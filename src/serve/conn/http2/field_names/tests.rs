@@ -1,13 +1,13 @@
 //! Compares the follower with the `h2` crate, which reads the same blocks: a block that `h2` accepts as trailers has no
 //! pseudo-header field, and the follower still follows.
 //!
-//! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another field, and
-//! the answer of `h2` tells whether a pseudo-header field follows, whichever way it is written.
+//! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another
+//! field, and the answer of `h2` shows whether a pseudo-header field follows, whatever its encoding.
 
 use super::*;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-/// What `h2` does with the trailers of a request.
+/// The reaction of `h2` to the trailers of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Accepted,
@@ -147,7 +147,7 @@ impl Encoder {
                 self.has_pseudo = true;
                 self.literal(Err(name), VALUE);
             }
-            // What these name is in the table of `h2`.
+            // The names of these fields are in the table of `h2`.
             3 if dynamic > 0 => {
                 let index = STATIC_NAMES.len() + 1 + self.random.usize(..dynamic);
                 self.number(index, 7, 0x80);
@@ -213,7 +213,8 @@ async fn compare(seed: u64) -> [usize; 3] {
             Verdict::Malformed => assert_eq!(found, Some(true), "refused: {block:02x?}"),
             Verdict::Broken => break,
         }
-        // What a field of the tables names is not known here, but a field with a pseudo-header name is found.
+        // The test does not know the names of the fields in the tables, but the follower finds a field with a
+        // pseudo-header name.
         assert!(is_damaged || !encoder.has_pseudo || found == Some(true), "{block:02x?}");
     }
     verdicts
