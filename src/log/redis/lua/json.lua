@@ -20,14 +20,16 @@ local function is_json_array(text)
     end
   end
 
-  -- The position after the number or the literal that begins here.
+  -- The position after the number or the literal that begins here. Payloads may be long lists of numbers.
+  local literals = { t = 'true', f = 'false', n = 'null' }
   local function plain_end(at)
-    for _, word in ipairs({ 'true', 'false', 'null' }) do
-      if string.sub(text, at, at + #word - 1) == word then return at + #word end
+    local _, stop = string.find(text, '^-?[1-9]%d*', at)
+    if not stop then _, stop = string.find(text, '^-?0', at) end
+    if not stop then
+      local word = literals[string.sub(text, at, at)]
+      return word and string.sub(text, at, at + #word - 1) == word and at + #word or nil
     end
-    local _, stop = string.find(text, '^-?0', at)
-    if not stop then _, stop = string.find(text, '^-?[1-9]%d*', at) end
-    if not stop then return nil end
+    if not string.find(text, '^[.eE]', stop + 1) then return stop + 1 end
     local _, fraction = string.find(text, '^%.%d+', stop + 1)
     local _, exponent = string.find(text, '^[eE][+-]?%d+', (fraction or stop) + 1)
     return (exponent or fraction or stop) + 1
