@@ -328,7 +328,7 @@ async fn a_forged_record_hinders_no_renewal() {
     let deep = format!("{{\"reads\":{}2{}}}", "[".repeat(1500), "]".repeat(1500));
     for record in [
         r#"{"reads":[NaN]}"#,
-        r#"{"reads":[2,nan]}"#,
+        r#"{"reads":[3,nan]}"#,
         r#"{"reads":[-nan,1e400,-1e400]}"#,
         r#"{"reads":[inf]}"#,
         r#"{"reads":[0x7ff,-1,0,2.5,1e300,9007199254740993]}"#,
