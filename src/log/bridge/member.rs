@@ -19,8 +19,8 @@ pub(super) const JITTER: Duration = Duration::from_millis(100);
 
 /// The time that is added to a member's wait soon after its join. Earlier members may still have messages from before
 /// its marker, and these come first. An earlier member that does not run for this time is overtaken. With the longest
-/// wait of a member, 300 ms, this leaves 200 ms of the second within which the bridge appends each message.
-const NEWCOMER_PATIENCE: Duration = Duration::from_millis(500);
+/// wait of a member, 300 ms, this leaves 400 ms of the second within which the bridge appends each message.
+const NEWCOMER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The time after a join during which a member adds [`NEWCOMER_PATIENCE`] to its wait.
 pub(super) const NEWCOMER: Duration = Duration::from_secs(2);
