@@ -43,7 +43,8 @@ impl Server {
             failure = background.failure() => Err(failure),
         };
         if let Err(error) = &ended {
-            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another one.
+            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another
+            // one.
             error!("{error}");
             // This closes the listeners, so that clients are refused and try another node.
             state.drain.begin();
@@ -188,7 +189,8 @@ mod tests {
         Server::bind(&config).await.expect("bound")
     }
 
-    /// A server that misses one of its tasks ends with an error, so that it is started again: it would only seem to work.
+    /// A server that misses one of its tasks ends with an error, so that it is started again: it would only seem to
+    /// work.
     #[tokio::test]
     async fn a_task_that_ends_ends_the_server() {
         let panics = || tokio::spawn(async { panic!("a fault") });

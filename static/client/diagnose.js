@@ -2,7 +2,9 @@
  * Tries every transport of the server, and reports in words how the path to it behaves.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
- *   Longtail.need(url, 'diagnose', function (diagnose) { diagnose(url, { channel: 'todo', long: true, progress: fn }, done); });
+ *   Longtail.need(url, 'diagnose', function (diagnose) {
+ *     diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
+ *   });
  *
  * With `long`, it also looks for time-outs; this takes 70 seconds. The report has `text`, and `findings`: one for each
  * transport, { transport, works, text }, and then the findings about the path itself, without a transport.

@@ -41,9 +41,9 @@ function streams(url) {
   return reaches(url, true);
 }
 
-// Makes one request. It calls `done(status, text, error, xhr)` once, with status 0 if no answer came and without an error
-// if the status is 200, and `progress(text)` with all that has arrived so far. The function that it returns stops the request; then it
-// calls neither.
+// Makes one request. It calls `done(status, text, error, xhr)` once, with status 0 if no answer came and without an
+// error if the status is 200, and `progress(text)` with all that has arrived so far. The function that it returns stops
+// the request; then it calls neither.
 function http(method, url, options, done, progress) {
   var xhr = newXhr(progress);
   var body = options.body;

@@ -66,7 +66,7 @@
  * avoided. If a stream that had messages falls silent, the core checks it with a request beside it.
  *
  * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it),
- * interval (ms between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its
- * name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
+ * interval (ms between two polls), credentials (true: cookies also go to another origin, which must then be allowed by
+ * its name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
  */
 var Longtail = (function () {

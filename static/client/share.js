@@ -12,8 +12,8 @@
  * that entry: at the start, after a pause, or with a new leader. Otherwise it continues alone with its own transports,
  * and comes back when its cursor is that of an entry. So nothing is lost.
  *
- * An entry has one of: message, gap, bye (the leader's connection is over), channels (what is read from here on). One without
- * any of these is a heartbeat. `hello` is not an entry: it gives the number and the cursor of the leader.
+ * An entry has one of: message, gap, bye (the leader's connection is over), channels (what is read from here on). One
+ * without any of these is a heartbeat. `hello` is not an entry: it gives the number and the cursor of the leader.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).share = function (Longtail) {
   var groups = {};

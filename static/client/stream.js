@@ -1,11 +1,11 @@
 /*
- * Looks after a stream that is read. It checks a stream that has been silent for longer than it used to be. Over a WebSocket
- * it sends commands: other channels without another connection, publishing where a proxy forbids POST, and a ping now
- * and then. The core loads this file after a stream has brought an object.
+ * Looks after a stream that is read. It checks a stream that has been silent for longer than it used to be. Over a
+ * WebSocket it sends commands: other channels without another connection, publishing where a proxy forbids POST, and a
+ * ping now and then. The core loads this file after a stream has brought an object.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).stream = function (Longtail) {
-  // Milliseconds: the first check after a message, at the earliest and at the latest; how long its answer may take, and then the message
-  // that the stream should have brought.
+  // Milliseconds: the first check after a message, at the earliest and at the latest; how long its answer may take, and
+  // then the message that the stream should have brought.
   var SOONEST = 3000;
   var LATEST = 60000;
   var ANSWER_WITHIN = 10000;
@@ -42,8 +42,8 @@
         stop();
         if (link.live() && link.cursor === at) { silent(link); } else { ask(wait * 2); }
       }
-      // A client that polls counts as a reader for a while, so the first request has no client id. Its answer may contain
-      // messages that exclude this client, or be a refusal. If it is not empty, the second request has the id.
+      // A client that polls counts as a reader for a while, so the first request has no client id. Its answer may
+      // contain messages that exclude this client, or be a refusal. If it is not empty, the second request has the id.
       function request(isSecond) {
         var url = link.url('/poll', 'n=' + Math.random());
         timer = setTimeout(give, ANSWER_WITHIN);
@@ -80,8 +80,9 @@
     };
   }
 
-  // What the core can do over a WebSocket: subscribe(token, all) reads the channels of the connection as they are now, with
-  // `all` also those that it reads already, with another token; publish(fields, data, done) publishes; send(command, done) sends a command.
+  // What the core can do over a WebSocket: subscribe(token, all) reads the channels of the connection as they are now,
+  // with `all` also those that it reads already, with another token; publish(fields, data, done) publishes;
+  // send(command, done) sends a command.
   function commands(link, socket) {
     var count = 0;
     var beats = 0;

@@ -1,8 +1,8 @@
 //! Compares the follower with the `h2` crate, which reads the same blocks: a block that `h2` accepts as trailers has no
 //! pseudo-header field, and the follower still follows.
 //!
-//! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another field, and
-//! the answer of `h2` tells whether a pseudo-header field follows, whichever way it is written.
+//! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another
+//! field, and the answer of `h2` tells whether a pseudo-header field follows, whichever way it is written.
 
 use super::*;
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -65,7 +65,8 @@ impl H2 {
 }
 
 impl FieldNames {
-    /// Whether the block of a request, and this block as its trailers, have a pseudo-header field; `None` after an error.
+    /// Whether the block of a request, and this block as its trailers, have a pseudo-header field; `None` after an
+    /// error.
     fn trailers(&mut self, block: &[u8], piece: usize) -> Option<bool> {
         self.follow(&REQUEST);
         assert!(self.end_block() || matches!(self.next, Next::Nothing), "a request has pseudo-header fields");
@@ -147,7 +148,7 @@ impl Encoder {
                 self.has_pseudo = true;
                 self.literal(Err(name), VALUE);
             }
-            // What these name is in the table of `h2`.
+            // These indices name fields of the dynamic table, which `h2` has, too.
             3 if dynamic > 0 => {
                 let index = STATIC_NAMES.len() + 1 + self.random.usize(..dynamic);
                 self.number(index, 7, 0x80);
@@ -208,7 +209,7 @@ async fn compare(seed: u64) -> [usize; 3] {
         verdicts[verdict as usize] += 1;
         match verdict {
             Verdict::Accepted => assert_eq!(found, Some(false), "accepted: {block:02x?}"),
-            // `h2` refuses other damages, too. It reads on.
+            // `h2` also refuses other damage, and then reads the next block.
             Verdict::Malformed if is_damaged => assert!(found.is_some(), "it reads on: {block:02x?}"),
             Verdict::Malformed => assert_eq!(found, Some(true), "refused: {block:02x?}"),
             Verdict::Broken => break,
