@@ -171,7 +171,7 @@ impl Peers {
         if self.write_format() >= format {
             return Ok(());
         }
-        let unavailable = |reason: &str| AppendError::Unavailable(reason.to_owned());
+        let unavailable = AppendError::Unavailable;
         let _place = self.waiting.try_acquire().map_err(|_| unavailable("too many messages wait for other nodes"))?;
         while Instant::now() < until {
             tokio::time::sleep(FORMAT_PAUSE.min(until - Instant::now())).await;

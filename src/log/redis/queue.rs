@@ -32,7 +32,7 @@ pub(super) struct Queue {
     obstacle: Obstacle,
 }
 
-type Obstacle = Arc<parking_lot::Mutex<Option<String>>>;
+type Obstacle = Arc<parking_lot::Mutex<Option<&'static str>>>;
 
 /// The place where publishers wait until there is room.
 struct Entrance {
@@ -132,7 +132,7 @@ impl Queue {
             // elsewhere. The task ends with its publisher.
             let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
             if in_own_task(entering).await.is_err() {
-                return Err(AppendError::Unavailable("too many messages wait for Redis".into()));
+                return Err(AppendError::Unavailable("too many messages wait for Redis"));
             }
         }
         tokio::select! {
@@ -140,8 +140,8 @@ impl Queue {
             () = tokio::time::sleep_until(withdraw_at) => {}
         }
         if claim.make(Claim::WITHDRAWN) {
-            let obstacle = self.obstacle.lock().clone();
-            return Err(AppendError::Unavailable(obstacle.unwrap_or_else(|| "Redis cannot be reached".into())));
+            let obstacle = *self.obstacle.lock();
+            return Err(AppendError::Unavailable(obstacle.unwrap_or("Redis cannot be reached")));
         }
         settle(answered.await)
     }
@@ -191,7 +191,7 @@ impl Jobs {
     }
 
     /// Stores the reason why there is no connection; `None` if there is a connection.
-    pub(super) fn note_obstacle(&self, reason: Option<String>) {
+    pub(super) fn note_obstacle(&self, reason: Option<&'static str>) {
         *self.obstacle.lock() = reason;
     }
 }
@@ -329,11 +329,11 @@ mod tests {
         // The appender does not take the draft: the publisher waits for half of the patience.
         let left = append("left");
         let job = jobs.batch().await.expect("it is queued").remove(0);
-        let unavailable = |reason: &str| Err(AppendError::Unavailable(reason.into()));
+        let unavailable = |reason: &'static str| Err(AppendError::Unavailable(reason));
         assert_eq!(left.await.expect("no panic"), unavailable("Redis cannot be reached"));
         assert!(!job.take(), "it was taken back");
         // The publisher's error names the reason why the appender waits.
-        jobs.note_obstacle(Some("a replica".into()));
+        jobs.note_obstacle(Some("a replica"));
         assert_eq!(append("told").await.expect("no panic"), unavailable("a replica"));
         drop(jobs.batch().await);
         jobs.note_obstacle(None);
