@@ -22,7 +22,7 @@ const FORM: Form = Form {
 #[derive(Debug)]
 pub enum Answer<T> {
     /// The event was accepted.
-    Event(EventAnswer<T>),
+    Event(AcceptedEvent<T>),
     /// The application refuses the event with this error.
     Refused(ApiError),
     /// The answer has a field that needs a session.
@@ -31,7 +31,7 @@ pub enum Answer<T> {
 
 /// The application's answer to an event that it has accepted.
 #[derive(Debug)]
-pub struct EventAnswer<T> {
+pub struct AcceptedEvent<T> {
     /// The arguments for the client's callback, as JSON on one line.
     pub ack: Option<String>,
     /// The messages to publish.
@@ -107,13 +107,14 @@ pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>)
         StatusCode::OK => object(&reply.body)?,
         other => return Err(Problem::status(other, FORM.rule)),
     };
-    if fields.needs_session() {
-        return Ok(Answer::NeedsSession);
-    }
+    // The other fields of a refusal have no effect.
     if let Some(Refuse { message, data }) = fields.refuse {
         let message = message.unwrap_or_else(|| "the application refuses the event".to_owned());
         let data = data.map(one_line).map(String::into_boxed_str);
         return Ok(Answer::Refused(ApiError { data, ..ApiError::new(Code::Forbidden, message) }));
+    }
+    if fields.needs_session() {
+        return Ok(Answer::NeedsSession);
     }
     let items = fields.publish.unwrap_or_default();
     if items.len() > MAX_ITEMS {
@@ -127,7 +128,7 @@ pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>)
         // The text of such an error does not repeat the application's text.
         Problem::passing(format!("status 200 and a publish object that is refused: {error}"), "correct the object")
     })?;
-    Ok(Answer::Event(EventAnswer { ack: fields.ack.map(one_line), publish }))
+    Ok(Answer::Event(AcceptedEvent { ack: fields.ack.map(one_line), publish }))
 }
 
 /// Reads an object. Serde would also read the fields of a struct from an array.
@@ -175,6 +176,7 @@ mod tests {
         for (body, message, data) in [
             (r#"{"refuse":{"message":"no milk","data":{"left":[ 0]}},"ack":[1]}"#, "no milk", Some("{\"left\":[ 0]}")),
             (r#"{"refuse":{}}"#, "the application refuses the event", None),
+            (r#"{"refuse":{},"join":["a"],"user":{"id":"7"}}"#, "the application refuses the event", None),
         ] {
             let Ok(Answer::Refused(error)) = of(200, body) else { panic!("{body}") };
             assert_eq!((error.code, error.message.as_str(), error.data.as_deref()), (Code::Forbidden, message, data));

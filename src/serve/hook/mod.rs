@@ -1,7 +1,7 @@
 //! The application hook (`--hook-url`): the application hears what clients do, and answers what happens next.
 //!
-//! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets the
-//! calls of one client run one after the other.
+//! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets
+//! the calls of one client run one after the other.
 
 pub mod answer;
 pub mod call;
@@ -9,11 +9,11 @@ mod metrics;
 pub mod queue;
 pub mod signature;
 
-use crate::serve::application::change_log::{ChangeLog, Words};
+use crate::serve::application::change_log::{ChangeLog, LogText};
 use crate::serve::application::client::{ApplicationClient, NoReply, Reply};
 use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
-use answer::{Answer, EventAnswer};
+use answer::{AcceptedEvent, Answer};
 use bytes::Bytes;
 use call::EventCall;
 use http_body_util::Full;
@@ -38,8 +38,8 @@ const TURN_TIMEOUTS: u32 = 5;
 /// The pause before a call is repeated after a failure: time for a worker of the application to restart.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The words of the log lines about the application.
-const WORDS: Words = Words {
+/// The texts of the log lines about the application.
+const LOG_TEXT: LogText = LogText {
     flag: "--hook-url",
     fails: "did not answer as it has to, so events fail",
     works: "answers as it has to again",
@@ -107,7 +107,7 @@ impl Hook {
             free: Semaphore::new(max_in_flight),
             metrics: HookMetrics::register(registry, &queue),
             queue,
-            changes: ChangeLog::new(WORDS),
+            changes: ChangeLog::new(LOG_TEXT),
         })
     }
 
@@ -125,7 +125,8 @@ impl Hook {
     ///
     /// # Errors
     ///
-    /// `rate_limited`: too many calls of this client wait. `not_ready`: too many calls of all clients wait.
+    /// `rate_limited`: too many calls of this client, or of its network, wait. `not_ready`: too many calls of all
+    /// clients wait.
     pub fn queue(&self, call: EventCall) -> Result<QueuedCall, ApiError> {
         match self.queue.enter(call.sender.clone(), call.size()) {
             Ok(place) => Ok(QueuedCall { call, place }),
@@ -158,7 +159,7 @@ impl Hook {
         };
         self.changes.note(answer.as_ref().err());
         let (outcome, answered) = match answer {
-            Ok(Answer::Event(EventAnswer { ack, publish })) => {
+            Ok(Answer::Event(AcceptedEvent { ack, publish })) => {
                 ("answered", Ok(Answered { ack, publish, _place: place }))
             }
             Ok(Answer::Refused(refusal)) => ("refused", Err(refusal)),
