@@ -7,6 +7,7 @@ use super::response::{self, Response};
 use crate::cursor::Cursor;
 use crate::message::{Channel, Draft, Extras};
 use crate::serve::access::credentials::Credentials;
+use crate::serve::http::body::ReceivedBody;
 use crate::serve::http::headers::last_field;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
@@ -16,7 +17,7 @@ use crate::serve::publishing::queued::Queued;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code};
-use hyper::{HeaderMap, StatusCode, header};
+use hyper::{HeaderMap, header};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -47,19 +48,28 @@ const BODY_BYTES: usize = 1 << 20;
 async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
     let body = response::read_body(state, &mut request, most).await?;
+    let kind = content_type(request.headers());
+    let is_hidden_form = parse::is_hidden_form(&kind, &body);
+    let published = publish(state, peer, request, &kind, body).await;
+    Ok(response::json_for(is_hidden_form, published))
+}
+
+/// Publishes the messages of a body, and returns the body of the response.
+async fn publish(
+    state: &Arc<ServerState>,
+    peer: &Peer,
+    mut request: Request,
+    kind: &str,
+    body: ReceivedBody,
+) -> Result<Vec<u8>, ApiError> {
     let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
-    let publish = PublishRequest::read(query, &content_type(request.headers()), text, state.settings.max_message)?;
+    let publish = PublishRequest::read(query, kind, text, state.settings.max_message)?;
     // The drafts are copies of the body, so the body is freed while they wait for the application and the log.
     drop(body);
     let credentials = credentials(state, peer, request.headers(), "publish");
-    let is_hidden_form = publish.is_hidden_form;
     let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
-    let published = publish.carry_out(state, &credentials, &queued).await?;
-    if is_hidden_form {
-        return Ok(response::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
-    }
-    Ok(response::json(StatusCode::OK, published))
+    publish.carry_out(state, &credentials, &queued).await
 }
 
 /// The content type without its parameters, in lower case.
@@ -71,7 +81,7 @@ pub fn content_type(headers: &HeaderMap) -> String {
 /// The credentials of a publisher, or of a sender of events, without a token in the query or a form. `purpose` is the
 /// name that the credentials carry in place of a transport's.
 pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap, purpose: &'static str) -> Credentials {
-    let by_cookie = !state.origins.is_by_star(headers, peer.forwarded_host());
+    let by_cookie = state.origins.trusts_cookies(headers, peer.forwarded_host());
     Credentials::new(peer.ip, purpose, headers, by_cookie)
 }
 
@@ -82,7 +92,6 @@ pub struct PublishRequest {
     targets: SmallVec<[Target; 1]>,
     wants_counts: bool,
     token: Option<String>,
-    is_hidden_form: bool,
 }
 
 /// The channels of a draft.
@@ -123,7 +132,6 @@ impl PublishRequest {
             drafts,
             wants_counts,
             token: token.or_else(of_query),
-            is_hidden_form,
         })
     }
 
