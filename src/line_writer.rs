@@ -1,4 +1,4 @@
-//! Writes lines from a thread of its own, so that callers do not wait for the disk, the pipe or the terminal.
+//! Writes lines from a separate thread, so that callers do not wait for the disk, the pipe or the terminal.
 
 use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
@@ -56,7 +56,7 @@ struct Queue {
     lines: Vec<u8>,
     /// Whether the thread writes lines that it has taken from the queue.
     is_writing: bool,
-    /// Whether the last clone was dropped, so that no more lines will come.
+    /// Whether the last clone was dropped, so that no more lines can follow.
     is_closed: bool,
 }
 
@@ -178,7 +178,7 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
         }
     }
 
-    /// Takes all lines from the queue. Returns false when no more lines will come.
+    /// Takes all lines from the queue. Returns false when no more lines can follow.
     fn take(&self, lines: &mut Vec<u8>) -> bool {
         lines.clear();
         // After a burst of lines, the queue must not keep the memory of the burst.

@@ -24,7 +24,7 @@ use tracing_subscriber::{Layer as _, fmt, registry};
 /// The maximum number of bytes of lines that wait for standard error.
 const WAITING: usize = 1 << 20;
 
-/// How long the end of the process waits for the last lines.
+/// The time for which the end of the process waits for the last lines.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The writer of standard error. The process has only one such writer. Nothing else in the server writes there: while

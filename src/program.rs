@@ -136,7 +136,7 @@ fn failed(code: u8, why: impl Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints a line in a thread of its own: a terminal that is paused must not stop the server.
+/// Prints a line in a separate thread: a terminal that is paused must not stop the server.
 fn print_to_stdout(line: String) {
     let print = move || drop(writeln!(std::io::stdout(), "{line}"));
     // The line is a convenience: the log also names the address.

@@ -39,7 +39,7 @@ pub struct Server {
     listeners: Listeners,
     /// The reactor's task. The task runs until the server ends. If the task ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
-    /// Other tasks that run until the server ends, by what they do.
+    /// Other tasks that run until the server ends, each with a description.
     needed_tasks: Vec<(&'static str, JoinHandle<()>)>,
     drain: DrainTimes,
     /// Whether the server reports its start to the service manager without waiting until the log was read.

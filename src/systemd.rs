@@ -1,4 +1,4 @@
-//! Takes the sockets that systemd hands over (`LISTEN_FDS`), and tells systemd the state of the server
+//! Takes the sockets that systemd passes (`LISTEN_FDS`), and reports the state of the server to systemd
 //! (`NOTIFY_SOCKET`). Without systemd this module has no effect.
 
 use listenfd::ListenFd;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, io};
 use tracing::warn;
 
-/// How often the status is sent without a watchdog.
+/// The interval at which the status is sent without a watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Sockets that the service manager has bound.

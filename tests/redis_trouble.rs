@@ -254,7 +254,7 @@ async fn entries_that_arrive_more_slowly_than_an_answer_may_take() {
     let mut reader = Reader::open(&node, &node.transport("sse").await, Subscription::to(&["todo"])).await;
     reader.next_of(Kind::Hello).await;
     path.set(Path::Slow(10 << 20));
-    redis.command(&["XADD", "longtail:log", "*", "channel", "other", "data", &"x".repeat(60 << 20)]).await;
+    redis.command(&["XADD", "longtail:log", "*", "channel", "other", "data", &"x".repeat(40 << 20)]).await;
     redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", "0"]).await;
     assert_eq!(reader.next_message().await.data(), "0");
     assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 1.0);

@@ -152,7 +152,7 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(error.to_string()))?;
         let answered = match self.http.request(request.clone()).await {
-            // A proxy may have closed a kept connection, or dropped it silently. If the same failure comes on a new
+            // A proxy may have closed a kept connection, or dropped it silently. If the same failure occurs on a new
             // connection, the path has caused it.
             Err(error) if !error.is_connect() => self.fresh.request(request).await,
             answered => answered,
@@ -238,7 +238,7 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
 /// A response whose body is read as it arrives, and unpacked if it is compressed.
 pub struct Answer {
     response: Response<Incoming>,
-    /// Unpacks the body. The decoder is flushed after each piece, because the next piece of a stream may come much
+    /// Unpacks the body. The decoder is flushed after each piece, because the next piece of a stream may arrive much
     /// later.
     unpacker: Option<MultiGzDecoder<Vec<u8>>>,
 }

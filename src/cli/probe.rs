@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
-/// How long to wait for a stream's hello before the stream counts as held back.
+/// The time limit for a stream's hello. After it, the stream counts as held back.
 const HELLO: Duration = Duration::from_secs(4);
 
 /// The minimum time that a long poll waits before the probe publishes its message.
@@ -171,7 +171,7 @@ impl Probe<'_> {
         }
         let hello = began.elapsed();
         let message = self.publish().await?;
-        // A proxy may hold compressed bytes back after the hello, because its buffer is full only now and then.
+        // A proxy may hold compressed bytes back after the hello, because its buffer is full only from time to time.
         match timeout(HELLO, stream.until(&self.mark)).await {
             Ok(came) => came?,
             Err(_) => return Err(Failure::Unexpected(HELD.into())),

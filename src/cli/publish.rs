@@ -8,7 +8,8 @@ use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How many times a publish is tried. Its idempotency key makes sure that a retry does not publish a second message.
+/// The maximum number of attempts for a publish. Its idempotency key makes sure that a retry does not publish a second
+/// message.
 const TRIES: u32 = 4;
 
 /// Size limit of standard input. A server accepts less, and its error says so.
@@ -78,8 +79,9 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Publishes lines until the end of the input. It continues after a line that is invalid itself, and ends at any
-    /// other failure: the next line would fail in the same way, and the error tells the user where to begin again.
+    /// Publishes lines until the end of the input. It continues after a line that is itself invalid. It ends at any
+    /// other failure: the next line would fail in the same way. The error names the line at which the user can begin
+    /// again.
     async fn all_lines(&self, client: &Client) -> Result<ExitCode, Failure> {
         let mut input = io::stdin().lock();
         let (mut number, mut refused) = (0_u64, 0_u64);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
-/// How long to wait for a stream's hello. If the hello does not arrive in this time, `tail` assumes that a proxy holds
+/// The time limit for a stream's hello. If the hello does not arrive in this time, `tail` assumes that a proxy holds
 /// the stream back, and polls.
 const HELLO: Duration = Duration::from_secs(5);
 
@@ -110,7 +110,7 @@ struct Position {
     cursor: Option<String>,
     /// The number of messages to start with, until the first answer.
     last: Option<u32>,
-    /// How many messages are still to be printed.
+    /// The number of messages that are still to be printed.
     left: Option<u64>,
     /// Whether to poll, because streams are held back.
     polls: bool,
@@ -142,7 +142,7 @@ impl Tail {
                 Ok(End::Done) => break,
                 Ok(End::Again(pause, why)) => (pause, why),
                 Err(failure @ (Failure::Unreachable { .. } | Failure::Unexpected(_))) => {
-                    // A server that was never reached is an error. A server that was reached before may come back.
+                    // A server that was never reached is an error. A server that answered before may answer again.
                     if !position.reached {
                         return Err(failure);
                     }

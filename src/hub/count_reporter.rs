@@ -5,7 +5,7 @@ use crate::log::subscriber_counts::SubscriberCounts;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
-/// How often changes are reported. The counts of other nodes may be out of date by up to this time.
+/// The interval at which changes are reported. The counts of other nodes may be out of date by up to this time.
 const PERIOD: Duration = Duration::from_secs(2);
 
 pub(super) async fn report(hub: &Hub, counts: &dyn SubscriberCounts) {

@@ -60,7 +60,7 @@ pub struct Hub {
     fan_out_stats: FanOutStats,
     /// Receives the counts of fan-outs, by transport.
     fan_out_observer: OnceLock<Arc<dyn FanOutObserver>>,
-    /// How many messages were read from the log.
+    /// The number of messages that were read from the log.
     read: AtomicU64,
 }
 
@@ -80,13 +80,13 @@ pub struct ChannelCounts {
 /// The size of a node's memory of the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Retained {
-    /// How many messages the memory holds.
+    /// The number of messages in the memory.
     pub messages: usize,
     /// The size of the messages, by [`Message::weight`].
     pub bytes: usize,
-    /// How many channels have readers or retained messages.
+    /// The number of channels that have readers or retained messages.
     pub channels: usize,
-    /// How many messages were read from the log since the start.
+    /// The number of messages that were read from the log since the start.
     pub read: u64,
 }
 

@@ -9,11 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many formats a fan-out keeps encoded bytes for. The number is bounded, because each callback name makes a format
-/// and clients choose these names.
+/// The maximum number of formats for which a fan-out keeps encoded bytes. The number is bounded, because each callback
+/// name makes a format and clients choose these names.
 const FORMATS: usize = 8;
 
-/// How many readers are copied out of the hub's memory at a time, because the hub's lock is not held during the writes.
+/// The number of readers that are copied out of the hub's memory at a time. They are copied because the hub's lock is
+/// not held during the writes.
 const STRIDE: usize = 64;
 
 /// The messages of one channel. Usually there is only one message.
@@ -36,7 +37,7 @@ pub(super) struct News {
     pub(super) is_for_all: bool,
     /// Whether one of the messages excludes the readers of a channel.
     pub(super) excludes_channels: bool,
-    /// How many registrations the channel has room for, used or not.
+    /// The number of registrations for which the channel has room, used or not.
     pub(super) registrations: usize,
     /// The first registration that no thread has taken yet.
     pub(super) next: AtomicUsize,

@@ -101,6 +101,6 @@ impl OwnedFormat {
 pub struct Encoded {
     /// The bytes of one write.
     pub bytes: Bytes,
-    /// How many of the bytes count against a rollover.
+    /// The number of the bytes that count against a rollover.
     pub weight: usize,
 }

@@ -151,7 +151,7 @@ impl Parking {
         }
         let is_next = news.before <= parked.at.id && parked.at.id < news.first;
         let is_ordered = self.several.as_ref().is_none_or(|slots| !news.are_of_several(slots));
-        // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
+        // If a reader reads several channels, its task checks for messages that exclude the readers of one of them.
         let may_get_all = !(news.excludes_channels && self.several.is_some());
         let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
         let gets_all = news.is_for_all || (may_get_all && self.client.as_ref().is_none_or(is_wanted));

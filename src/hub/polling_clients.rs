@@ -11,14 +11,14 @@ use tokio::time::Instant;
 /// The maximum number of polling clients that are counted. If there are more clients, the counts are too low.
 const MAX_CLIENTS: usize = 100_000;
 
-/// How often clients that no longer poll are removed: normally, and when there is no room for more clients. The removal
-/// looks at all clients under the lock that every poll takes, so it must not run often.
+/// The intervals at which clients that no longer poll are removed: normally, and when there is no room for more
+/// clients. The removal looks at all clients under the lock that every poll takes, so it must not run often.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_FULL: Duration = Duration::from_secs(1);
 
 /// The clients that poll at this node, and the changes that were not reported to the other nodes yet.
 pub(super) struct PollingClients {
-    /// How long a polling client counts after its request has ended.
+    /// The time for which a polling client counts after its request has ended.
     away: Duration,
     clients: HashMap<Channel, HashMap<ClientId, PollingClient>>,
     count: usize,

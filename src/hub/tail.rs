@@ -19,11 +19,11 @@ use tokio::time::Instant;
 use tokio_stream::Stream;
 use tracing::{info, warn};
 
-/// How often entries that have grown too old are dropped.
+/// The interval at which entries that are too old are dropped.
 const EVICTION_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long the tail gathers messages before it delivers them, if new messages arrive in each turn. A turn without a
-/// message ends this time at once, so a single message does not wait.
+/// The maximum time for which the tail collects messages before it delivers them, if new messages arrive in each turn.
+/// A turn without a message ends this time at once, so a single message does not wait.
 const GATHERING: Duration = Duration::from_micros(500);
 
 /// The log's tail, and the messages that it has returned.

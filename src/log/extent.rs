@@ -44,7 +44,7 @@ impl Lineage {
         }
         match self.ancestors.iter().find(|ancestor| ancestor.epoch == cursor.epoch) {
             Some(ancestor) if cursor.id > ancestor.last => Descent::Beyond(ancestor.last),
-            // At the cut and after it, readers are told of a gap and go on in the present epoch.
+            // At the cut and after it, readers get a gap and continue in the present epoch.
             Some(ancestor) if ancestor.is_cut && cursor.id == ancestor.last => Descent::Beyond(ancestor.last),
             Some(ancestor) if ancestor.is_cut => Descent::Until(ancestor.last),
             Some(_) => Descent::Same(cursor.id),
@@ -89,7 +89,7 @@ pub enum Resolved {
     At(Id),
     /// All entries after the cursor and up to this position are in the log. A gap follows.
     Until(Id),
-    /// Entries after the cursor may have been dropped before the reader has seen them. Reading goes on at this
+    /// Entries after the cursor may have been dropped before the reader has seen them. Reading continues at this
     /// position. It may be the cursor's own position: then the log has entries after it, but others between them may be
     /// missing.
     Gap(Id),

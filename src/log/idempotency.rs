@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an idempotency key is remembered.
+/// The time for which an idempotency key is remembered.
 pub const KEY_LIFE: Duration = Duration::from_secs(300);
 
 /// The default of `--key-bytes`: the maximum number of bytes that the keys of a log take.

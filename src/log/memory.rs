@@ -16,11 +16,11 @@ use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::task::coop;
 use tokio_stream::Stream;
 
-/// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
-/// get lost.
+/// The maximum number of volatile messages that wait for the tail. Beyond this limit the oldest are dropped: volatile
+/// messages may get lost.
 const VOLATILE_WAITING: usize = 1024;
 
-/// How many entries a tail reads at a time.
+/// The maximum number of entries that a tail reads at a time.
 const CHUNK: usize = 512;
 
 /// A [`MessageLog`] that exists only as long as the process.

@@ -59,9 +59,10 @@ pub struct LogMetrics {
     pub overflowed: Counter,
     /// PUBLISHes that wait until this node or another node appends them.
     pub waiting: Gauge,
-    /// How often this node's subscription was lost. The node does not receive PUBLISHes until it subscribes again.
+    /// The number of times that this node's subscription was lost. The node does not receive PUBLISHes until it
+    /// subscribes again.
     pub deaf: Counter,
-    /// How often this node has seen that the lease's holder changed.
+    /// The number of changes of the lease holder that this node has seen.
     pub lease_changes: Counter,
     /// Whether this node holds the lease: 1 or 0.
     pub holds_lease: Gauge,

@@ -28,8 +28,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
 ///
-/// A caller may leave a future of this trait unpolled for any time: such a future does not hold a lock or a place in a
-/// line for which others wait.
+/// A caller may leave a future of this trait unpolled for any time. Such a future does not hold a lock, or a position
+/// in a queue for which other futures wait.
 pub trait MessageLog: Send + Sync {
     /// Appends all drafts in their order, or none of them. Returns one cursor for each draft, when the log holds the
     /// drafts. A volatile draft is sent to all tails of the log and is not kept; its cursor is `None`.
@@ -46,12 +46,13 @@ pub trait MessageLog: Send + Sync {
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
-    /// If [`Extent::resolve`] returns a gap for the position, the page has no messages, unless reading goes on at that
-    /// same position. The page's extent tells where to go on.
+    /// If [`Extent::resolve`] returns a gap for the position, the page has no messages, unless reading continues at
+    /// that same position. The page's extent determines where reading continues.
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
     /// Returns a stream of all entries from the oldest retained one on, and then of all new entries. The stream does
-    /// not end. While the log cannot be reached, the stream reports this, and it goes on when the log is back.
+    /// not end. While the log cannot be reached, the stream reports this. It continues when the log can be reached
+    /// again.
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
 
     /// The log's clock, in milliseconds since 1970. The age of entries is measured by this clock. It does not follow
@@ -62,11 +63,11 @@ pub trait MessageLog: Send + Sync {
 /// The bounds within which the log, and a node's memory of it, keep messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// How long messages are kept.
+    /// The time for which messages are kept.
     pub age: Duration,
-    /// How many messages are kept.
+    /// The maximum number of messages that are kept.
     pub messages: usize,
-    /// How many bytes of messages are kept, measured by [`Message::weight`].
+    /// The maximum number of bytes of messages that are kept, measured by [`Message::weight`].
     pub bytes: usize,
 }
 

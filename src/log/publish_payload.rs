@@ -88,7 +88,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// How many bytes the fields beside the payload may take: the longest lists of names, and the short fields.
+/// The maximum number of bytes of the fields beside the payload: the longest lists of names, and the short fields.
 const OTHER_FIELDS: usize = (Channels::MAX + MAX_EXCEPT) * (Channel::MAX_LENGTH + 4) + 1024;
 
 /// The publisher that idempotency keys of PUBLISHes belong to.
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!((draft.channel.as_str(), draft.channels().len()), ("todo", 1));
     }
 
-    /// The message of a publisher that names nobody, or nobody known, is for everybody.
+    /// If the `exclude` of a message is empty or not a client id, all readers get the message.
     #[test]
     fn an_exclude_that_is_not_a_client_id_loses_no_message() {
         for (payload, client, is_ignored) in [

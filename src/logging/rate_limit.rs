@@ -17,10 +17,10 @@ use tracing_subscriber::layer::Context;
 /// The length of the period for which the lines of a place are counted.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// How many lines one place may write in a period at `info` and the levels above it.
+/// The maximum number of lines that one place writes in a period at `info` and the levels above it.
 const LINES: u32 = 10;
 
-/// How many lines one place may write in a period at `debug` and `trace`.
+/// The maximum number of lines that one place writes in a period at `debug` and `trace`.
 const DEBUG_LINES: u32 = 1000;
 
 /// The maximum number of characters that the report of left-out lines repeats from their text.

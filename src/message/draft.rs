@@ -78,7 +78,7 @@ impl Draft {
         self
     }
 
-    /// All channels that it is published to, each once.
+    /// All channels in which the message is published, each once.
     pub fn channels(&self) -> &[Channel] {
         match &self.extras {
             Some(extras) if !extras.channels.is_empty() => &extras.channels,
@@ -86,7 +86,7 @@ impl Draft {
         }
     }
 
-    /// What the entry is.
+    /// The kind of the entry.
     pub fn kind(&self) -> Kind {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }
@@ -291,7 +291,7 @@ mod tests {
         let fields = DraftFields { data: "1", ..DraftFields::default() };
         let draft = fields.check(channel("a"), 9).expect("a message");
         assert_eq!((draft.channels(), draft.kind(), &draft.extras), (&[channel("a")][..], Kind::Message, &None));
-        // What cannot be used leaves nobody out, and the message is ordinary.
+        // An unusable item does not exclude any reader, and the message is an ordinary one.
         for except in [&["", "a b", "~s/1", "ä"][..], &["a,b"]] {
             let draft = DraftFields { except, ..fields }.check(channel("a"), 9).expect("a message");
             assert_eq!((draft.ignored_exclude, draft.extras), (true, None), "{except:?}");

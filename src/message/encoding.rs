@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often this process has encoded a message. It counts once for each message and encoding.
+/// The number of times that this process has encoded a message. It counts once for each message and encoding.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// Returns how often this process has encoded a message.

@@ -20,7 +20,7 @@ pub struct Extras {
     pub is_text: bool,
     /// The binary parts of the payload.
     pub attachments: Box<[Bytes]>,
-    /// What the entry is.
+    /// The kind of the entry.
     pub kind: Kind,
 }
 
@@ -45,7 +45,7 @@ impl Extras {
     }
 }
 
-/// What an entry of the log is.
+/// The kind of an entry of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A message for readers.

@@ -124,7 +124,7 @@ impl Message {
         self.extras.as_deref()
     }
 
-    /// What the entry is. Readers receive only a [`Kind::Message`].
+    /// The kind of the entry. Readers receive only a [`Kind::Message`].
     pub fn kind(&self) -> Kind {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }
@@ -149,7 +149,7 @@ impl Message {
         self.exclude.is_none() && self.except().is_empty()
     }
 
-    /// Whether it depends on the other channels of a reader whether the reader receives the message.
+    /// Whether a reader's other channels decide whether the reader receives the message.
     pub fn excludes_channels(&self) -> bool {
         !self.except().is_empty()
     }

@@ -22,7 +22,7 @@ fn limit() -> u64 {
     rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
-/// How many descriptors are open.
+/// Returns the number of open descriptors.
 fn open() -> u64 {
     // The first directory exists on Linux, the second one on other systems.
     let list = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));
@@ -39,7 +39,7 @@ fn questions_of(limit: u64) -> usize {
     usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
 }
 
-/// How many descriptors are reserved if the process has this limit.
+/// Returns the number of descriptors that are reserved if the process has this limit.
 fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     let redis = if config.redis.is_some() { REDIS } else { 0 };
     let urls = [&config.access.authorize_url, &config.hook.hook_url].into_iter().flatten().count();
@@ -48,8 +48,8 @@ fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     OTHERS + redis + application + demo.min(limit / 2)
 }
 
-/// Returns how many descriptors clients may use. Call it after the server has opened all its files and sockets at the
-/// start. Logs a line if clients may use fewer than `--max-connections`.
+/// Returns how many descriptors clients may use. Call this function after the server has opened all its files and
+/// sockets at the start. Logs a line if clients may use fewer than `--max-connections`.
 ///
 /// # Errors
 ///

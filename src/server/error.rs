@@ -24,7 +24,7 @@ pub enum StartError {
     Descriptors {
         /// The limit.
         limit: u64,
-        /// How many descriptors the server needs.
+        /// The number of descriptors that the server needs.
         own: u64,
     },
 }
@@ -49,7 +49,7 @@ pub enum RunError {
     /// A task that the server needs has ended, usually by a panic. The other tasks would only seem to serve.
     #[error("{task} has ended: {reason}")]
     Task {
-        /// What the task does.
+        /// A description of the task.
         task: &'static str,
         /// The panic, or another reason.
         reason: String,

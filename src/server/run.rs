@@ -13,15 +13,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info};
 
-/// How long the server waits for Redis at its end: for the bridge to append its remaining messages, and for the removal
-/// of this node's counts.
+/// The time for which the server waits for Redis before it ends: the bridge appends its remaining messages, and the
+/// counts of this node are removed.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// How long the steps of a drain take.
+/// The times of the steps of a drain.
 pub struct DrainTimes {
-    /// How long the server still accepts connections after it is told to stop.
+    /// The time for which the server still accepts connections after the signal to stop.
     pub delay: Duration,
-    /// How long readers may take to disconnect after the drain has begun.
+    /// The time that readers have to disconnect after the drain has begun.
     pub limit: Duration,
 }
 
@@ -102,7 +102,7 @@ fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {
 struct Background {
     /// Follows the log.
     tail: JoinHandle<()>,
-    /// Tasks that the start has spawned, by what they do.
+    /// The tasks that the start has spawned, each with a description.
     needed: Vec<(&'static str, JoinHandle<()>)>,
     /// Reports this node's counts to other nodes.
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
@@ -189,8 +189,8 @@ mod tests {
         Server::bind(&config).await.expect("bound")
     }
 
-    /// A server that misses one of its tasks ends with an error, so that it is started again: it would only seem to
-    /// work.
+    /// If one of its tasks has ended, the server ends with an error, so that it is started again. Otherwise, it would
+    /// only seem to work.
     #[tokio::test]
     async fn a_task_that_ends_ends_the_server() {
         let panics = || tokio::spawn(async { panic!("a fault") });

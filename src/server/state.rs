@@ -47,7 +47,7 @@ pub struct Parts {
     pub demo: Option<Demo>,
 }
 
-/// The parts that `longtail demo` opens in addition. The default value is empty.
+/// The additional parts that `longtail demo` opens. The default value is empty.
 #[derive(Default)]
 pub struct OpenDemo {
     /// The demo's API.

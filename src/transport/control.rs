@@ -32,9 +32,9 @@ pub enum Control<'a> {
     Bye {
         /// The reason why the stream ends.
         bye: CloseReason,
-        /// The time after which the client should come back; `None` if it should not come back.
+        /// The time after which the client should reconnect; `None` if it should not reconnect.
         retry: Option<Duration>,
-        /// The position from which to go on; `None` if the reader was never accepted.
+        /// The position from which reading continues; `None` if the reader was never accepted.
         cursor: Option<Cursor>,
     },
     /// A command was carried out.

@@ -74,7 +74,7 @@ codes! {
     NoHook = "no_hook", 404;
     /// The application's answer needs a session, and the client does not have one.
     NoSession = "no_session", 409;
-    /// The application did not answer as it has to.
+    /// The application did not answer as expected.
     ApplicationFailed = "application_failed", 502;
 }
 
@@ -84,8 +84,8 @@ impl fmt::Display for Code {
     }
 }
 
-/// An error of the API: a code for programs and a text for people. The text never repeats input of the client. An
-/// application that refuses an event writes the text itself.
+/// An error of the API: a code for programs and a text for people. The text never repeats input of the client. If an
+/// application refuses an event, the text is that of the application.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ApiError {
@@ -97,7 +97,7 @@ pub struct ApiError {
     pub may_pass: bool,
     /// The time after which to try again, if it is known.
     pub retry: Option<Duration>,
-    /// What an application adds to its refusal, as JSON on one line.
+    /// The data that an application adds to its refusal, as JSON on one line.
     pub data: Option<Box<str>>,
 }
 

@@ -193,7 +193,8 @@ pub trait Decode: Send {
     /// The dialect that parses the commands.
     fn dialect(&mut self) -> &mut dyn Dialect;
 
-    /// How many bytes of an incomplete input the decoder keeps, besides the bytes that it has left in `buf`.
+    /// Returns the number of bytes of an incomplete input that the decoder keeps, besides the bytes that it has left in
+    /// `buf`.
     fn held(&self) -> usize {
         0
     }

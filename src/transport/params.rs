@@ -18,11 +18,11 @@ pub struct Params {
     /// The id of the last event that an `EventSource` has seen, if its script sends it as a field: see
     /// [`LAST_EVENT_ID`]. It is not parsed, since it counts for some transports only.
     pub last_event_id: Option<Box<str>>,
-    /// The number of retained messages to begin with, or to go on with after a gap.
+    /// The number of retained messages with which reading begins, or continues after a gap.
     pub last: Option<usize>,
     /// The client's id.
     pub client: Option<ClientId>,
-    /// How long a long poll waits, if it was given.
+    /// The time for which a long poll waits, if the client gave one.
     pub timeout: Option<Duration>,
     /// The maximum number of messages in a batch.
     pub limit: Option<usize>,
@@ -65,9 +65,9 @@ const SINGLE: [&str; 14] = [
     "callback",
 ];
 
-/// Fields with the id of the last event, in any case. A script that stands in for `EventSource` cannot set the header
-/// of that name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID`
-/// or `Last-Event-ID`, amvtek's `evs_last_event_id`.
+/// Fields with the id of the last event, in any case. A script that replaces `EventSource` cannot set the header of
+/// that name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID` or
+/// `Last-Event-ID`, amvtek's `evs_last_event_id`.
 const LAST_EVENT_ID: [&str; 3] = ["lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
 /// Up to this number of names, comparing them one by one is faster than a set.

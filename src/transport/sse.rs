@@ -10,10 +10,10 @@ use std::time::Duration;
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
-/// How long an `EventSource` waits before it reconnects by itself.
+/// The time that an `EventSource` waits before it reconnects by itself.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long an `EventSource` that was refused temporarily waits.
+/// The time that an `EventSource` waits after a temporary refusal.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
 /// `/sse`.

@@ -11,8 +11,8 @@ pub struct TooLong;
 #[derive(Debug)]
 pub struct Lines {
     max: usize,
-    /// How many bytes at the front of the caller's buffer do not contain an LF. If each read searched from the start,
-    /// the cost for a line that arrives byte by byte would grow with the square of its length.
+    /// The number of bytes at the front of the caller's buffer that do not contain an LF. If each read searched from
+    /// the start, the cost for a line that arrives byte by byte would grow with the square of its length.
     scanned: usize,
     failed: bool,
 }

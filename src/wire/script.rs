@@ -48,8 +48,8 @@ fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
 }
 
-/// How deep a literal may be nested. JavaScript engines parse scripts recursively. At some thousands of levels they
-/// report an error, and the whole script is lost.
+/// The maximum nesting depth of a literal. JavaScript engines parse scripts recursively. At some thousands of levels
+/// they report an error, and the whole script is lost.
 const LITERAL_DEPTH: usize = 500;
 
 /// Whether JSON has the same meaning as a JavaScript literal (ECMA-262 annex B.3.1): in a literal the key `__proto__`

@@ -150,7 +150,7 @@ enum State {
     #[default]
     Between,
     Within(Box<UnderWay>),
-    /// No more frames are read, because a close frame or a violation has come. Every later call returns the same
+    /// No more frames are read, because a close frame or a violation has arrived. Every later call returns the same
     /// violation.
     Ended(Box<Result<(), Violation>>),
 }
@@ -160,7 +160,7 @@ enum State {
 struct UnderWay {
     /// The fragments of the message so far, unmasked.
     message: Vec<u8>,
-    /// Whether a text frame without FIN has come, so that continuations have to follow.
+    /// Whether a text frame without FIN has arrived, so that continuations have to follow.
     fragmented: bool,
     /// The payload of the control frame that is arriving. It is separate from `message`, since control frames may come
     /// between fragments.
@@ -227,7 +227,7 @@ impl Decoder {
         decoded
     }
 
-    /// How many bytes of memory an incomplete message takes.
+    /// Returns the number of bytes of memory that an incomplete message takes.
     #[must_use]
     pub fn held(&self) -> usize {
         match &self.state {

@@ -1,20 +1,20 @@
-/* The time before the next attempt, and the transports that are avoided for a while. */
+/* Backoff: the time before the next attempt, and the transports that the library avoids after a failure. */
 
-// The delay doubles from half a second to half a minute. Half of it is random, so that the readers of a server that
-// restarts do not all come back at once.
+// Returns the delay before an attempt. It doubles from half a second to half a minute. Half of it is random, so that
+// the readers of a server that restarts do not all reconnect at the same moment.
 function retryDelay(count) {
   var most = Math.min(30000, 250 * Math.pow(2, count));
   return most / 2 + Math.random() * most / 2;
 }
 
-// The penalties of transports that failed here: by name, the number of failures in a row, the time until which the
-// transport is avoided, and how long that is. They are kept for the next page, so the times are those of the computer's
-// clock.
+// Returns the penalties of transports that failed on this path. For each name, a penalty has the number of failures in
+// a row, the time at which it ends, and its duration. The next page also uses them, so the times are those of the
+// computer's clock.
 function loadPenalties(base) {
   var kept = {};
   try {
     kept = decode(localStorage.getItem('longtail ' + base)) || kept;
-    // The clock may have been set back since the page before.
+    // The clock may have been set back since the previous page stored the penalties.
     each(kept, function (name, penalty) { penalty[1] = Math.min(penalty[1], wallClock() + penalty[2]); });
   } catch (e) {}
   return kept;
@@ -41,8 +41,8 @@ function forgive(conn, transport) {
   }
 }
 
-// Milliseconds for which the transport is still avoided. If the rest is longer than the whole time, the clock was set
-// back.
+// Returns the milliseconds for which the library still avoids the transport. If the rest is longer than the whole time,
+// the clock was set back.
 function penaltyLeft(conn, transport) {
   var penalty = conn._penalties[transport.name];
   var left = penalty && penalty[1] - wallClock();

@@ -5,8 +5,9 @@ function wallClock() {
   return new Date().getTime();
 }
 
-// Milliseconds since some moment, by a clock that cannot be set. An old browser has only the computer's clock. So every
-// use of a difference bounds it on both sides, or does no harm if it is far off.
+// Returns milliseconds since a fixed moment, from a clock that cannot be set. An old browser only has the computer's
+// clock, so a difference of two times may be wrong. Every use of a difference has an upper and a lower bound, or does
+// no harm if the difference is wrong.
 function now() {
   return root.performance && performance.now ? performance.now() : wallClock();
 }

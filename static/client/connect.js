@@ -15,7 +15,8 @@ var METHODS = {
   diagnose: diagnose
 };
 
-// The server's address. Without a host it means the page's own, also where a <base> element names another.
+// Returns the complete address of the server. If the address has no host, it gets the host of the page, even if a
+// <base> element of the page names another host.
 function address(url) {
   url = String(url || '').replace(/\/+$/, '');
   if (/^https?:/i.test(url)) { return url; }
@@ -42,22 +43,23 @@ function connect(url, options) {
   };
   var conn = {
     _lt: lt,
-    // Further members: _main, the link that is read; _probe, the link that has to prove itself; _check, the request
-    // that asks why a stream was refused; _ready, true when the parts that this browser lacks are loaded.
+    // Further members: _main, the link from which messages are delivered; _probe, the link that has to prove itself;
+    // _check, the request that asks why a stream was refused; _ready, true when the features that this browser lacks
+    // are loaded.
     _base: base,
     _options: options,
     _token: typeof options.token === 'function' ? undefined : options.token,
     // Names of transports, the best first; null: all transports that can be used.
     _wanted: options.transports ? list(options.transports) : null,
     _listeners: {},
-    // Ids of messages, to drop repeats: the last ones, and those before them.
+    // Ids of messages, to drop repeats: the newest ids, and the ids before them.
     _seen: {},
     _seenBefore: {},
     _seenCount: 0,
     // Failures of requests in a row, and the index of the transport to begin with next.
     _failures: 0,
     _start: 0,
-    // How long requests may wait, and how many were cut while they waited.
+    // The seconds that requests may wait at the server, and the number of requests that were cut while they waited.
     _parkSeconds: PARKED,
     _cuts: 0,
     // Milliseconds that the last answer took.

@@ -1,15 +1,15 @@
 /* The life of a connection. Its states are idle, connecting, open, waiting, paused and closed. */
 
-// How long the library waits for a slow path if there is no other transport to fall back to, in milliseconds.
+// The milliseconds for which the library waits on a slow path if it cannot fall back to another transport.
 var PATIENCE = 15000;
-// A transport that lived for this many milliseconds counts as working on this path, whatever ended it.
+// A transport that was open for this many milliseconds counts as working on this path, whatever the cause of its end.
 var STEADY_AFTER = 10000;
 
 function isActive(conn) {
   return conn._ready && conn._lt.state !== 'closed' && conn._lt.state !== 'paused';
 }
 
-// Begins at the bottom of the ladder or, if the page wants only streams, at the first stream.
+// Begins at the bottom of the ladder. If the page allows only streams, begins at the first stream.
 function open(conn) {
   var all = usable(conn, true);
   // The connection stays paused until it has a channel to read.
@@ -35,8 +35,8 @@ function read(conn, transport) {
   }
 }
 
-// Continues with other channels, or with another token (`all`): by a command if that is possible, and otherwise by
-// another request of the same transport, if it works.
+// Continues with other channels, or with another token (`all`). It sends a command if that is possible. Otherwise, it
+// makes another request of the same transport, if that transport works.
 function reopen(conn, all) {
   var main = conn._main;
   if (!isActive(conn)) { return; }
@@ -60,7 +60,7 @@ function greet(conn, link) {
   if (link === conn._main) { climb(conn); }
 }
 
-// This transport with batches works. The transports above it have failed, and are tried again later.
+// This batch transport works. The transports above it have failed, and the library tries them again later.
 function rank(conn, transport) {
   var all = usable(conn, true);
   for (var i = 0; i < all.length && all[i] !== transport; i++) {
@@ -82,7 +82,7 @@ function linkEnded(conn, link, error) {
     return climb(conn);
   }
   closeLinks(conn);
-  // A browser does not say why a WebSocket or an EventSource was refused. A short request finds the reason.
+  // A browser does not say why a WebSocket or an EventSource was refused. A short request finds out the reason.
   var asks = !error && !link._greeted && !usable(conn, true).length && usable(conn, true, true)[0];
   if (asks) {
     conn._check = newLink(conn, asks, conn._lt.cursor);
@@ -98,7 +98,7 @@ function linkEnded(conn, link, error) {
     if (link._silent && link._silence) { conn._heartbeat = Math.max(SHORTEST_HEARTBEAT, Math.floor(link._silence / 2500)); }
     if (lived > STEADY_AFTER) { conn._failures = 0; }
     if (error || lived < STEADY_AFTER) { penalize(conn, link.transport, wait); }
-    // If the server has gone, clients must not all come back at once.
+    // After a failure of the server, the clients must not all reconnect at the same moment.
     if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
   } else if (link._waited) {
     learnPark(conn, now() - link._asked);
@@ -108,8 +108,8 @@ function linkEnded(conn, link, error) {
   retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
 }
 
-// Handles a request that was cut after it waited for this time, because a proxy on the path does not wait as long as
-// the server. If a request is cut within a second and a half twice, requests cannot wait at all on this path.
+// Handles a request that was cut after it waited for this time. The cause is a proxy on the path with a shorter time
+// limit than the server. If two requests are cut within a second and a half, requests cannot wait on this path at all.
 function learnPark(conn, time) {
   if (time < 300) { return; }
   conn._cuts++;
@@ -127,7 +127,7 @@ function checkEnded(conn, link, error) {
   linkEnded(conn, link._instead, error);
 }
 
-// Reads again after a time, with this transport or from the bottom of the ladder.
+// Reads again after the time `wait`, with this transport or from the bottom of the ladder.
 function retryAfter(conn, wait, transport) {
   clearTimeout(conn._retryTimer);
   setState(conn, 'waiting');
@@ -150,14 +150,14 @@ function resume(conn) {
   }
 }
 
-// Returns whether the token has expired and another one is requested.
+// Requests another token if the server refused the present one. Returns whether it did.
 function renews(conn, why) {
   var renews = conn._renew && (why.code === 'unauthorized' || why.code === 4003);
   if (renews) { conn._renew(); }
   return renews;
 }
 
-// Handles a refusal to read. The connection gets another token once.
+// Handles a refusal of the server to let this client read. The connection tries once with another token.
 function refused(conn, why) {
   closeLinks(conn);
   if (conn._renewed || !renews(conn, why)) { return finish(conn, why); }
@@ -173,7 +173,7 @@ function needToken(conn) {
     conn._renew = conn._renew || token(conn._options.token, function (error, fresh) {
       if (error) { return emit(conn, 'error', error); }
       conn._token = fresh;
-      // The next request of a transport with batches has the token anyway.
+      // A batch transport sends the token with its next request anyway.
       if (!conn._main || !conn._main.transport.batch) { reopen(conn, true); }
     });
     conn._renew();
@@ -193,7 +193,8 @@ function close(conn) {
   if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed' }); }
 }
 
-// To read other channels, a connection continues from the same cursor with another list. This works on every transport.
+// Adds channels to the list. The connection continues from the same cursor with the new list. This works on every
+// transport.
 function subscribe(conn, channels) {
   change(conn, channels, list(channels));
 }
@@ -209,7 +210,7 @@ function change(conn, channels, added) {
   if (none) { resume(conn); } else { reopen(conn); }
 }
 
-// A wrong name would otherwise be ignored silently.
+// Reports unknown names of transports. Otherwise, the library would ignore them silently.
 function checkNames(conn) {
   var unknown = conn._wanted || [];
   for (var i = 0; i < transports.length; i++) { unknown = except(unknown, [transports[i].name]); }

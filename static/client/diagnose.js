@@ -1,13 +1,14 @@
 /*
- * Tries every transport of the server, and reports in words how the path to it behaves.
+ * Tries every transport of the server, and reports in words how the network path to the server behaves.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
  *   Longtail.need(url, 'diagnose', function (diagnose) {
  *     diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
  *   });
  *
- * With `long`, it also looks for time-outs; this takes 70 seconds. The report has `text`, and `findings`: one for each
- * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
+ * With `long`, it also looks for time-outs, which takes 70 seconds longer. The report is an object with `text`, the
+ * whole report, and `findings`, an array. A finding is { transport, works, text }. There is one finding for each
+ * transport. The findings about the path itself have `transport` = null.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).diagnose = function (Longtail) {
   var NAMES = {
@@ -21,10 +22,11 @@
     'poll': 'Polling'
   };
   var PATIENCE = 6000;
-  // How long a working stream is watched, in milliseconds: a proxy that kills streams does so in the first second.
+  // The milliseconds for which the diagnosis watches a working stream. A proxy that kills streams does so within the
+  // first second.
   var AFTERWARDS = 1500;
   // A browser does not report that the document of a frame was cut off. So the diagnosis asks the server to end the
-  // frame after these seconds: the farewell arrives if the frame lasts this long.
+  // frame after this number of seconds. If the `bye` of the server arrives, the frame was not cut off.
   var FRAME = 3;
 
   function now() {
@@ -39,8 +41,8 @@
     return NAMES[transport.name] || transport.name;
   }
 
-  // A run is one diagnosis under way: base, options, findings, the time of its beginning, the server's version, and the
-  // functions that path.js shares with this file.
+  // Adds a finding to a run. A run is one diagnosis: base, options, findings, the time of its start, the server's
+  // version, and the functions that path.js shares with this file.
   function found(run, transport, works, text) {
     run.findings.push({ transport: transport, works: works, text: text });
     if (run.options.progress) { run.options.progress(text, works, transport); }
@@ -48,7 +50,7 @@
 
   /* ---- one transport ---- */
 
-  // Opens a transport as the library does, notes when the first bytes arrived, and calls `next` after its finding.
+  // Opens a transport as the library does, records when the first objects arrive, and calls `next` after the finding.
   function attempt(run, transport, next) {
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
     trial.ends = transport.name === 'forever-frame';
@@ -69,16 +71,16 @@
     if (trial.over) { transport.close(trial.handle); }
   }
 
-  // Judges the trial when this time is over.
+  // Reports the result of the trial after this time.
   function wait(trial, ms) {
     clearTimeout(trial.timer);
     trial.timer = setTimeout(function () {
       if (trial.beat && trial.ends) {
-        trial.say(false, 'opens and is cut: nothing arrives after ' + time(trial.beat) + '.');
+        trial.say(false, 'opens and is cut: no data arrives after ' + time(trial.beat) + '.');
       } else if (trial.beat) {
         works(trial);
       } else if (trial.hello) {
-        trial.say(false, 'opens, but what follows is held back.');
+        trial.say(false, 'opens, but later data is held back.');
       } else {
         trial.say(false, 'is held back: nothing arrived within ' + time(PATIENCE) + '.');
       }
@@ -86,7 +88,7 @@
   }
 
   function works(trial) {
-    trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
+    trial.say(true, 'works: open in ' + time(trial.hello) + ', and later data arrives at once.');
   }
 
   // The members of a link that a transport needs; see intro.js.
@@ -111,7 +113,7 @@
       text: function (text, type) {
         var object;
         try { object = Longtail.decode(text); } catch (e) {}
-        if (!object) { return made.end({ code: 'unreadable', message: 'the answer is not that of the server' }); }
+        if (!object) { return made.end({ code: 'unreadable', message: 'the answer does not come from a Longtail server' }); }
         if (type) { object.type = type; }
         made.item(object);
       },
@@ -167,7 +169,7 @@
 
   function report(run) {
     var findings = run.findings;
-    var lines = ['Longtail: what the path to the server does', 'page: ' + location.href.replace(/[?#].*/, ''),
+    var lines = ['Longtail: how the network path to the server behaves', 'page: ' + location.href.replace(/[?#].*/, ''),
       'server: ' + Longtail.origin(run.base) + run.base.replace(/^([a-z]+:)?\/\/[^\/?#]+/i, '') + (run.server ? ', ' + run.server : ''),
       'browser: ' + navigator.userAgent, 'at: ' + new Date().toUTCString() + ', took ' + time(now() - run.began), ''];
     for (var i = 0; i < findings.length; i++) { lines.push((findings[i].works ? '  ok  ' : '  !!  ') + findings[i].text); }
@@ -178,7 +180,7 @@
     var run = { base: String(base || '').replace(/\/+$/, ''), options: options || {}, findings: [], began: now(), server: '' };
     run.time = time;
     run.found = function (works, text) { found(run, null, works, text); };
-    // The file path.js knows the path below the transports.
+    // The file path.js examines the path below the transports.
     Longtail.need(run.base, 'path', function (path) {
       if (!path) {
         found(run, null, false, 'The server did not answer.');

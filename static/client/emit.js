@@ -5,19 +5,21 @@
  * sends the event again with the same key, so that the application can recognise a repetition.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).emit = function (Longtail) {
-  // How often an event is sent, and milliseconds: the wait before the second time, and the longest wait for an answer.
+  // The maximum number of attempts; then, in milliseconds, the pause before the second attempt, and the longest wait
+  // for an answer.
   var TRIES = 6;
   var PAUSE = 500;
   var ANSWER_WITHIN = 20000;
-  // After an answer with another code, it makes no sense to send the event again.
+  // The codes of temporary failures. After any other code, the library does not send the event again, because the
+  // result would be the same.
   var PASSING = /^(unreachable|rate_limited|too_many_connections|not_ready|log_unavailable|outcome_unknown)$/;
 
   function unreachable(message) {
     return { code: 'unreachable', message: message };
   }
 
-  // Sends the fields by POST. A request to the page's own server has the content type of JSON: then the server accepts
-  // cookies also from a browser that does not send `Origin`. To another server that would cost a preflight.
+  // Sends the fields by POST. A request to the page's own origin has the content type of JSON: then the server accepts
+  // cookies even if the browser does not send `Origin`. To another origin, this content type would cause a preflight.
   function post(url, credentials, fields, over) {
     var xhr = Longtail.xhr ? Longtail.xhr() : new XMLHttpRequest();
     xhr.open('POST', url, true);
@@ -66,7 +68,7 @@
     }
 
     timer = setTimeout(function () { over(unreachable('no answer')); }, ANSWER_WITHIN);
-    // The address has the client id and the token, and not what the connection reads.
+    // The address contains the client id and the token, but not the channels and the cursor of the connection.
     link.channels = [];
     link.cursor = undefined;
     if (!care && !Longtail.reaches(lt.url) && Longtail.post) {

@@ -1,4 +1,4 @@
-/* Listeners, and the connection's state, which listeners get as events. */
+/* Listeners, and the state of the connection, whose changes are events. */
 
 // Names of the library's own events. Only the listeners of 'message' get a message with such an event name.
 var OWN_EVENTS = /^(message|open|transport|state|gap|error|close)$/;
@@ -25,8 +25,8 @@ function emit(conn, name, first, second) {
   }
 }
 
-// A listener that throws must not stop the stream, but its error belongs in the console. This is a function of its own,
-// because an old JScript has only one `e` for all `catch` clauses of a function.
+// A listener that throws must not stop the stream, but its error belongs in the console. This code is a separate
+// function, because old versions of JScript have only one `e` for all `catch` clauses of a function.
 function rethrow(e) {
   setTimeout(function () { throw e; }, 0);
 }

@@ -1,6 +1,6 @@
 /*
- * Requests by `fetch` where there is no XMLHttpRequest: in a service worker and in Node. This object looks like an
- * XMLHttpRequest as far as the library uses one.
+ * Requests by `fetch` where there is no XMLHttpRequest: in a service worker and in Node. `Longtail.xhr` returns an
+ * object with the members of an XMLHttpRequest that the library uses.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).fetch = function (Longtail) {
   Longtail.fetch = true;

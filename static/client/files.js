@@ -1,6 +1,6 @@
 /* Files of the library that are loaded when they are first needed: /share.js, /diagnose.js and others. */
 
-// By name, the functions that wait for a file that is being loaded.
+// For each file that is being loaded, the functions that wait for it, by the name of the file.
 var loading = {};
 
 // Calls `then(api[name])`: at once if `api` has it, otherwise after it has loaded /name.js. The file cannot see `api`:

@@ -2,24 +2,25 @@
 
 // The global object: of a page, of a worker, or of Node.
 var root = typeof window !== 'undefined' ? window : typeof self !== 'undefined' ? self : globalThis;
-// The transports, the best first: each one adds itself.
+// The transports, the best first. Each transport adds itself.
 var transports = [];
 var api = { transports: transports };
 
 function nothing() {}
 
-// The two ways to end a transport.
+// The two ways to end a transport: some handles are functions, and others have a method `close`.
 function call(fn) { fn(); }
 
 function shut(source) { source.close(); }
 
-// A new array of one value or of several.
+// Returns a new array of one value or of several.
 function list(value) {
   return value === undefined || value === null ? [] : [].concat(value);
 }
 
-// Pages choose the names, and one of them may be 'constructor'. A name is never joined to another text for a look-up,
-// since V8 keeps each joined text that it looked up once for ever.
+// Returns whether the object itself has a property of this name. Pages choose the names, and a name may be
+// 'constructor'. The library never adds a prefix to a name before a look-up, since V8 keeps every such new text in
+// memory for ever.
 function has(object, name) {
   return nothing.hasOwnProperty.call(object, name);
 }
@@ -30,7 +31,7 @@ function each(object, fn) {
   }
 }
 
-// The items of the first array that are not in the second.
+// Returns the items of the first array that are not in the second.
 function except(array, others) {
   var left = [];
   for (var i = 0; i < array.length; i++) {
@@ -51,7 +52,7 @@ function encode(value) { return api.encode(value) || 'null'; }
 
 function decode(text) { return api.decode(text); }
 
-// A UUID of version 4.
+// Returns a new UUID of version 4.
 function newClientId() {
   if (root.crypto && crypto.randomUUID) { return crypto.randomUUID(); }
   return 'xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx'.replace(/x/g, function () {

@@ -4,11 +4,11 @@
 var LONGEST_URL = 2000;
 // The longest time in milliseconds that an answer can ask the library to wait.
 var LONGEST_WAIT = 300000;
-// Refusals that the server would repeat, each behind its status. A different answer is not from the server, or is
-// temporary.
+// Refusals that the server would repeat: the status and the code of each. Any other answer is temporary, or does not
+// come from the server.
 var FINAL = /^((400)?(bad_\w+|too_many_channels)|(401)?unauthorized|(403)?forbidden(_origin)?|(404)?not_found|(413)?too_large)$/;
 
-// The origin of an address, in lower case as in `location`.
+// Returns the origin of an address, in lower case as in `location`.
 function origin(url) {
   var found = /^([a-z]+:)?(\/\/[^\/?#]+)/i.exec(url) || [];
   return ((found[1] || location.protocol) + (found[2] || '//' + location.host)).toLowerCase();
@@ -18,20 +18,20 @@ function sameOrigin(url) {
   return !!root.location && origin(url) === origin('');
 }
 
-// An address with a query of the fields that are not undefined.
+// Returns an address with a query of all fields that are not undefined.
 function query(base, path, fields) {
   var parts = [];
   each(fields, function (name, value) { parts.push(name + '=' + encodeURIComponent(value)); });
   return base + path + '?' + parts.join('&');
 }
 
-// A file that is loaded for old browsers, or where there is no XMLHttpRequest, brings `api.xhr`.
+// The files for old browsers and for environments without XMLHttpRequest define `api.xhr`.
 function newXhr(streaming) {
   return api.xhr ? api.xhr(streaming) : root.XMLHttpRequest && new XMLHttpRequest();
 }
 
-// Whether a script can read an answer of that server; with `streaming`, whether it can read the answer while it
-// arrives.
+// Returns whether a script can read an answer of the server at this address; with `streaming`, whether it can read the
+// answer while it arrives.
 function reaches(url, streaming) {
   var xhr = newXhr();
   return !!xhr && ('withCredentials' in xhr || (!streaming && sameOrigin(url)));
@@ -41,9 +41,9 @@ function streams(url) {
   return reaches(url, true);
 }
 
-// Makes one request. It calls `done(status, text, error, xhr)` once, with status 0 if no answer came and without an
-// error if the status is 200, and `progress(text)` with all that has arrived so far. The function that it returns stops
-// the request; then it calls neither.
+// Makes one request. It calls `done(status, text, error, xhr)` once. The status is 0 if no answer arrived, and there is
+// no error if the status is 200. It calls `progress(text)` with the whole text that has arrived so far. It returns a
+// function that stops the request; after that, it calls neither `done` nor `progress`.
 function http(method, url, options, done, progress) {
   var xhr = newXhr(progress);
   var body = options.body;
@@ -94,7 +94,7 @@ function unreachable(message) {
   return { code: 'unreachable', message: message };
 }
 
-// The error of an unexpected answer: the error in the answer, or the error that no answer came.
+// Returns the error for an unexpected answer: the error that the answer contains, or else `unreachable`.
 function refusal(status, text, wait) {
   var error;
   try { error = decode(text).error; } catch (e) {}
@@ -104,7 +104,7 @@ function refusal(status, text, wait) {
   return error;
 }
 
-// Returns whether the server would refuse the request again. A refusal that gives the time of the next try is
+// Returns whether the server would refuse the request again. A refusal that names the time of the next attempt is
 // temporary.
 function isFinal(error) {
   return !error.retry && FINAL.test((error.status || '') + error.code);

@@ -8,18 +8,18 @@
  *   lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false });
  *
  * PARTS. The server joins the files from intro.js to outro.js into one function. They are the core: it owns the cursor,
- * chooses the transport, drops repeats, backs off and reconnects. It has no code for a particular transport. The
- * declarations of a part are visible only to the other parts; `api` is the object that a page gets as `Longtail`.
+ * chooses the transport, drops repeats, backs off and reconnects. It has no code for a particular transport. Only the
+ * other parts can see the declarations of a part; `api` is the object that a page gets as `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
  *   clock.js       durations
  *   http.js        one request, and the meaning of its failure
  *   script.js      script elements
- *   files.js       files of the library that are loaded when they are first needed
- *   responses.js   reads an answer as a stream of lines or as one batch
+ *   files.js       files of the library that are loaded on first use
+ *   responses.js   the two kinds of answers: a stream of lines, and one batch
  *   events.js      listeners
  *   backoff.js     the time before the next attempt, and the transports to avoid
- *   link.js        one transport at work: its requests, and the time for which it may be silent
+ *   link.js        one transport in use: its requests, and the time for which it may be silent
  *   ladder.js      the choice of the transport, and the change to a better one
  *   messages.js    the reports of links: messages, gaps, heartbeats
  *   publish.js     publishing
@@ -31,42 +31,44 @@
  *
  * TRANSPORTS. A transport is a file of its own that adds one object to Longtail.transports, the best first:
  *
- *   name          the server's name for it, as in /info
+ *   name          the server's name for the transport, as in /info
  *   batch         true if each answer is one batch; otherwise it is a stream
- *   parks         true if such a request can wait at the server until there is a message
- *   free          true if it does not take one of the six connections that a browser opens to a host
- *   like          the transport that meets the same obstacles: this one is tried only if that one is not usable
+ *   parks         true if a request can wait at the server until there is a message
+ *   free          true if the transport does not use one of the six connections that a browser opens to a host
+ *   like          a transport with the same obstacles: this one is tried only if that one is not usable
  *   hidden        true if a diagnosis skips it
  *   usable(base)  whether this browser can use it with that server
- *   open(link)    begins to read; returns a handle for close
- *   close(handle) stops reading; the transport must report nothing afterwards
+ *   open(link)    begins to read; returns a handle for `close`
+ *   close(handle) stops reading; after this, the transport must not report anything
  *
  * and reports through the link that it gets:
  *
  *   link.url(path, more)    the address to open, with channels, cursor and client; `more` is extra query text
  *   link.request()          the transport has made one more request
  *   link.item(object)       one object of a stream: a message or a control object
- *   link.text(text)         the same, as JSON
- *   link.batch(batch)       a whole batch; the core opens the transport again for the next
+ *   link.text(text)         one object of a stream, as JSON text
+ *   link.batch(batch)       a whole batch; then the core opens the transport again for the next one
  *   link.end(error)         the answer ended, or failed
  *   link.park               seconds that a request may wait at the server; 0: the server must answer at once
- *   link.credentials        whether cookies go along to another origin
- *   link.cursor             the position that it reads from
- *   link.channels           what it reads
+ *   link.credentials        whether requests to another origin carry cookies
+ *   link.cursor             the position after which the link reads
+ *   link.channels           the channels that the link reads
  *   link.live()             false after the core has dropped the link
  *   link.owner              the object of the connection that the page has
  *
- * THE LADDER. A connection begins with a request that the server answers at once and that passes every proxy we know
- * of. While these requests go on, the core tries the best transport beside them. That transport takes over once it has
- * proven itself: its hello arrived, and then another object, both in time. Until then the core keeps the objects that
- * arrive on it. When the transport takes over, the core passes them on, so nothing is lost; a message that came on both
- * links is recognised by its id, so nothing is doubled. A transport that fails, or ends soon after it opened, is
- * avoided for a while, for longer each time, and the core tries the next one. When no transport is left to try,
- * requests wait at the server (long polling). The core climbs the ladder again when a transport need no longer be
- * avoided. If a stream that had messages falls silent, the core checks it with a request beside it.
+ * THE LADDER. A connection begins with short requests: the server answers them at once, and they pass every proxy that
+ * we know. The core keeps sending these requests, and at the same time tries the best transport. That transport takes
+ * over after it has proven itself: its hello arrived in time, and then another object. Until then, the core keeps the
+ * objects that arrive on this transport. When the transport takes over, the core delivers these objects, so no message
+ * is lost. The core recognises a message that arrived on both links by its id, so no message is doubled. If a transport
+ * fails, or ends soon after it opened, the core avoids it for some time, longer after each failure, and tries the next
+ * one. When no transport is left to try, requests wait at the server (long polling). The core climbs the ladder again
+ * when the time for which it avoids a transport is over. If a stream that had messages falls silent, the core checks
+ * the stream with an extra request.
  *
  * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it),
- * interval (ms between two polls), credentials (true: cookies also go to another origin, which must then be allowed by
- * its name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
+ * interval (ms between two polls), credentials (true: cookies also go to another origin; then the server must allow the
+ * page's origin by name, not by `*`), and share (true: the tabs of this browser read through one connection, if the
+ * browser supports this).
  */
 var Longtail = (function () {

@@ -1,4 +1,7 @@
-/* JSONP: it works across origins in every browser that shows pages. The file scripts.js adds `open` and `close`; slots.js loads it. */
+/*
+ * JSONP, which works across origins in every browser that shows pages. The file scripts.js adds `open` and `close`;
+ * slots.js loads that file.
+ */
 transports.push({
   name: 'jsonp',
   batch: true,

@@ -1,6 +1,7 @@
 /* The ladder: the usable transports, and the change from the present one to a better one. */
 
-// The transports of one kind that this browser can use and the page wants, or `any` of the kind, the best first.
+// Returns the transports of one kind (batch or stream) that this browser can use and that the page allows, the best
+// first. With `any`, also those that the page does not allow.
 function usable(conn, batch, any) {
   var found = [];
   var all = {};
@@ -20,16 +21,16 @@ function usable(conn, batch, any) {
   return found;
 }
 
-// Milliseconds for which a request that goes on must not begin yet: see slots.js, which is not loaded where a short
-// request or a WebSocket is enough. It also loads the code of a transport that has none yet.
+// Returns the milliseconds that a long request has to wait before it may begin: see slots.js. For a short request or a
+// WebSocket, the result is 0 and slots.js is not loaded. slots.js also loads the code of a transport if it is missing.
 function delay(conn, transport, park) {
   if (transport.open && (transport.free || transport.batch && !park && !conn._failures)) { return 0; }
   need(conn._base, 'slots', function (slots) { api.slots = slots || nothing; });
   return api.slots ? api.slots(conn._lt, transport, park, function (error) { emit(conn, 'error', error); }) : 100;
 }
 
-// Tries the best transport above the present one, except those that are avoided after a failure. A transport with
-// batches takes over at once: it is as good as its first answer.
+// Tries the best transport above the present one. It skips transports that failed recently. A batch transport takes
+// over at once, because its first answer shows whether it works.
 function climb(conn) {
   var batches = usable(conn, true);
   var all = usable(conn, false).concat(batches);
@@ -45,7 +46,7 @@ function climb(conn) {
     if (!wait) { return all[i].batch ? read(conn, all[i]) : startProbe(conn, all[i]); }
     if (!soonest || wait < soonest) { soonest = wait; }
   }
-  // There is nothing better for now, so requests may wait at the server.
+  // There is no better transport for now, so requests may wait at the server.
   wait = main.transport.parks && !main.park && conn._parkSeconds ? delay(conn, main.transport, true) : -1;
   if (wait > 0) { soonest = wait; }
   if (soonest) { conn._climbTimer = setTimeout(function () { climb(conn); }, soonest + 10); }
@@ -55,7 +56,7 @@ function climb(conn) {
   }
 }
 
-// Opens a transport beside the one that is read. It has to prove itself before it takes over.
+// Opens a transport beside the present one. The new transport has to prove itself before it takes over.
 function startProbe(conn, transport) {
   var main = conn._main;
   // Two waiting requests would take two of the browser's six connections.
@@ -70,7 +71,7 @@ function startProbe(conn, transport) {
   openLink(conn._probe, answerTimeout(conn));
 }
 
-// Keeps the objects that the probe receives, until it has proven itself.
+// Keeps the objects that the probe receives, until the probe has proven itself.
 function receiveOfProbe(conn, link, object) {
   link._queue.push(object);
   if (object.type === 'bye') { return linkEnded(conn, link, object); }
@@ -78,12 +79,13 @@ function receiveOfProbe(conn, link, object) {
     link._since = now();
     expectWithin(link, answerTimeout(conn) + 500);
   } else if (object.type === 'heartbeat' || now() - link._since > 200 || link._queue.length > REMEMBERED) {
-    // The object came by itself, after the hello: no proxy on the path holds it back until more data follows.
+    // The object arrived after the hello, separately from it. So no proxy on the path holds small pieces back until
+    // more data follows.
     promote(conn, link);
   }
 }
 
-// Makes the link of the probe the one that is read, beginning with the objects that it has received so far.
+// Makes the probe the main link. It first delivers the objects that the probe has received so far.
 function promote(conn, link) {
   var queue = link._queue;
   var old = conn._main;
@@ -95,15 +97,16 @@ function promote(conn, link) {
   link._since = now();
   setState(conn, link.transport.name, 'transport');
   for (var i = 0; i < queue.length && link === conn._main; i++) {
-    // A message without an id cannot be distinguished from a repeat. It also came on the previous link.
+    // A message without an id cannot be distinguished from a repeat, so it is skipped: it also arrived on the previous
+    // link.
     if (queue[i].type !== undefined || queue[i].id) { accept(conn, link, queue[i]); }
   }
-  // Without a new message, the link may be behind the previous one.
+  // If the link has not delivered a new message, it may be behind the previous link.
   if (conn._lt.stats.messages === count) { conn._lt.cursor = cursor; }
   if (link === conn._main) { climb(conn); }
 }
 
-// Forgets the facts about the path, because the browser is online again, or on another network.
+// Forgets all that the library has learned about the path, because the browser is online again or uses another network.
 function forgetPath(conn) {
   var main = conn._main;
   conn._penalties = {};

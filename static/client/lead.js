@@ -1,11 +1,12 @@
 /*
- * The leader of tabs that share a connection: the tab that holds the lock. It has the connection, which reads the
- * channels of all tabs, and passes the objects that it receives to them as numbered entries; see share.js.
+ * The leader of tabs that share a connection: the tab that holds the lock. The leader has the connection, which reads
+ * the channels of all tabs. It sends each object that it receives to the tabs as a numbered entry; see share.js.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).lead = function (Longtail) {
-  // A connection that is not open after this time is reported.
+  // If the connection is not open after this time, the leader reports this to the tabs.
   var PATIENCE = 3000;
-  // Timers of tabs in the background fire once a minute.
+  // The leader sends a heartbeat at the interval BEAT. A tab without an announcement for DEAD_AFTER counts as closed.
+  // This time is long, because timers of background tabs fire only once a minute.
   var BEAT = 10000;
   var DEAD_AFTER = 150000;
   // A transport that takes over has caught up with the previous one after this time, or after a new message.
@@ -15,7 +16,7 @@
     return new Date().getTime();
   }
 
-  // The items of a list that are not in another one.
+  // Returns the items of a list that are not in another one.
   function less(list, other) {
     var left = [];
     for (var i = 0; i < list.length; i++) {
@@ -24,8 +25,9 @@
     return left;
   }
 
-  // The position of the leader. A transport that takes over may be behind for a moment: an entry with its cursor would
-  // then stand behind messages that come after that cursor.
+  // Returns the position of the leader. A transport that takes over may be behind the previous one for a moment. An
+  // entry with its cursor would then follow entries of messages that are after that cursor. So during this time, the
+  // result is the last position.
   function cursor(leader) {
     var at = leader.lt.cursor;
     if (at !== 'latest' && !(leader.isBehind && now() - leader.told < LEVEL_AFTER)) { leader.last = at; }
@@ -39,12 +41,12 @@
     leader.say(said);
   }
 
-  // Tells one tab, or all tabs, where to begin.
+  // Sends a hello to one tab or to all tabs: the position at which they begin to follow the leader.
   function hello(leader, to) {
     leader.say({ to: to, hello: true, term: leader.term, seq: leader.seq, cursor: cursor(leader), channels: leader.lt.channels.slice(0) });
   }
 
-  // Answers the tabs that asked.
+  // Answers the tabs that asked for a hello.
   function answer(leader) {
     while (leader.asking.length) {
       if (!leader.lt || leader.lt.state !== 'open') { return leader.say({ to: leader.asking[0], wait: true }); }
@@ -84,11 +86,12 @@
       }
       answer(leader);
     });
-    // Messages may come before the connection is open.
+    // Messages may arrive before the connection is open.
     if (leader.last !== 'latest') { hello(leader); }
   }
 
-  // Reads other channels, and tells the tabs from which entry on.
+  // Changes the channels of the connection. An entry with the new list shows the tabs from which entry on the leader
+  // reads them.
   function change(leader, method, names) {
     var lt = leader.lt;
     if (!names.length) { return; }

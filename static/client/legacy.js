@@ -1,7 +1,7 @@
 /*
- * Adds features that old browsers lack: JSON, requests to other origins and streams over XDomainRequest, a way to
- * publish where scripts may not send a request to another origin, and a quiet place for the forever frame. The library
- * loads this file by itself where it is needed.
+ * Adds features that old browsers lack: JSON, requests to other origins and streams over XDomainRequest, publishing by
+ * a form where scripts may not send a request to another origin, and a document in which the forever frame makes no
+ * sound. The library loads this file by itself if the browser needs it.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).legacy = function (Longtail) {
   var frames = 0;
@@ -34,8 +34,8 @@
     return '{' + parts.join(',') + '}';
   }
 
-  // Without a native parser the text is run as a literal, but only after a check that it is JSON: without its strings,
-  // numbers and words, only punctuation may be left.
+  // Without a native parser, the text runs as a literal. Before that, a check makes sure that it is JSON: after
+  // strings, numbers and words are removed, only punctuation may remain.
   function decode(text) {
     var rest = text
       .replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
@@ -50,9 +50,9 @@
     try { return new ActiveXObject('Microsoft.XMLHTTP'); } catch (e) { return null; }
   }
 
-  // Internet Explorer 8 and 9 reach other origins, and read an answer while it arrives, by an XDomainRequest only. It
-  // does not support headers, the status or cookies. This object looks like an XMLHttpRequest, and uses one where that
-  // is enough.
+  // Returns an object that looks like an XMLHttpRequest. Internet Explorer 8 and 9 need an XDomainRequest to reach
+  // other origins and to read an answer while it arrives. An XDomainRequest does not support headers, the status or
+  // cookies. So the object uses an XMLHttpRequest wherever that is enough.
   function xhr(streaming) {
     var plain = newXhr();
     var made;
@@ -80,7 +80,7 @@
         return real === plain ? real.getResponseHeader(name) : null;
       },
       send: function (body) {
-        // Without one of these handlers an Internet Explorer 9 sometimes aborts the request.
+        // If one of these handlers is missing, Internet Explorer 9 sometimes aborts the request.
         real.onload = move(4, 200);
         real.onprogress = move(3, 200);
         real.onerror = real.ontimeout = move(4, 0);
@@ -94,13 +94,13 @@
     return made;
   }
 
-  // A form can send a request where a script may not. The page cannot read the answer.
+  // Publishes by a form, which can send a request where a script may not. The page cannot read the answer.
   function post(address, data, done) {
     var name = 'longtail' + (++frames);
     var holder = document.createElement('div');
     var form;
     holder.style.display = 'none';
-    // An old Internet Explorer ignores the name of a frame that a script made.
+    // Old versions of Internet Explorer ignore the name of a frame that a script has made.
     holder.innerHTML = '<form method="post" accept-charset="utf-8" target="' + name + '"><textarea name="data"></textarea></form>' +
       '<iframe name="' + name + '" src="about:blank" title="Longtail"></iframe>';
     document.body.appendChild(holder);
@@ -110,7 +110,8 @@
     form.submit();
     var frame = holder.lastChild;
     function over() {
-      // Some browsers report the empty page first, and would not send the form if it were removed then.
+      // Some browsers first report that the empty page has loaded. If the form were removed at that moment, they would
+      // not send it.
       try { if (frame.contentWindow.location.href === 'about:blank') { return; } } catch (e) {}
       setTimeout(function () {
         document.body.removeChild(holder);
@@ -120,15 +121,16 @@
     if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
   }
 
-  // A document that belongs to no window. In a frame there an Internet Explorer does not click at each request, and the
-  // page's throbber does not keep turning. The caller keeps the document, or the browser would collect it while the
-  // stream is running.
+  // Makes a document that does not belong to a window. For a frame in such a document, Internet Explorer does not make
+  // a click sound at each request, and does not show the page as loading. The caller must keep a reference to the
+  // document. Otherwise, the browser may collect it while the stream is running.
   function htmlfile(called) {
     var page;
     try {
       page = new ActiveXObject('htmlfile');
       page.open();
-      // The document gets the domain of this page, which may have set one: otherwise the two could not call each other.
+      // The document gets the `document.domain` of this page. If the page has set it and the document had another one,
+      // the two could not call each other.
       page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
       page.close();
       page.parentWindow.LongtailCall = called;
@@ -136,7 +138,7 @@
     } catch (e) {}
   }
 
-  // The object has the usual name, since answers that run as scripts may use it.
+  // The object has the usual name `JSON`, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;

@@ -1,12 +1,13 @@
-/* A link is one transport at work for a connection: its requests, and the time for which it may be silent. */
+/* A link is one transport in use by a connection: its requests, and the time for which it may be silent. */
 
-// Milliseconds in which an answer, or the hello of a stream, must arrive. A slow path gets four more round trips.
+// The milliseconds within which an answer, or the hello of a stream, must arrive. Four round trips are added, for slow
+// paths.
 var ANSWER_WITHIN = 2000;
-// The longest round trip that counts: a longer one comes from a computer that slept while it waited.
+// The longest round trip that counts. A longer one means that the computer slept during the request.
 var LONGEST_ROUND_TRIP = 5000;
 // Seconds that a request waits at the server.
 var PARKED = 25;
-// Seconds. After streams have died silently, the library asks for heartbeats, at most at this interval.
+// The shortest interval of heartbeats, in seconds, that the library asks for after streams have died silently.
 var SHORTEST_HEARTBEAT = 2;
 
 function newLink(conn, transport, cursor) {
@@ -19,8 +20,8 @@ function newLink(conn, transport, cursor) {
     cursor: cursor,
     credentials: !!options.credentials,
     park: 0,
-    // When the link's hello came, or when the link took over. The hello also gives the time for which the link may be
-    // silent: _silence.
+    // The time at which the link's hello arrived, or at which the link took over. The hello also determines `_silence`,
+    // the time for which the link may be silent.
     _since: now(),
     channels: list(lt.channels),
     _unique: Math.random(),
@@ -56,13 +57,14 @@ function newLink(conn, transport, cursor) {
   return link;
 }
 
-// Sends the link's first or next request. `within`: how long the link may be silent.
+// Sends the link's first or next request. `within`: the milliseconds for which the link may be silent.
 function openLink(link, within) {
   var handle;
   closeLink(link);
   link._asked = now();
   link._waited = link.park;
-  // While the cursor moves on, it makes the address unique. Then only the cursor differs, as the server expects.
+  // A new cursor already makes the address unique. So `_unique` changes only if the cursor does not, because the server
+  // is fastest if two requests differ only in the cursor.
   if (link._askedAt === link.cursor) { link._unique = Math.random(); }
   link._askedAt = link.cursor;
   expectWithin(link, within);

@@ -1,4 +1,4 @@
-/* Long polling: a request that waits for its answer, then the next one. */
+/* Long polling: each request waits at the server until there is an answer; then the next request follows. */
 transports.push({
   name: 'long-poll',
   batch: true,

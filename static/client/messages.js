@@ -10,7 +10,7 @@ function receiveItem(conn, link, object) {
   if (link === conn._probe) { receiveOfProbe(conn, link, object); } else { accept(conn, link, object); }
 }
 
-// Handles an object of the stream that is read.
+// Handles an object of the main link.
 function accept(conn, link, object) {
   var type = object.type;
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
@@ -34,7 +34,7 @@ function accept(conn, link, object) {
   if (link._care && type === undefined) { link._care.heard(); }
 }
 
-// Loads stream.js, which looks after a stream from now on.
+// Loads stream.js, which monitors the stream from now on.
 function careFor(conn, link) {
   link._care = null;
   need(conn._base, 'stream', function (care) {
@@ -52,7 +52,7 @@ function receiveBatch(conn, link, object) {
   if (!link._waited) {
     conn._roundTrip = Math.max(0, Math.min(now() - link._asked, LONGEST_ROUND_TRIP));
   } else if (!messages.length && conn._cuts < 2 && now() - link._asked > 900 * link._waited) {
-    // One request was cut, but not because it waited. The next request may wait for longer.
+    // An earlier request was cut, but this one waited for its whole time. So the next request may wait for longer.
     link.park = conn._parkSeconds = Math.min(PARKED, link._waited * 2);
   }
   if (object.gap) { reportGap(conn, object.gap); }
@@ -67,7 +67,7 @@ function receiveBatch(conn, link, object) {
   }, pollDelay(conn, link, messages.length));
 }
 
-// How long to wait between an answer with `count` messages and the next request.
+// Returns the milliseconds between an answer with `count` messages and the next request.
 function pollDelay(conn, link, count) {
   var wait = conn._options.interval || 2000;
   if (count > 99) { return 0; }
@@ -90,13 +90,14 @@ function deliver(conn, link, message) {
   var id = message.id;
   if (id) {
     link.cursor = id;
-    // A repeat is behind what the previous link brought.
+    // The previous link has already delivered this message, so the cursor is after it.
     if (has(conn._seen, id) || has(conn._seenBefore, id)) {
       conn._lt.stats.repeats++;
       return;
     }
     conn._lt.cursor = id;
-    // Ids are kept while a probe is behind: it has yet to bring all messages that the other link has already brought.
+    // While a probe exists, all ids are kept: the probe may still deliver messages that the main link has already
+    // delivered.
     if (++conn._seenCount > REMEMBERED && !conn._probe) {
       conn._seenBefore = conn._seen;
       conn._seen = {};

@@ -1,6 +1,6 @@
 /*
  * XHR multipart: one part for each message. Only browsers that descend from Netscape can parse
- * `multipart/x-mixed-replace` themselves, so this file asks for the plain kind and parses the parts: the object of a
+ * `multipart/x-mixed-replace`. So this file asks for `multipart/mixed` and parses the parts itself: the object of a
  * part is on a line of its own, and no other line begins with a brace.
  */
 transports.push({

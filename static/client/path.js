@@ -1,6 +1,7 @@
 /*
- * The part of the diagnosis that looks at the path itself, below the transports: which parts of a request arrive, the
- * pieces in which a response comes, and the time that both may last. The file diagnose.js loads this file.
+ * The part of the diagnosis that examines the network path itself, below the transports. It finds out which parts of a
+ * request reach the server, in which pieces a response arrives, and how long a request and a response may last. The
+ * file diagnose.js loads this file.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).path = function (Longtail) {
   var LONG = 70;
@@ -9,7 +10,7 @@
   var SMALL = 64;
   var COUNT = 40;
   var EVERY = 50;
-  // Milliseconds. A piece that comes within this time counts as late, and not as held back.
+  // Milliseconds. A piece that arrives within this time counts as late, but not as held back.
   var LATE = 700;
 
   function now() {
@@ -39,7 +40,7 @@
     });
   }
 
-  // Reads a text that the server sends in small pieces, and notes the lumps in which it arrives.
+  // Reads a text that the server sends in small pieces, and records the lumps in which the text arrives.
   function drip(run, bytes, count, done) {
     var began = now();
     var lumps = { count: 0, first: 0, least: 0, length: 0 };
@@ -53,7 +54,7 @@
       function (text) {
         if (text.length <= lumps.length) { return; }
         lumps.count++;
-        // The first lump tells most: later ones may be the rest of a buffer.
+        // The first lump shows the size of a buffer on the path. Later lumps may be the rest of that buffer.
         if (!lumps.least) {
           lumps.least = text.length;
           lumps.first = now() - began;
@@ -62,7 +63,7 @@
       });
   }
 
-  // Finds out whether a proxy holds answers back: until they end, until more bytes have come, or for a moment.
+  // Finds out whether a proxy holds answers back: until they end, until more bytes arrive, or for a moment.
   function buffering(run, next) {
     if (!Longtail.reaches(run.base, true)) { return next(); }
     drip(run, PIECE, COUNT, function (lumps, xhr) {
@@ -74,11 +75,12 @@
         judgeLumps(run, lumps);
         return next();
       }
-      // A buffer waits until it is full. If small pieces come equally soon, the cause is a delay, which ends by itself.
+      // A buffer waits until it is full. If small pieces arrive as soon as large ones, the cause is a delay, which ends
+      // by itself.
       drip(run, SMALL, COUNT / 2, function (small) {
         if (small.count > 1 && small.first <= LATE && small.least < lumps.least / 2) {
-          run.found(true, 'Responses are not held back, but come up to ' + run.time(Math.max(lumps.first, small.first)) +
-            ' late: a proxy gathers small pieces for a moment.');
+          run.found(true, 'Responses are not held back, but arrive up to ' + run.time(Math.max(lumps.first, small.first)) +
+            ' late: a proxy collects small pieces for a moment.');
         } else {
           judgeLumps(run, lumps);
         }
@@ -89,21 +91,21 @@
 
   function judgeLumps(run, lumps) {
     if (lumps.status !== 200) {
-      run.found(false, 'An answer that takes two seconds does not arrive: ' + (lumps.status ? 'status ' + lumps.status + '.' : 'it is cut.'));
+      run.found(false, 'A response that takes two seconds does not arrive: ' + (lumps.status ? 'status ' + lumps.status + '.' : 'the connection is cut.'));
     } else if (lumps.length < PIECE * COUNT) {
-      run.found(false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(lumps.length) + '.');
+      run.found(false, 'A response of ' + size(PIECE * COUNT) + ' is cut after ' + size(lumps.length) + '.');
     } else if (lumps.count < 2 || (lumps.first > COUNT * EVERY && lumps.took - lumps.first < 300)) {
       // A busy browser may receive one lump in several pieces.
-      run.found(false, 'Responses are held back until they end, or for ' + size(PIECE * COUNT) + ' at least.');
+      run.found(false, 'Responses are held back until they end, or until at least ' + size(PIECE * COUNT) + ' have arrived.');
     } else if (lumps.least > 2 * PIECE && lumps.count < COUNT / 3) {
-      run.found(false, 'Responses are held back until about ' + size(lumps.least) + ' have come.');
+      run.found(false, 'Responses are held back until about ' + size(lumps.least) + ' have arrived.');
     } else {
       run.found(true, 'Responses are not held back.');
     }
   }
 
-  // Makes one request whose answer keeps arriving, and one that waits without any bytes. Each takes longer than many
-  // proxies allow.
+  // Makes one request whose answer keeps arriving, and one request that gets no bytes until the end. Each of them takes
+  // longer than many proxies allow.
   function patience(run, next) {
     var left = 2;
     var opened = now();
@@ -111,9 +113,9 @@
     function judge(isStream) {
       return function (status, text) {
         var took = now() - opened;
-        var what = isStream ? 'A stream' : 'A request that waits in silence';
+        var what = isStream ? 'A stream' : 'A request without any data';
         if (isStream ? /end\s*$/.test(text) : status === 200) {
-          run.found(true, what + ' may last ' + run.time(took) + ' at least.');
+          run.found(true, what + ' may last at least ' + run.time(took) + '.');
         } else {
           run.found(false, what + ' is cut after ' + run.time(took) + (status > 200 ? ' (status ' + status + ').' : '.'));
         }

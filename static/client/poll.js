@@ -1,4 +1,4 @@
-/* Polling: ask, wait, ask again. */
+/* Polling: the client asks, waits, and asks again. */
 transports.push({
   name: 'poll',
   batch: true,

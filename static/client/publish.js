@@ -1,8 +1,8 @@
 /* Publishing. */
 
 // settings: event, toSelf (false: not to this client), volatile, key; done(error, id). The payload is the body, so that
-// a browser sends the request to another origin without a preflight. After a temporary failure the request is sent
-// again; because of the key, the log takes the message only once.
+// a browser sends the request to another origin without a preflight. After a temporary failure, the library sends the
+// request again. Because of the key, the log stores the message only once.
 function publish(conn, channel, data, settings, done) {
   var tries = 0;
   var base = conn._base;
@@ -27,7 +27,7 @@ function publish(conn, channel, data, settings, done) {
     if (done) { done(error, id); } else if (error) { emit(conn, 'error', error); }
   }
 
-  // A proxy may forbid POST, and let a WebSocket pass.
+  // From the second attempt on, an open WebSocket is used: a proxy may forbid POST but allow a WebSocket.
   function send() {
     fields.token = conn._token;
     var care = tries && conn._main && conn._main._care;

@@ -2,7 +2,8 @@
 
 var policy;
 
-// An address of a script, for a page that demands Trusted Types. A page that names its policies has to name `longtail`.
+// Returns the address of a script in a form that a page with Trusted Types accepts. If such a page lists the names of
+// its policies, the list has to contain `longtail`.
 function trusted(address) {
   if (!policy && self.trustedTypes) {
     policy = trustedTypes.createPolicy('longtail', { createScriptURL: String });
@@ -11,7 +12,7 @@ function trusted(address) {
 }
 
 // Adds a script to the page. Returns a function that removes the script: after that, neither `done` nor `failed` is
-// called. An old Internet Explorer reports how far the script is loaded, but does not report a failure.
+// called. Old versions of Internet Explorer report the loading state of a script, but not a failure.
 function load(address, done, failed) {
   var script = document.createElement('script');
   function over(fn) {

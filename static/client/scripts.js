@@ -5,9 +5,9 @@
 (self.LongtailFiles = self.LongtailFiles || {}).scripts = function (Longtail) {
   function nothing() {}
 
-  // A function that a script of the server can call by a global name, until `drop`. A script that arrives later
-  // finds a function that does nothing. All copies of the library on a page share one object for these functions, so no
-  // two have the same name.
+  // Makes a function that a script of the server can call by a global name, until `drop` is called. A script that
+  // arrives after `drop` calls a function that does nothing. All copies of the library on a page share one object for
+  // these functions, so no two have the same name.
   function callable(fn) {
     var calls = window.LongtailCalls = window.LongtailCalls || { count: 0 };
     var key = 'c' + (++calls.count);
@@ -22,8 +22,8 @@
   }
 
   // A hidden page that never finishes loading. Each script tag in it calls a function of this page. The page calls its
-  // parent, so it has to come from the same origin. In an old Internet Explorer the frame is in a document of its own:
-  // see `htmlfile` in legacy.js.
+  // parent, so it has to come from the same origin. In old versions of Internet Explorer, the frame is in a separate
+  // document: see `htmlfile` in legacy.js.
   var foreverFrame = {
     open: function (link) {
       var page = Longtail.htmlfile && Longtail.htmlfile(link.item);
@@ -47,7 +47,7 @@
     close: function (handle) {
       var frame = handle.frame;
       handle.call.drop();
-      // An old Internet Explorer would keep the frame for ever.
+      // Old versions of Internet Explorer would keep the frame for ever.
       if (frame.detachEvent) { frame.detachEvent('onload', handle.ended); }
       // The frame is removed later, since the script of the frame that called this may still be running.
       setTimeout(function () {

@@ -1,28 +1,29 @@
 /*
  * Lets the tabs of one browser share one connection: connect(url, { channels: [...], share: true }).
  *
- * The tabs with the same server, token and options form a group. One of them holds a lock, and is the leader: it has
- * the connection, which reads the channels of all tabs. It passes on the objects that it receives over a
- * BroadcastChannel, as entries with numbers. When the leader's tab goes away, the browser gives the lock to the next
- * tab, which continues to read from its own position. The numbers belong to one leader (`term`), and say only whether
- * an entry is missing.
+ * The tabs with the same server, token and options form a group. One of them holds a lock and is the leader. The leader
+ * has the connection, which reads the channels of all tabs. It sends each object that it receives to the other tabs, as
+ * a numbered entry over a BroadcastChannel. When the leader's tab goes away, the browser gives the lock to the next
+ * tab, which continues to read from its own position. Each leader has an id (`term`) and its own numbers. The numbers
+ * only show whether an entry is missing.
  *
- * A connection has its place among the entries by its own cursor. Each tab keeps the last entries. If the cursor is
- * that of an entry, and the leader has read all channels of the connection since then, the connection continues after
- * that entry: at the start, after a pause, or with a new leader. Otherwise it continues alone with its own transports,
- * and comes back when its cursor is that of an entry. So nothing is lost.
+ * Each tab keeps the last entries that it received. A connection finds its position among these entries by its own
+ * cursor. If an entry has this cursor, and the leader has read all channels of the connection since that entry, the
+ * connection continues after the entry. This applies at the start, after a pause, and with a new leader. Otherwise, the
+ * connection reads with its own transports, and shares again when an entry has its cursor. So no message is lost.
  *
- * An entry has one of: message, gap, bye (the leader's connection is over), channels (what is read from here on). One
- * without any of these is a heartbeat. `hello` is not an entry: it gives the number and the cursor of the leader.
+ * An entry has one of these fields: message, gap, bye (the leader's connection has ended), channels (the channels that
+ * the leader reads from this entry on). An entry without any of these fields is a heartbeat. A `hello` is not an entry.
+ * It contains the leader's cursor and the number of its last entry.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).share = function (Longtail) {
   var groups = {};
   // The connections of this tab that share.
   var all = [];
   var HELLO_WITHIN = 3000;
-  // How often a tab announces what it reads.
+  // The interval at which a tab announces the channels that it reads.
   var BEAT = 10000;
-  // Entries that a tab keeps, and publishes that it remembers.
+  // The number of entries that a tab keeps, and of publishes that it remembers.
   var KEPT = 100;
   // How long messages may wait for the answer to a publish.
   var HELD = 3000;
@@ -58,10 +59,11 @@
     var inbox = [];
     var isBusy = false;
     var leader = null;
-    // By id, what the other tabs announced last: the next leader reads for them, too.
+    // The last announcement of each other tab, by its id. If this tab becomes the leader, it also reads the channels of
+    // these tabs.
     var tabs = {};
-    // `kept` begins with the place at which this tab began to follow the leader. `covers` gives for each channel the
-    // number since which the leader reads it.
+    // `kept` begins with the position at which this tab began to follow the leader. For each channel, `covers` has the
+    // number of the entry since which the leader reads the channel.
     group = groups[key] = { id: Longtail.newClientId(), members: [], term: null, seq: 0, kept: [], covers: {} };
 
     // Tells the leader which channels this tab reads; `fresh` asks for a hello.
@@ -80,7 +82,7 @@
       if (leader) { leader(said); }
     };
 
-    // Handles a report of the leader, which is in this tab or in another one. A listener of the page may cause further
+    // Handles a report of the leader. The leader is this tab or another one. A listener of the page may cause further
     // reports, so this function keeps the order.
     function take(said) {
       inbox.push(said);
@@ -106,7 +108,7 @@
     }, BEAT);
     window.addEventListener('pagehide', function () { group.announce(false, true); }, false);
 
-    // Only the holder of the lock reads. The promise does not end, so the tab holds the lock for its whole life.
+    // Only the holder of the lock reads. The promise stays pending, so the tab holds the lock until the tab is closed.
     navigator.locks.request(key, function () {
       return new Promise(function (resolve) {
         Longtail.need(owner.url, 'lead', function (lead) {
@@ -129,14 +131,15 @@
     var isForUs = said.to === group.id;
     if (said.to && !isForUs) { return; }
     if (said.bye) {
-      // The reason may be a channel of another tab. The server gives each connection its own reason.
+      // The cause of the refusal may be a channel of another tab. So each connection asks the server itself and gets
+      // its own reason.
       each(group.members, function (member) {
         if (member.link) { goAlone(member); }
       });
     }
     if (said.hello) {
       if (said.term !== group.term || said.seq !== group.seq) {
-        // The leader is another one, or an entry was missed.
+        // There is a new leader, or this tab has missed an entry.
         group.term = said.term;
         group.seq = said.seq;
         group.covers = {};
@@ -176,7 +179,7 @@
     });
   }
 
-  // The leader reads these channels from this number on.
+  // Records that the leader reads these channels from this number on.
   function cover(group, said) {
     var covers = {};
     each(said.channels, function (name) {
@@ -189,7 +192,7 @@
   function isCovered(member, seq) {
     var is = true;
     each(member.owner.channels, function (name) {
-      // This is also false where there is no number.
+      // The comparison is also false if there is no number.
       if (!(member.group.covers[':' + name] <= seq)) { is = false; }
     });
     return is;
@@ -209,14 +212,14 @@
     return i < kept.length && isCovered(member, kept[i].seq) ? i : -1;
   }
 
-  // Lets the connection follow the leader from its place on, if it has one.
+  // Lets the connection follow the leader from its position among the entries, if it has one.
   function follow(member) {
     var at = place(member);
     var link = member.link;
     if (at === -1) { return false; }
     clearTimeout(member.timer);
     member.follows = true;
-    // Volatile messages are for those that are connected when they come.
+    // A volatile message is only for readers that are connected when it arrives.
     each(member.group.kept.slice(at + 1), function (said) {
       if (!said.message || said.message.id) { member.queue.push(said); }
     });
@@ -225,7 +228,7 @@
     return true;
   }
 
-  // Passes on the entries that have come, until a message has to wait for the answer to a publish.
+  // Passes the queued entries to the connection, until a message has to wait for the answer to a publish.
   function drain(member) {
     while (member.link && member.queue.length) {
       var link = member.link;
@@ -244,12 +247,12 @@
     }
   }
 
-  // From now on the connection has to find its place within this time.
+  // Sets the time within which the connection has to find its position among the entries.
   function expect(member) {
     clearTimeout(member.timer);
     member.follows = false;
     member.timer = setTimeout(function () {
-      // There was no answer (the leader's tab sleeps), or no entry with this cursor.
+      // The leader did not answer (for example, because its tab sleeps), or no entry has this cursor.
       if (member.link && !member.follows) { goAlone(member); }
     }, HELLO_WITHIN);
   }
@@ -260,7 +263,7 @@
     member.group.announce(!member.group.term);
   }
 
-  // A connection that went alone follows the leader again where it can.
+  // A connection that reads with its own transports follows the leader again if it can.
   function comeBack(member) {
     if (member.alone && now() - member.alone > HELLO_WITHIN && member.owner.state === 'open' && place(member) !== -1) {
       member.alone = 0;
@@ -271,8 +274,9 @@
   /* ---- a connection ---- */
 
   // Returns whether this connection has published the message with toSelf: false. The group's connection has another
-  // client id, so the server cannot exclude this one. A message that may be one waits until the publish is answered:
-  // the answer contains its id. A volatile message has no id, so its text decides.
+  // client id, so the server cannot exclude this one. A message that may come from such a publish waits until the
+  // server answers the publish: the answer contains the id of the message. A volatile message has no id, so its text is
+  // compared.
   function judge(member, message) {
     var text = member.sent.length && Longtail.encode([message.channel, message.event, message.data]);
     for (var i = 0; i < member.sent.length; i++) {
@@ -306,7 +310,7 @@
     });
   }
 
-  // To the core this is a transport like the others. Only connections with `share` use it.
+  // For the core, sharing is a transport like the others. Only connections with `share` use it.
   Longtail.transports.push({
     name: 'shared',
     like: 'jsonp',
@@ -323,7 +327,7 @@
       member.link = link;
       member.queue = [];
       expect(member);
-      // This happens later, since the core has not finished opening it.
+      // The call is deferred, since the core has not finished opening this transport.
       setTimeout(function () {
         if (member.link === link) { member.group.announce(!follow(member)); }
       }, 0);
@@ -332,23 +336,23 @@
     close: function (member) {
       clearTimeout(member.timer);
       member.link = null;
-      // This happens later, when the state says why it was closed.
+      // The call is deferred, because the state shows only later why the core closed the transport.
       setTimeout(function () { member.group.announce(false); }, 0);
     }
   });
 
-  // Called by the core for a connection that wants to share.
+  // The core calls this function for a connection that wants to share.
   Longtail.share = function (owner, options) {
     var plain = owner.publish;
     var use = owner.use;
     var own = options.transports || null;
     var member = { owner: owner, use: use, own: own, link: null, follows: false, alone: 0, queue: [], sent: [] };
     try {
-      // This code cannot tell whether two functions give tokens of one user.
+      // This code cannot find out whether two functions return tokens of the same user.
       if (!navigator.locks || typeof options.token === 'function') { throw 0; }
       member.group = join(owner, options);
     } catch (e) {
-      // The browser cannot share, or forbids it here.
+      // The browser does not support sharing, or does not allow it on this page.
       return use(own);
     }
     all.push(member);

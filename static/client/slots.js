@@ -1,21 +1,22 @@
 /*
  * Decides when a long request may begin: a stream, or a request that waits at the server.
  *
- * A browser opens six connections to a host, for all its tabs. If streams took all of them, a further tab would hang,
- * and so would every publish. So the tabs of a page's origin count their streams in `localStorage`. From the fifth on a
- * tab asks again and again with short requests, until a stream of another tab ends. A WebSocket takes none of the six,
- * and HTTP/2 has one connection for all.
+ * A browser opens six connections to a host, for all its tabs. If streams took all six, every other tab would hang, and
+ * so would every publish. So the tabs of a page's origin count their streams in `localStorage`. At most four tabs have
+ * a stream. Each further tab sends short requests until a stream of another tab ends. A WebSocket does not count
+ * towards the six connections, and over HTTP/2 all tabs share one connection.
  *
- * A script or a frame that is added while the page loads delays the end of loading until it ends itself. So these
- * transports wait for the page.
+ * If a script or a frame is added while the page loads, the page stays in the loading state until that script or frame
+ * has ended. So JSONP and the forever frame wait until the page has loaded.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).slots = function (Longtail) {
   var MOST = 4;
-  // Other tabs see what this one has written after this time at the latest.
+  // Other tabs see the values that this tab has written after this time at the latest.
   var SETTLED_AFTER = 300;
   var ASK_AGAIN = 1500;
   var RENEW = 5000;
-  // Timers of tabs in the background fire once a minute. A tab that crashed is forgotten after this time.
+  // After this time without a renewal, a tab counts as closed. The time is long, because timers of background tabs fire
+  // only once a minute.
   var DEAD_AFTER = 150000;
   var PREFIX = 'longtail slot ';
   // Whether the code of a transport is being loaded (see scripts.js), and how often it could not be loaded.
@@ -28,7 +29,8 @@
     return new Date().getTime();
   }
 
-  // Each slot is an item of its own, so no tab overwrites another: when it was asked for, and when it was renewed.
+  // Writes a slot: the time of its request and the time of its last renewal. Each slot is a separate item of
+  // `localStorage`, so a tab does not overwrite the slot of another tab.
   function write(slot) {
     try { localStorage.setItem(slot.key, slot.at + ' ' + now()); } catch (e) {}
   }
@@ -37,7 +39,7 @@
     try { localStorage.removeItem(key); } catch (e) {}
   }
 
-  // How many slots were asked for before this one.
+  // Returns the number of slots that were requested before this one.
   function before(slot) {
     var count = 0;
     var dead = [];
@@ -46,7 +48,7 @@
         var key = localStorage.key(i);
         if (key.indexOf(slot.group) !== 0 || key === slot.key) { continue; }
         var times = localStorage.getItem(key).split(' ');
-        // A slot of the future is also dead, because the clock was set back.
+        // A slot whose time is in the future is also dead: it is older than the last change of the clock.
         if (!(Math.abs(now() - times[1]) < DEAD_AFTER)) {
           dead.push(key);
         } else if (+times[0] < slot.at || (+times[0] === slot.at && key < slot.key)) {
@@ -54,7 +56,7 @@
         }
       }
     } catch (e) {
-      // The browser stores nothing for this page, so the page cannot count.
+      // The browser does not store data for this page, so the page cannot count slots.
       return 0;
     }
     while (dead.length) { remove(dead.pop()); }
@@ -109,8 +111,8 @@
   }
   setInterval(renew, RENEW);
 
-  // Milliseconds after which the connection must ask again; 0 means that it may begin. `park`: the request waits at the
-  // server. `fail` tells the page an error.
+  // Returns the milliseconds after which the connection must ask again; 0 means that the request may begin. `park`: the
+  // request waits at the server. `fail` reports an error to the page.
   Longtail.slots = function (lt, transport, park, fail) {
     var slot;
     if (!transport.open) {
@@ -136,12 +138,12 @@
     }
     if (Math.abs(now() - slot.at) < SETTLED_AFTER) { return SETTLED_AFTER; }
     if (before(slot) < MOST) { return 0; }
-    // Without short requests the connection reads nothing until its turn comes.
+    // If the connection has no transport for short requests, it does not read messages until its turn comes.
     if (lt.state !== 'open' && !slot.hasFailed) {
       slot.hasFailed = true;
-      // This happens later, since a listener may close the connection.
+      // The call is deferred, since a listener may close the connection.
       setTimeout(function () {
-        fail({ code: 'no_slot', message: 'other tabs have ' + MOST + ' streams, so this one waits for its turn' });
+        fail({ code: 'no_slot', message: 'other tabs have ' + MOST + ' streams, so this tab waits until one of them ends' });
       }, 0);
     }
     return ASK_AGAIN;

@@ -1,6 +1,7 @@
 /*
- * Server-sent events. The browser itself would reconnect for ever on this transport: the core closes the connection and
- * decides instead. The server sends heartbeats as events (`probe` asks for them), since a script does not see comments.
+ * Server-sent events. An EventSource would reconnect by itself for ever. So this transport closes it after an error,
+ * and the core decides what to do next. `probe` asks the server to send heartbeats as events, since a script cannot see
+ * comments.
  */
 transports.push({
   name: 'sse',

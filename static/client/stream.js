@@ -1,17 +1,19 @@
 /*
- * Looks after a stream that is read. It checks a stream that has been silent for longer than it used to be. Over a
- * WebSocket it sends commands: other channels without another connection, publishing where a proxy forbids POST, and a
- * ping now and then. The core loads this file after a stream has brought an object.
+ * Monitors the stream that the connection reads. If the stream is silent for longer than usual, this code checks it.
+ * Over a WebSocket, this code sends commands: it changes the channels without another connection, publishes if a proxy
+ * forbids POST, and sends a ping at every second heartbeat. The core loads this file after a stream has delivered an
+ * object.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).stream = function (Longtail) {
-  // Milliseconds: the first check after a message, at the earliest and at the latest; how long its answer may take, and
-  // then the message that the stream should have brought.
+  // Times in milliseconds. The first check after a message comes after SOONEST to LATEST, times a random factor of 1 to
+  // 2. ANSWER_WITHIN is the time limit for the answer to a check. If the answer contains a message, the stream must
+  // deliver it within REST_WITHIN.
   var SOONEST = 3000;
   var LATEST = 60000;
   var ANSWER_WITHIN = 10000;
   var REST_WITHIN = 1000;
 
-  // The items of a list that are not in another one.
+  // Returns the items of a list that are not in another one.
   function less(list, others) {
     var left = [];
     for (var i = 0; i < list.length; i++) {
@@ -23,11 +25,12 @@
   function nothing() {}
 
   function silent(link) {
-    link.end({ code: 'unreachable', message: 'silent too long' });
+    link.end({ code: 'unreachable', message: 'the stream was silent for too long' });
   }
 
-  // Returns the function that gets each message. Long after the last one came it asks by a request whether there is
-  // a message that the stream should have brought, then after twice the time, and so on until the next message.
+  // Returns a function that the core calls for each message. If no message follows for a long time, a request asks the
+  // server whether there is a message that the stream should have delivered. The next request follows after twice the
+  // time, and so on until the next message.
   function watch(link) {
     var heard = 0;
     var pace = 0;
@@ -37,13 +40,14 @@
 
     function ask(wait) {
       var at;
-      // The stream is dead, unless it has brought something since the request.
+      // The stream is dead, unless it has delivered a message since the request.
       function give() {
         stop();
         if (link.live() && link.cursor === at) { silent(link); } else { ask(wait * 2); }
       }
-      // A client that polls counts as a reader for a while, so the first request has no client id. Its answer may
-      // contain messages that exclude this client, or be a refusal. If it is not empty, the second request has the id.
+      // The server counts a client that polls as a reader for some time, so the first request has no client id. The
+      // answer may contain messages that exclude this client, or it may be a refusal. If the answer is not empty, a
+      // second request sends the id.
       function request(isSecond) {
         var url = link.url('/poll', 'n=' + Math.random());
         timer = setTimeout(give, ANSWER_WITHIN);
@@ -55,9 +59,9 @@
           if (!status) { return give(); }
           if (status === 200 && !batch.gap && !(batch.messages && batch.messages.length)) { return ask(wait * 2); }
           if (!isSecond) { return request(true); }
-          // Any answer proves the path, also a refusal.
+          // Any answer shows that the path works, even a refusal.
           if (status !== 200) { return ask(wait * 2); }
-          // A message that comes in the meantime restarts this timer.
+          // If a message arrives in the meantime, it restarts this timer.
           timer = setTimeout(give, REST_WITHIN);
         });
       }
@@ -75,14 +79,14 @@
       heard = time;
       clearTimeout(timer);
       stop();
-      // The time is bounded, since an old browser has only a clock that can be set.
+      // The time has bounds, since an old browser only has a clock that can be set.
       ask(Math.max(SOONEST, Math.min(4 * pace, LATEST)) * (1 + Math.random()));
     };
   }
 
-  // What the core can do over a WebSocket: subscribe(token, all) reads the channels of the connection as they are now,
-  // with `all` also those that it reads already, with another token; publish(fields, data, done) publishes;
-  // send(command, done) sends a command.
+  // Returns the commands that the core can use over a WebSocket. subscribe(token, all) changes to the present channels
+  // of the connection; with `all`, it also subscribes again to the channels that the connection already reads, with
+  // another token. publish(fields, data, done) publishes a message. send(command, done) sends any command.
   function commands(link, socket) {
     var count = 0;
     var beats = 0;
@@ -101,7 +105,7 @@
       if (done) { done(object.type === 'error' ? object : null, object.id, object); }
     }
 
-    // Some paths still bring data from the server after they have stopped passing data to it.
+    // Some paths still deliver data from the server although they no longer deliver data to it.
     function ping() {
       if (beats++ % 2) { return; }
       if (waiting.ping) { return silent(link); }
@@ -110,7 +114,7 @@
     }
 
     socket.addEventListener('message', function (event) {
-      // A message of the log does not begin like this, and is not parsed twice.
+      // A message of the log does not begin like this, so it is not parsed twice.
       if (!/^\{"type":"(ack|error|pong|heartbeat)"/.test(event.data)) { return; }
       var object = Longtail.decode(event.data);
       if (object.type === 'heartbeat') { ping(); } else { answer(object); }
@@ -151,7 +155,7 @@
 
   Longtail.stream = function (link, handle) {
     var care = link.transport.name === 'ws' ? commands(link, handle) : {};
-    // Tabs that share hear the leader's heartbeats, and only the leader knows its stream.
+    // Tabs that share a connection receive the leader's heartbeats. Only the leader can check its stream.
     care.heard = link.transport.name === 'shared' ? nothing : watch(link);
     return care;
   };

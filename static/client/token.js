@@ -1,18 +1,19 @@
 /*
  * Tokens that are renewed: connect(url, { channels: [...], token: function (done) { ... done(token); } }).
  *
- * The page's function is asked for the first token, again before each one expires, and when the server does not accept
- * one. It calls `done(token)`, or returns the token, or a promise of it.
+ * The library calls the page's function for the first token, before each token expires, and when the server does not
+ * accept a token. The function calls `done(token)`, or returns the token or a promise of it.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).token = function (Longtail) {
   // Milliseconds: the time that the function may take, and the minimum time between two calls.
   var WITHIN = 30000;
   var SELDOM = 1000;
-  // The longest time of a timer.
+  // The longest time that a timer supports.
   var LONGEST = 2147483647;
   var LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
-  // The claims of a token. Its letters stand for six bits each; names that are not ASCII do not matter here.
+  // Returns the claims of a token. Each letter of a token stands for six bits. Names that are not ASCII are decoded
+  // wrongly, but this code does not use them.
   function claims(token) {
     var text = String(token).split('.')[1] || '';
     var bits = 0;
@@ -29,8 +30,8 @@
     try { return Longtail.decode(json) || {}; } catch (e) { return {}; }
   }
 
-  // The milliseconds for which a new token is valid; NaN if the token does not contain them. If the computer's clock is
-  // wrong, the time from its issue counts.
+  // Returns the milliseconds for which a new token is valid, or NaN if the token does not contain an end. If the
+  // computer's clock is wrong, the result is the time from `iat` to `exp`.
   function life(token) {
     var claim = claims(token);
     var left = claim.exp * 1000 - new Date().getTime();
@@ -38,7 +39,8 @@
     return left <= 0 || left > whole ? whole : left;
   }
 
-  // Returns a function that asks for a token now; with `true` it asks no more. `tell(error, token)` gets each answer.
+  // Returns a function `renew(stop)`. It asks the page for a token at once; with `stop` = true, it stops asking.
+  // `tell(error, token)` gets each answer.
   Longtail.token = function (ask, tell) {
     var timer = null;
     var turn = 0;
@@ -49,7 +51,7 @@
       timer = setTimeout(fn, Math.min(Math.max(wait, SELDOM), LONGEST));
     }
 
-    // The token is passed on later, also if the function answers at once.
+    // `tell` is called later, even if the page's function answers at once.
     function give(error, token) {
       setTimeout(function () { tell(error, token); }, 0);
     }
@@ -74,7 +76,7 @@
         turn++;
         failures++;
         later(again, Math.min(60000, SELDOM * Math.pow(2, failures)) * (0.5 + Math.random() / 2));
-        give({ code: 'unauthorized', message: 'the function for tokens gave none' });
+        give({ code: 'unauthorized', message: 'the token function did not return a token' });
       }
       later(failed, WITHIN);
       try {

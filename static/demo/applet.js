@@ -8,7 +8,8 @@ Longtail.transports.push({
   like: 'xhr-stream',
   usable: () => true,
   open(link) {
-    // In a frame, this is the reader that changes transports. The bytes of that reader do not count for this lane.
+    // In a frame, this is the reader that changes transports. The server does not count the bytes of that reader for
+    // this lane.
     const address = link.url('/demo/applet', typeof Demo === 'undefined' ? 'by=hop' : '');
     const stop = new AbortController();
     link.request();

@@ -10,8 +10,8 @@
 
   Demo.decode = data => Uint8Array.from(atob(data), c => c.charCodeAt(0));
 
-  // Printable UTF-8 is shown as it is, and any other byte as its number. Long runs of spaces and line ends become a
-  // count.
+  // Printable UTF-8 is shown as it is, and any other byte as its number. A long run of spaces or line ends is shown as
+  // its length.
   Demo.readable = bytes => {
     let text = '';
     for (let at = 0; at < bytes.length;) {

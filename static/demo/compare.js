@@ -1,5 +1,5 @@
 // Compares two sequences of ids: the ids that the page's own reader has seen, and the ids that a lane has seen. The
-// page's own reader uses the library as any page should, and no weather affects it.
+// page's own reader uses the library as any page should. The weather does not affect this reader.
 'use strict';
 
 (() => {
@@ -21,7 +21,7 @@
       }
       for (const watcher of watchers) watcher.settle();
     },
-    // After a gap in the page's own reader, there are no ids to compare with.
+    // After a gap in the page's own reader, its ids are missing, so there is nothing to compare with.
     restart() {
       for (const watcher of watchers) watcher.restart();
     }
@@ -32,7 +32,7 @@
       this.next = 0;
       this.lost = 0;
       this.disordered = 0;
-      // Ids that came here first wait until the page's own reader also has them.
+      // Ids that arrived at the lane first wait until the page's own reader also has them.
       this.early = [];
       watchers.push(this);
     }

@@ -1,11 +1,11 @@
-// A sequence diagram turned on its side: time runs to the right, and the right edge is now. One line is the browser
-// and one is the server. Where there is weather, a line between them is the path. An arrow is drawn when it happens,
-// and moves away to the left.
+// A sequence diagram that is turned on its side: time runs to the right, and the right edge is the present. One line is
+// the browser and one is the server. In a lane with weather, a line between them is the path. An arrow appears at the
+// moment of its event, and then moves to the left.
 'use strict';
 
 (() => {
   const PIXELS_A_SECOND = 56;
-  // Milliseconds between two moves: short enough to look smooth.
+  // Milliseconds between two moves. The time is so short that the movement looks smooth.
   const EVERY = 50;
   const MOST = 600;
   const diagrams = new Set();
@@ -79,7 +79,7 @@
       return this.put(toTime, group);
     }
 
-    // How far to move an arrow aside, so that it does not cover one that was drawn just before it.
+    // Returns how far to move an arrow aside, so that it does not cover the arrow that was drawn just before it.
     beside(time, isDown) {
       const x = this.x(time);
       const last = this.latest;
@@ -118,7 +118,7 @@
       return this.put(time, group);
     }
 
-    // Begins a request. Until `end`, a box shows the time for which the browser waits.
+    // Begins a request. Draws a box for the time for which the browser waits. The box grows until `end` is called.
     begin(time) {
       const { browser, server } = this.lines;
       const rect = Demo.svg('rect', { class: 'span', x: this.x(time), y: browser, width: 1, height: server - browser, rx: 3 });
@@ -149,7 +149,7 @@
         this.holding.setAttribute('x1', this.x(Math.max(gone, this.heldSince)));
         this.holding.setAttribute('x2', this.x(now));
       }
-      // A request that began long ago is drawn from the edge, or its box would grow without limit.
+      // A request that began long ago is drawn from the left edge. Otherwise, its box would grow without limit.
       for (const span of this.open) {
         if (span.from < gone) {
           span.from = gone;

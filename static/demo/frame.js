@@ -1,6 +1,6 @@
 // A reader that runs in a frame of the origin that it reads from, since a forever frame can call only its own page. The
-// page around it sends orders, and gets the messages of the reader. The frame checks the origin of that page, because
-// pages of other sites must not get these messages.
+// page around the frame sends orders and receives the messages of the reader. The frame checks the origin of that page,
+// because pages of other sites must not receive these messages.
 (() => {
   const isNear = name => name === 'localhost' || name.endsWith('.localhost') || /^127\.|^\[::1\]$/.test(name);
   let lt = null;

@@ -1,4 +1,4 @@
-// One reader that changes from transport to transport, and keeps only its cursor.
+// One reader that changes from transport to transport. From one transport to the next, it keeps only its cursor.
 'use strict';
 
 (() => {
@@ -69,7 +69,7 @@
       // The reader does not change transports while there is no server.
       if (byId('hop-auto').checked && lt.state !== 'paused' && !Demo.isLost) go((at + 1) % names.length);
     }, EVERY);
-    // When the weather changes, a reader that waits to try again tries at once.
+    // When the weather changes, a reader that waits for its next attempt makes the attempt at once.
     Demo.wire.weather(() => {
       if (lt.state === 'waiting' || lt.state === 'connecting') lt.use([names[at]]);
     });

@@ -2,11 +2,11 @@
 'use strict';
 
 (() => {
-  // How long the times of requests are kept, and how many times of arrival are kept until the page knows when the
-  // message was sent.
+  // The milliseconds for which the times of requests are kept, and the number of arrival times that are kept. An
+  // arrival time is kept until the page knows when the message was sent.
   const MINUTE = 60000;
   const RECENT = 200;
-  // How long a cut is shown, and the time after which bytes count as held back.
+  // The milliseconds for which a cut is shown, and after which bytes count as held back.
   const CUT_SHOWN = 2500;
   const HELD_AFTER = 400;
 
@@ -26,7 +26,7 @@
   }
 
   // `id`: the key of the lane's story; `base`: the server to connect to; `hasWire`: whether the server reports the
-  // bytes that pass.
+  // bytes on the path.
   Demo.Lane = class {
     constructor({ id, transport, base, cursor, hasWire, hasPath }) {
       const story = Demo.STORY[id] || { year: '', title: id, by: '', why: '', cost: '', hit: [] };
@@ -89,7 +89,7 @@
         ['rate', 'req/min', 'Requests a minute'],
         ['size', 'B/message', hasWire ? 'All bytes in both directions with headers, divided by the number of messages' : 'Start the server as longtail demo to count bytes'],
         ['count', 'messages'],
-        ['gaps', 'gaps', 'Announced by the server: messages may have been missed'],
+        ['gaps', 'gaps', 'The server announced that the lane may have missed messages'],
         ['lost', 'lost'],
         ['doubled', 'doubled']
       ]);
@@ -195,12 +195,12 @@
       this.face();
     }
 
-    // When the weather changes, a reader that waits to try again tries at once.
+    // When the weather changes, a reader that waits for its next attempt makes the attempt at once.
     nudge() {
       if (this.lt.state === 'waiting' || this.lt.state === 'connecting') this.lt.use([this.transport]);
     }
 
-    // Shows the new state a little later: an update after each event would be more than a user can read.
+    // Shows the new state a little later. An update after each event would be too fast to read.
     face() {
       if (this.isFacing) return;
       this.isFacing = true;

@@ -43,7 +43,8 @@
     hint.hidden = false;
   }
 
-  // The address of a weather port: as the server gives it on this machine, and under the page's host name elsewhere.
+  // Returns the address of a weather port. If the port listens on all addresses of the server, the host is that of the
+  // page.
   function at(address) {
     const [, host, port] = /^(.*):(\d+)$/.exec(address);
     return `http://${/^(0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host}:${port}`;
@@ -53,7 +54,7 @@
   const isNear = name => /^(127\..*|\[::1\]|localhost|.*\.localhost)$/.test(name);
   const reaches = ports => Object.values(ports).every(address => !isNear(address.replace(/:\d+$/, '')) || isNear(location.hostname));
 
-  // A server that was restarted has other ports; then the page loads again.
+  // A restarted server has other ports. In this case, the page reloads.
   const again = ports => async () => {
     const info = await ask('/info');
     if (JSON.stringify(info.demo?.ports) !== JSON.stringify(ports)) location.reload();
@@ -86,17 +87,17 @@
       Demo.say(byId('spread'), spread.text);
       byId('no-weather').hidden = false;
       if (info.demo) {
-        Demo.say(byId('no-weather'), 'The weather of this server can be used only on its own machine. To use it from here, start the server with --open and, for example, --weather-listen 0.0.0.0:9000.');
+        Demo.say(byId('no-weather'), 'You can use the weather of this server only on its own machine. To use it from here, start the server with --open and, for example, --weather-listen 0.0.0.0:9000.');
       }
     }
-    // If the page came over HTTP/2, it also shows the two transports that gain most by it, on the page's own
-    // connection.
+    // If the browser loaded the page over HTTP/2, the page also shows the two transports that gain most from HTTP/2, on
+    // its own connection.
     if (demo && performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
       for (const transport of ['sse', 'ws']) specs.push({ id: transport + '-h2', transport, base: '' });
     }
     for (const spec of specs) if (!Demo.STORY[spec.id]) Demo.STORY[spec.id] = { year: 2026, title: spec.id, by: '', why: '', cost: '', hit: [] };
 
-    // The reader that all others are compared with. It uses the library as any page does.
+    // The page's own reader, with which all lanes are compared. It uses the library as any page does.
     const own = Longtail.connect(Demo.home, { channels: [Demo.CHANNEL], cursor, client: Demo.client });
     own.on('message', message => { if (message.id) Demo.reference.saw(message.id); });
     own.on('gap', () => Demo.reference.restart());
@@ -119,7 +120,7 @@
       axis.append(mark);
     }
     const table = new Demo.LagTable(byId('lag-table'));
-    // Seconds for which the reader that no weather affects has not had an answer.
+    // The seconds for which the page's own reader has had no answer. The weather does not affect this reader.
     let silent = 0;
     setInterval(() => {
       const now = Date.now();

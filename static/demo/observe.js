@@ -1,12 +1,12 @@
-// Observes a reader's transport, as far as a script can see it: its requests, their results, and their end. Only the
-// server of `longtail demo` can show the bytes themselves.
+// Observes the events of a reader's transport that a script can see: its requests, their results, and their end. Only
+// the server of `longtail demo` can show the bytes themselves.
 'use strict';
 
 (() => {
   const watchers = new WeakMap();
   const open = new WeakMap();
 
-  // tell(what, count): 'request', 'message', 'control', 'batch', 'end'
+  // Calls tell(what, count) for each event; `what` is 'request', 'message', 'control', 'batch' or 'end'.
   Demo.observe = (lt, tell) => watchers.set(lt, tell);
 
   for (const transport of Longtail.transports) {
@@ -15,7 +15,7 @@
     const observed = link => {
       const tell = watchers.get(link.owner);
       if (!tell) return opens.call(transport, link);
-      // The prototype is the link, so that a change that the library makes on the link is also visible here.
+      // The prototype is the link, so every later change of the link is also visible through this object.
       const seen = Object.create(link);
       seen.request = () => { tell('request'); link.request(); };
       seen.item = object => { tell(object.type === undefined ? 'message' : 'control', 1); link.item(object); };

@@ -7,8 +7,8 @@
   const HELD = 5;
   const TURN = 4000;
   const HOLDS = new Set(['long-poll', 'jsonp', 'forever-frame', 'xhr-stream', 'multipart', 'sse']);
-  // These transports need the page's own origin: a frame calls its own page, and a poll gets "nothing new" there as a
-  // bare 304.
+  // These transports need the page's own origin. A forever frame calls functions of the page. A poll can get a bare 304
+  // if there is no new message.
   const AT_HOME = new Set(['forever-frame', 'poll']);
 
   async function isReachable(base) {
@@ -29,7 +29,8 @@
     return bases.filter((_, i) => found[i]);
   }
 
-  // Gives each transport an origin; '' is the page's own. Transports for which no connection is left take turns.
+  // Gives each transport an origin; '' is the page's own. If there are not enough connections, the remaining transports
+  // take turns.
   Demo.spread = async transports => {
     if (performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
       return { places: new Map(transports.map(name => [name, ''])), turns: [], text: 'The page came over HTTP/2: all lanes share one connection.' };
@@ -56,7 +57,7 @@
       places,
       turns,
       text: turns.length
-        ? 'A browser opens six connections to one host, and no other name of this server answers here: the lanes that keep one open take turns, and each goes on from its cursor.'
+        ? 'A browser opens six connections to one host, and the browser cannot reach this server by another name. So the lanes that keep a connection open take turns. Each lane continues from its cursor.'
         : `A browser opens six connections to one host, so the lanes use ${new Set(places.values()).size} names of this server.`
     };
   };

@@ -1,5 +1,5 @@
-// Plots of lag: how long a message took from the click (or tick) of this page to a lane. The scale is logarithmic,
-// since lags lie between a millisecond and half a minute.
+// Plots of lag: the time from the publish request of this page until the message arrives in a lane. The scale is
+// logarithmic, since lags lie between a millisecond and half a minute.
 'use strict';
 
 (() => {

@@ -1,4 +1,4 @@
-// Publishing, by hand and at a rate. The page remembers when it sent a message, to measure the lag from there.
+// Publishing, by hand and at a rate. The page remembers when it sent each message, to measure the lag from that time.
 'use strict';
 
 Demo.sent = new Map();
@@ -13,7 +13,7 @@ Demo.sent = new Map();
     let ticks = 0;
     let timer = null;
     let answered = true;
-    // An error of automatic publishing is shown until publishing works again.
+    // True while an error of automatic publishing is shown: until publishing works again.
     let hasFailed = false;
 
     function outcome(text, isBad) {
@@ -25,7 +25,7 @@ Demo.sent = new Map();
     async function send(query, body) {
       const time = Date.now();
       const answer = await fetch(`${Demo.home}/publish?${query}`, { method: 'POST', headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body });
-      // An answer of a proxy in place of the server is not JSON.
+      // An answer that comes from a proxy and not from the server is not JSON.
       const reply = await answer.json().catch(() => { throw new TypeError(); });
       if (!answer.ok) throw Object.assign(new Error(`${reply.error.code}: ${reply.error.message}`), reply.error);
       const { id } = reply.messages[0];
@@ -79,7 +79,7 @@ Demo.sent = new Map();
         .then(() => { if (hasFailed) outcome(''); }, error => {
           failed(error);
           hasFailed = true;
-          // The server would refuse it again each second.
+          // Otherwise, the server would refuse the next message, too, every second.
           if (REFUSALS.includes(error.code)) {
             byId('rate').value = 0;
             rate();

@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  // A reader in a frame. Orders and reports go by postMessage.
+  // A reader in a frame. The page and the frame exchange orders and reports by postMessage.
   function framed(base, options) {
     const { origin } = new URL(base);
     const listeners = {};
@@ -17,7 +17,7 @@
 
     function load() {
       if (isReady) return;
-      // In bad weather the path may lose the page itself.
+      // In bad weather, the path may lose the request for the frame's page.
       frame.src = base + '/demo/frame?' + Math.random();
       setTimeout(load, 8000);
     }

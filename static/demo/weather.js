@@ -11,7 +11,7 @@
     }).catch(error => Demo.say(Demo.byId('lesson'), 'The weather could not be changed: ' + error.message));
   }
 
-  // `lanes`: try again at once when the weather changes. Returns a function that shows the lesson again.
+  // When the weather changes, all `lanes` try again at once. Returns a function that shows the lesson again.
   Demo.weather = lanes => {
     const box = Demo.byId('weather');
     const switches = Demo.byId('switches');
@@ -21,9 +21,9 @@
     let isFirst = true;
 
     function speak() {
-      Demo.say(lesson, Demo.isLost ? 'No answer from the server. The lanes keep trying, and go on from their cursors once it is back.'
+      Demo.say(lesson, Demo.isLost ? 'No answer from the server. The lanes try again, and continue from their cursors when the server answers.'
         : shown ? Demo.WEATHER[shown].lesson
-          : 'The sky is clear: all lanes move. Switch something on, and see which lanes stop.');
+          : 'The sky is clear: all lanes receive messages. Turn a switch on, and see which lanes stop.');
     }
 
     for (const [name, kind] of Object.entries(Demo.WEATHER)) {
@@ -65,7 +65,7 @@
         if (amount && now[name]) amount.value = String(now[name]);
       }
       box.dataset.weather = on.join(' ');
-      // The switch that was turned on last, or else one that is still on.
+      // The switch that was turned on last. If it is off again, another switch that is on.
       shown = switched[0] || on[on.length - 1];
       speak();
       for (const lane of lanes) {

@@ -6,8 +6,8 @@
   const lanes = new Map();
   const weathers = [];
   let weather = null;
-  // The offset of the server's clock to this one. The smallest offset seen is the best one, because its report was
-  // under way for the shortest time.
+  // The offset between the server's clock and the clock of this page. The smallest offset is the most accurate one,
+  // because its report took the shortest time.
   let ahead = Infinity;
 
   Demo.wire = {
@@ -18,7 +18,7 @@
       weathers.push(fn);
       if (weather) fn(weather);
     },
-    // `again` is called when the server is back after an outage.
+    // The function `again` is called when the server works again after an outage.
     open(again) {
       let isFirst = true;
       return new Promise(resolve => {
@@ -62,7 +62,7 @@
     const of = number => {
       if (!connections.has(number)) {
         connections.set(number, { asked: [], held: [], span: null, opened: false });
-        // Drops connections whose end was not seen, because events were missed.
+        // Drops connections whose end the page did not see, because it missed events.
         if (connections.size > 64) connections.delete(connections.keys().next().value);
       }
       return connections.get(number);
@@ -103,7 +103,8 @@
       answered(seen, time, connection) {
         const text = Demo.readable(Demo.decode(seen.data));
         const status = /^HTTP\/(\d\.\d) (\d+)/.exec(text);
-        // The library loads its files from the same server. These answers are not those of the transport.
+        // The library loads its files from the same server. The answers to these requests do not belong to the
+        // transport.
         const isFile = /\ncontent-type: (text|application)\/javascript/i.test(text) && !/LongtailCall/.test(text);
         if (status && !isFile) heard('protocol', status[2] === '101' ? 'WebSocket' : 'HTTP/' + status[1]);
         const messages = (text.match(/"channel":"/g) || []).length;

@@ -5,9 +5,9 @@
 const Demo = {
   CHANNEL: 'demo',
   client: Longtail.newClientId(),
-  // The path of the server without its last slash; '' is the root. A proxy may serve it below a path of its own.
+  // The path of the server without its last slash; '' is the root. A proxy may serve the server below another path.
   home: location.pathname.replace(/\/[^/]*$/, '').replace(/^\/+/, '/'),
-  // True while the page's own reader has had no answer for seconds; main.js sets it.
+  // True if the page's own reader has not had an answer for some seconds; main.js sets it.
   isLost: false
 };
 
@@ -28,7 +28,7 @@ const Demo = {
     return element;
   };
 
-  // Writes only text that has changed: then a selection stays, and a screen reader does not repeat the text.
+  // Writes a text only if it has changed. So a selection stays, and a screen reader does not repeat the text.
   Demo.say = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };
@@ -55,7 +55,7 @@ const Demo = {
     return (ms / 1000).toFixed(1) + ' s';
   };
 
-  // The quantile of these values.
+  // Returns a quantile of these values; `part` = 0.5 is the median.
   Demo.quantile = (values, part) => {
     if (!values.length) return undefined;
     const sorted = [...values].sort((a, b) => a - b);

@@ -1,9 +1,9 @@
 /** A message of the log. */
 export interface Message<Data = unknown> {
-  /** The cursor right after this message; absent for a volatile one. Opaque. */
+  /** The cursor right after this message: an opaque text. Absent for a volatile message. */
   id?: string;
   channel: string;
-  /** `message` where the publisher named none. */
+  /** `message` if the publisher did not name an event. */
   event: string;
   data: Data;
 }
@@ -12,57 +12,59 @@ export type TransportName =
   | 'ws' | 'sse' | 'xhr-stream' | 'multipart' | 'forever-frame' | 'long-poll' | 'jsonp' | 'poll';
 
 export interface Options {
-  /** What to read: a name or several. */
+  /** The channels to read: one name or several. */
   channels: string | string[];
-  /** Where to begin: `latest` (the default), `earliest`, or a cursor of any message or connection. */
+  /** The position where reading begins: `latest` (the default), `earliest`, or a cursor of any message or connection.
+   * */
   cursor?: string;
-  /** Beside `latest`: begin with so many retained messages, 0 to 1,000. */
+  /** With `latest`: the number of retained messages to begin with, 0 to 1,000. */
   last?: number;
-  /** Which transports may be used, the best first. All that work here, if left out. */
+  /** The transports that the library may use, the best first. Default: all transports that work in this browser. */
   transports?: TransportName | TransportName[];
-  /** The client id, a UUID; made if left out. */
+  /** The client id, a UUID. Default: a new one. */
   client?: string;
-  /** A token, or a function that gets one: it is asked again before a token expires, and when the server refuses it. */
+  /** A token, or a function that gets one. The library calls it again before a token expires, and when the server
+   * refuses a token. */
   token?: string | ((done: (token: string) => void) => void | string | Promise<string>);
-  /** Milliseconds between two polls; 2,000 if left out. */
+  /** Milliseconds between two polls. Default: 2,000. */
   interval?: number;
-  /** Whether cookies go along to another origin. */
+  /** Whether requests to another origin carry cookies. */
   credentials?: boolean;
-  /** Whether the tabs of this browser read through one connection, where the browser can. */
+  /** Whether the tabs of this browser read through one connection, if the browser supports this. */
   share?: boolean;
 }
 
 export interface PublishSettings {
   event?: string;
-  /** `false`: this client does not get it. */
+  /** `false`: this client does not get the message. */
   toSelf?: boolean;
-  /** Only for those connected now; it is not kept. */
+  /** The message is only for readers that are connected now, and the log does not keep it. */
   volatile?: boolean;
-  /** The same key within five minutes is the same message. Made if left out. */
+  /** Two publishes with the same key within five minutes are the same message. Default: a new key. */
   key?: string;
 }
 
 export interface EmitSettings {
   channel?: string;
-  /** A repetition has the same key. Made if left out. */
+  /** A repetition of an event has the same key. Default: a new key. */
   key?: string;
   /** Whether the data is a list of arguments. */
   args?: boolean;
 }
 
-/** Something went wrong. `code` is one of the server's, or `unreachable`, `no_transport`, `no_channels`, `closed`. */
+/** An error. `code` is a code of the server, or `unreachable`, `no_transport`, `no_channels`, `no_slot` or `closed`. */
 export interface Problem {
   code: string | number;
   message?: string;
   reason?: string;
-  /** The status of the answer, 0 if none came. */
+  /** The status of the answer; 0 without an answer. */
   status?: number;
-  /** What the application adds when it refuses an event. */
+  /** The data that the application adds when it refuses an event. */
   data?: unknown;
   retry?: number;
 }
 
-/** Something may have been missed: reading goes on behind it. */
+/** The connection may have missed messages. Reading continues after them. */
 export interface Gap {
   from: string;
   cursor?: string;
@@ -70,7 +72,7 @@ export interface Gap {
 
 export type State = 'idle' | 'connecting' | 'open' | 'waiting' | 'paused' | 'closed';
 
-/** Events of the library itself. Any other name is that of a message's event. */
+/** The events of the library itself. Any other name is the name of a message's event. */
 export interface Events {
   message: (message: Message<any>) => void;
   open: (info: { transport: TransportName; cursor: string }) => void;
@@ -88,7 +90,7 @@ export interface Finding {
 }
 
 export interface Diagnosis {
-  /** The whole report in words, to be pasted into a support ticket. */
+  /** The whole report in words, for a support ticket. */
   text: string;
   findings: Finding[];
 }
@@ -96,7 +98,7 @@ export interface Diagnosis {
 export interface Connection {
   readonly url: string;
   readonly channels: string[];
-  /** Everything of the channels up to here was handed over. */
+  /** The listeners have received all messages of the channels up to this position. */
   readonly cursor: string;
   readonly client: string;
   readonly transport: TransportName | null;
@@ -107,7 +109,7 @@ export interface Connection {
   off(name: string, listener?: (...args: any[]) => void): Connection;
   subscribe(channel: string | string[]): Connection;
   unsubscribe(channel: string | string[]): Connection;
-  /** Goes on with other transports from the present cursor; `null`: with all. */
+  /** Continues with other transports from the present cursor; `null` allows all transports. */
   use(transports: TransportName | TransportName[] | null): Connection;
   publish(channel: string, data: unknown, settings?: PublishSettings,
     done?: (problem: Problem | null, id?: string) => void): Connection;
@@ -115,7 +117,7 @@ export interface Connection {
   /** Sends an event to the application. `done` gets a problem, or the arguments of the answer. */
   emit(event: string, data?: unknown, done?: (problem: Problem | null, ...answer: any[]) => void,
     settings?: EmitSettings): Connection;
-  /** Tries every transport and says in words what the path does to it. */
+  /** Tries every transport, and reports in words how the network path affects it. */
   diagnose(done: (diagnosis: Diagnosis) => void): Connection;
   pause(): Connection;
   resume(): Connection;
@@ -125,7 +127,7 @@ export interface Connection {
 /** Connects to the server at `url`: `''` is the page's own origin. */
 export function connect(url: string, options: Options): Connection;
 
-/** A client id as `connect` makes one. */
+/** Returns a new client id, like that of a new connection. */
 export function newClientId(): string;
 
 export const version: string;

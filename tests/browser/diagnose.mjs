@@ -109,6 +109,6 @@ test('a delay is not a buffer', LONG, async () => {
 
 test('a buffer is a buffer', LONG, async () => {
   const [some, all] = [await report(await gathering(3000)), await report(await gathering(1e9))];
-  assert.match(some, /!! {2}Responses are held back until about 3 KiB have come/, some);
+  assert.match(some, /!! {2}Responses are held back until about 3 KiB have arrived/, some);
   assert.match(all, /!! {2}Responses are held back until they end/, all);
 });

@@ -22,8 +22,8 @@ const READ_BYTES: usize = 16 << 10;
 /// Limit on delayed bytes in one direction.
 const MAX_DELAYED: usize = 256 << 10;
 
-/// How long a WebSocket lives under the fault that kills WebSockets. The time is long enough for the WebSocket to seem
-/// to work.
+/// The time after which the fault that kills WebSockets cuts a WebSocket. The time is long enough for the WebSocket to
+/// seem to work.
 const WEBSOCKET_LIFE: Duration = Duration::from_millis(200);
 
 /// Write timeout.

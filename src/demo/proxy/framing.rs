@@ -23,7 +23,7 @@ enum Body {
 }
 
 impl Body {
-    /// Takes bytes from the front; `None` if the message is complete. After an invalid size line, the body goes on
+    /// Takes bytes from the front; `None` if the message is complete. After an invalid size line, the body continues
     /// until the connection ends: the proxy forwards bytes that it does not understand.
     fn take(mut self, bytes: &mut &[u8]) -> Option<Body> {
         loop {

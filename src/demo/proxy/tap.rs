@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 
-/// How many events a watcher may lag behind. If it lags more, it misses events and is told how many.
+/// The maximum number of events that a watcher may lag behind. If it lags more, it misses events, and the tap reports
+/// the number of missed events.
 const MAX_LAG: usize = 1024;
 
 /// Limit on the recorded bytes of a piece. All bytes are counted.

@@ -7,8 +7,8 @@ use crate::log::{Descent, Extent};
 use crate::message::{Kind, Message};
 use std::sync::Arc;
 
-/// How many ended epochs this node remembers. For a cursor of such an epoch, the node reports a gap at once. A cursor
-/// of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
+/// The number of ended epochs that this node remembers. For a cursor of such an epoch, the node reports a gap at once.
+/// A cursor of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
 pub(super) const PAST_EPOCHS: usize = 64;
 
 impl Memory {
@@ -30,7 +30,7 @@ impl Memory {
                 self.past.pop_front();
             }
         }
-        // If a log that this node has read before comes back, its epoch no longer counts as ended.
+        // If a log that this node has read before is there again, its epoch no longer counts as ended.
         self.past.retain(|epoch| *epoch != extent.lineage.epoch);
         let (floor, head, hole) = match (known, &self.view) {
             (Some(head), Some(view)) => {
@@ -119,8 +119,8 @@ impl Memory {
         self.further_variants += (self.window.len() - before).saturating_sub(1);
     }
 
-    /// The log dropped entries up to `after` that this node never saw. Earlier messages must not be served as if the
-    /// new ones followed them directly, and every reader is told of a gap.
+    /// The log dropped entries up to `after` that this node never saw. The hub must not serve earlier messages as if
+    /// the new ones followed them directly. So every reader gets a gap.
     fn leave_hole(&mut self, after: Id, log_floor: Id) {
         if after <= log_floor {
             self.clear();

@@ -15,9 +15,9 @@ pub(in crate::hub) enum Lookup {
     /// The channels do not have messages between the old position and this one. This one may belong to another epoch,
     /// so the caller looks again.
     Rebased(Cursor),
-    /// Messages after the old position were dropped. Reading goes on at this position.
+    /// Messages after the old position were dropped. Reading continues at this position.
     Gap(Cursor),
-    /// Only the log itself can tell: the position is older than the memory, ahead of it, or of an unknown epoch.
+    /// Only the log itself can decide: the position is older than the memory, ahead of it, or of an unknown epoch.
     AskTheLog,
 }
 
@@ -64,7 +64,7 @@ impl Memory {
             None if self.past.contains(&at.epoch) => return Lookup::Gap(cursor(view.floor)),
             None => return Lookup::AskTheLog,
         };
-        // The reader gets the messages up to the cut of its epoch, and is then told of a gap.
+        // The reader gets the messages up to the cut of its epoch, and then a gap.
         let before = out.len();
         let Lookup::Read(read) = self.look(cursor(at.id), registrations, client, limit, out) else {
             return Lookup::AskTheLog;
@@ -85,7 +85,7 @@ impl Memory {
         self.view.as_ref().map_or(Descent::Unknown, |view| view.lineage.locate(cursor))
     }
 
-    /// Whether a gap comes next, because the position's epoch was cut there.
+    /// Whether a gap follows, because the position's epoch was cut there.
     pub(in crate::hub) fn is_at_cut(&self, at: Cursor) -> bool {
         let lineage = self.view.as_ref().map(|view| &view.lineage).filter(|lineage| lineage.epoch != at.epoch);
         lineage.is_some_and(|lineage| matches!(lineage.locate(at), Descent::Beyond(_)))

@@ -30,7 +30,7 @@ pub(super) struct Memory {
     /// All retained messages with their channel's slot, in log order. A message to several channels is here once for
     /// each of them, one variant after the other.
     window: VecDeque<(Arc<Message>, usize)>,
-    /// How many of these are variants of a message that the window already holds.
+    /// The number of these that are variants of a message that the window already holds.
     further_variants: usize,
     /// The size of the messages in the window.
     bytes: usize,
@@ -153,7 +153,7 @@ impl Memory {
         counts
     }
 
-    /// How many messages are retained.
+    /// The number of retained messages.
     fn messages(&self) -> usize {
         self.window.len() - self.further_variants
     }

@@ -97,8 +97,8 @@ impl Subscription {
         self.at
     }
 
-    /// Whether a gap comes next: the subscription has read its epoch up to the position after which the log has lost
-    /// the rest.
+    /// Whether a gap follows: the subscription has read its epoch up to the position after which the log has lost all
+    /// entries.
     pub fn is_at_cut(&self) -> bool {
         self.hub.memory.read().is_at_cut(self.at)
     }
@@ -142,7 +142,7 @@ impl Subscription {
         self.has_begun
     }
 
-    /// How many channels the subscription reads.
+    /// The number of channels that the subscription reads.
     pub fn channels(&self) -> usize {
         self.registrations.len()
     }
@@ -186,7 +186,7 @@ impl Subscription {
             self.hub.unregister(&self.registrations);
             self.drop_request();
             // A reader misses the volatile messages that are sent while it is away, so it must not get old ones when it
-            // comes back.
+            // returns.
             drop(self.reader.take_volatile());
         }
     }

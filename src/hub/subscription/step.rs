@@ -1,4 +1,4 @@
-//! Reads the next messages: from the node's memory, or from the log if the memory cannot tell.
+//! Reads the next messages: from the node's memory, or from the log if the memory does not have them.
 
 use super::Subscription;
 use crate::cursor::{Cursor, Epoch, Id};
@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How many entries of the log a reader reads at a time to catch up.
+/// The maximum number of entries of the log that a reader reads at a time to catch up.
 const PAGE: usize = 512;
 
-/// A gap: messages after `from` may have been dropped before the reader has seen them. Reading goes on at `cursor`.
+/// A gap: messages after `from` may have been dropped before the reader has seen them. Reading continues at `cursor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The cursor from which the reader wanted to go on.
+    /// The cursor from which the reader wanted to continue.
     pub from: Cursor,
-    /// The cursor from which reading goes on.
+    /// The cursor from which reading continues.
     pub cursor: Cursor,
 }
 
@@ -42,8 +42,7 @@ pub enum Step {
 /// The state of a reader whose position is not in the node's memory.
 pub(super) struct OutsideMemory {
     pub(super) request: LogRequest,
-    /// The reader was told of a gap for entries that are missing up to this position, and goes on with the entries that
-    /// are left.
+    /// The reader got a gap for entries that are missing up to this position, and continues with the remaining entries.
     pub(super) told: Id,
     /// Whether the reader has not named a position and has not read yet: it does not miss entries that were dropped.
     pub(super) is_fresh: bool,
@@ -81,8 +80,8 @@ impl Subscription {
         self.outside.as_deref().is_some_and(|outside| matches!(outside.request, LogRequest::UnderWay(_)))
     }
 
-    /// Forgets the question and the answer about the previous position. A gap that the reader was told of still counts
-    /// up to its end.
+    /// Forgets the question and the answer about the previous position. A gap that was reported to the reader still
+    /// counts up to its end.
     fn settle(&mut self) {
         if let Some(outside) = self.outside.as_deref_mut() {
             outside.request = LogRequest::NotAsked;
@@ -197,8 +196,8 @@ impl Subscription {
                 self.begin_at(Cursor { id, epoch }, page.extent.deleted);
                 Step::Idle
             }
-            // The reader is told of the gap once. After it, the reader goes on with the remaining entries, in the
-            // present epoch.
+            // The gap is reported to the reader once. After the gap, the reader continues with the remaining entries,
+            // in the present epoch.
             Resolved::Gap(id) if is_news(id) => {
                 let gap = self.gap(Cursor { id, epoch });
                 let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
@@ -263,8 +262,8 @@ impl Subscription {
     }
 }
 
-/// Reads a page, and tries again until the log answers: while the log cannot be reached, the reader waits and is not
-/// told of a gap that may not exist.
+/// Reads a page, and tries again until the log answers. While the log cannot be reached, the reader waits: it does not
+/// get a gap that may not exist.
 fn read_page(hub: Arc<Hub>, after: Cursor) -> PageFuture {
     Box::pin(async move {
         let mut pause = Duration::from_millis(50);

@@ -5,12 +5,12 @@ use std::panic::resume_unwind;
 use std::task::Poll;
 use tokio::task::JoinSet;
 
-/// Runs a future in a task of its own, beginning with its second poll. This is for a future that holds a resource for
-/// which others wait, such as a connection or a place in a line. Its caller may stop polling for up to 30 s when its
-/// client is stalled, and all others would then wait for that client.
+/// Runs a future in a separate task, beginning with its second poll. This is for a future that holds a resource for
+/// which other futures wait, such as a connection or a position in a queue. Its caller may stop polling for up to 30 s
+/// when its client is stalled, and all others would then wait for that client.
 ///
-/// The caller itself makes the first poll, so that futures take their places in the order in which their callers start
-/// them.
+/// The caller itself makes the first poll, so that futures get their positions in the order in which their callers
+/// start them.
 ///
 /// # Cancel safety
 ///

@@ -10,9 +10,9 @@ pub struct RedisConfig {
     pub prefix: String,
     /// The retention of the log.
     pub retention: Retention,
-    /// How long an append waits for its outcome after it was sent.
+    /// The time for which an append waits for its outcome after it was sent.
     pub timeout: Duration,
-    /// How many replicas must have a batch before its appends are acknowledged.
+    /// The number of replicas that must have a batch before its appends are acknowledged.
     pub wait_replicas: u32,
     /// The longest payload, in bytes, of an entry that counts as a message.
     pub max_payload: usize,

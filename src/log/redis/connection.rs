@@ -9,14 +9,15 @@ use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, Serve
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// How long an attempt to connect may take.
+/// The time limit for an attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the answer to a command that does not block may take. If Redis takes longer, the node treats the connection
-/// as lost.
+/// The time limit for the answer to a command that does not block. If Redis takes longer, the node treats the
+/// connection as lost.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a batch waits for its replicas before it is sent again. This is shorter than the time for an answer.
+/// The time for which a batch waits for its replicas before it is sent again. This is shorter than the time for an
+/// answer.
 const WAIT_TIME: Duration = Duration::from_millis(1000);
 
 /// A script and its hash, by which Redis knows it.
@@ -107,7 +108,7 @@ impl Connection {
         Connection::to(endpoint.at(address)?, answer_within).await
     }
 
-    /// In a Cluster, goes on to the member that owns the log's slot.
+    /// In a Cluster, connects to the member that owns the log's slot.
     async fn at_the_owner(
         mut self,
         endpoint: &Endpoint,

@@ -2,7 +2,7 @@
 //! read.
 //!
 //! The node does not guess the meaning of an entry in an unknown format. The entry may be for any channel and any
-//! reader, so all readers of this node are told of a gap in its place.
+//! reader, so all readers of this node get a gap in its place.
 
 use super::entry::{Entry, Skipped};
 use super::entry_fields::NotAMessage;
@@ -23,7 +23,7 @@ impl Unreadable {
         Unreadable { counter }
     }
 
-    /// Notes an entry of a kind that this node does not know. It is not a message, so readers do not miss it.
+    /// Counts and logs an entry of a kind that this node does not know. It is not a message, so readers do not miss it.
     fn note_kind(&self, id: Id) {
         let count = self.counter.inc() + 1;
         if count.is_power_of_two() {
@@ -58,8 +58,8 @@ pub(super) struct Decoded {
     pub(super) read: Vec<Read>,
     /// The last entry that was decoded, whether or not it is a message.
     pub(super) upto: Option<Id>,
-    /// Whether more entries follow and the next one is unreadable. A reader that goes on after `upto` finds that entry
-    /// as a hole.
+    /// Whether more entries follow and the next one is unreadable. A reader that continues after `upto` finds a hole in
+    /// place of that entry.
     pub(super) is_cut: bool,
 }
 

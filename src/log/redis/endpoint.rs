@@ -6,7 +6,7 @@ use super::server_info::ServerInfo;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates, Value};
 use std::time::Duration;
 
-/// How long a sentinel or a member of a Cluster may take to answer before the node asks the next one.
+/// The time limit for the answer of a sentinel or of a member of a Cluster. After it, the node asks the next one.
 const ASK_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// The address of Redis and how to connect to it. The type holds passwords, so it has no `Debug`.

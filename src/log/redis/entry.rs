@@ -56,9 +56,9 @@ pub(in crate::log) fn text(value: &Value) -> Option<&str> {
 /// The stream's own counters at the moment of an [`Extent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// How many entries were ever added.
+    /// The number of entries that were ever added.
     pub(super) added: u64,
-    /// How many entries the stream holds now.
+    /// The number of entries that the stream holds now.
     pub(super) length: u64,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Identity {
     pub(super) lineage: Lineage,
     /// The position up to which all entries are known to belong to this epoch and this server.
     pub(super) mark: Id,
-    /// How many entries were ever added; `None` if Redis does not know the count.
+    /// The number of entries that were ever added; `None` if Redis does not know it.
     pub(super) added: Option<u64>,
 }
 

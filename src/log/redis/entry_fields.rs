@@ -17,7 +17,8 @@ pub(super) enum NotAMessage {
     Skipped(&'static str),
     /// The entry has a format that this node does not read.
     Unreadable(u32),
-    /// The entry has a kind that this node does not know. Readers do not need it: what they need gets another format.
+    /// The entry has a kind that this node does not know. Readers do not need such an entry: an entry that they need
+    /// gets another format.
     UnknownKind,
 }
 
@@ -256,7 +257,7 @@ mod tests {
         EntryFields::collect(pairs).draft(100)
     }
 
-    /// What a draft is written as; and it is read as it was.
+    /// Checks the fields that are written for a draft, and that the same draft is read back.
     #[test]
     fn only_what_needs_format_2_has_it() {
         let none = Extras::default;

@@ -26,9 +26,9 @@ pub enum ScriptError {
     /// The command was run, but too few replicas have its result.
     #[error("{reached} of the {wanted} replicas that --redis-wait-replicas asks for have it")]
     Unreplicated {
-        /// How many replicas have the result.
+        /// The number of replicas that have the result.
         reached: i64,
-        /// How many replicas should have the result.
+        /// The number of replicas that should have the result.
         wanted: u32,
     },
     /// This crate's scripts cannot give such an answer.

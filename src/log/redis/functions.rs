@@ -39,7 +39,7 @@ static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// How long a node waits before it tries again to load the library after an error.
+/// The time after an error until the node tries again to load the library.
 const OBSTRUCTED: Duration = Duration::from_secs(30);
 
 /// The state of the library in Redis, as one node knows it.
@@ -51,7 +51,7 @@ pub(super) struct Functions {
 
 impl Functions {
     /// Loads the library if it is missing or older: a deployment of another application may have removed all functions.
-    /// An error is logged once, and the node goes on without the library.
+    /// An error is logged once, and the node continues without the library.
     ///
     /// `is_new`: whether the connection is new.
     ///

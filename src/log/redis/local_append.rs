@@ -59,7 +59,7 @@ pub(super) struct LocalAppends {
 struct Waiting {
     /// The position that the tail has after it takes the waiting runs; `None` while the tail does not follow the log.
     at: Option<Cursor>,
-    /// How many entries were ever added up to there, if that is known.
+    /// The number of entries that were ever added up to that position, if it is known.
     added: Option<u64>,
     runs: VecDeque<AppendedRun>,
     bytes: usize,

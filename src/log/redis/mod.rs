@@ -57,8 +57,8 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 
-/// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
-/// get lost.
+/// The maximum number of volatile messages that wait for the tail. Beyond this limit the oldest are dropped: volatile
+/// messages may get lost.
 const VOLATILE_WAITING: usize = 1024;
 
 /// A [`MessageLog`] in Redis.
@@ -87,7 +87,7 @@ pub struct RedisLog {
     /// The `run_id` of the process that the newest connection leads to. All other connections then move to the same
     /// server.
     server: Mutex<String>,
-    /// How often the tail has seen the end of its connection.
+    /// The number of times that the tail has seen the end of its connection.
     tail_breaks: AtomicU64,
     /// The `run_id` of the process whose settings were checked most recently.
     advised: Mutex<String>,

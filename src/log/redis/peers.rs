@@ -5,8 +5,8 @@
 //! write: the highest format that all nodes read. A node that has just started, or was silent for a while, may not know
 //! the other nodes, and they may not know it. So it writes the lowest format until its record has been there for longer
 //! than any node takes to renew its own. If a node joins that does not read the format that the others write, the
-//! others learn of it one renewal later. The new node cannot read the entries that they write until then, and its
-//! readers are told of a gap (see [`format`](super::format)).
+//! others know this one renewal later. The new node cannot read the entries that they write until then, and its readers
+//! get a gap (see [`format`](super::format)).
 
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};
@@ -21,23 +21,24 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// How often a node renews its record, plus or minus a fifth.
+/// The interval at which a node renews its record, plus or minus a fifth.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
-/// How long a record lives without a renewal.
+/// The time after which a record without a renewal expires.
 const LIFE: Duration = Duration::from_secs(10);
 
 /// After this time every other node that renews its record has seen this one. A node that takes longer to renew its
 /// record treats its knowledge of the others as [stale](STALE).
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// How long a node's knowledge of the others is valid.
+/// The time for which a node's knowledge of the other nodes is valid.
 const STALE: Duration = Duration::from_secs(3);
 
-/// How long a node waits after Redis has refused a renewal before it tries again.
+/// The time after a refusal by Redis until the node tries the renewal again.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// How many drafts may wait until a format may be written, and how often each of them looks.
+/// The maximum number of drafts that wait until a format may be written, and the interval at which each of them checks
+/// this.
 const WAITING: usize = 1024;
 const FORMAT_PAUSE: Duration = Duration::from_millis(50);
 

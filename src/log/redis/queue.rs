@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-/// How many bytes of payloads may wait. Beyond this limit publishers wait for their turn.
+/// The maximum number of bytes of payloads that wait. Beyond this limit publishers wait for their turn.
 const BYTES: usize = 32 << 20;
 
-/// How many appends may wait.
+/// The maximum number of appends that wait.
 const JOBS: usize = 8192;
 
 /// The bounds of a batch, in messages and bytes. A larger append is a batch of its own.
@@ -26,7 +26,7 @@ type AppendResult = Result<Vec<Cursor>, AppendError>;
 /// The publishers' side.
 pub(super) struct Queue {
     entrance: Arc<Entrance>,
-    /// How long a draft may wait to be sent before it is withdrawn.
+    /// The time after which a draft that was not sent is withdrawn.
     patience: Duration,
     /// The reason why there is no connection, for the publishers of drafts that are withdrawn.
     obstacle: Obstacle,
@@ -106,7 +106,7 @@ impl Queue {
         (queue, Jobs { jobs, obstacle })
     }
 
-    /// The time at which a draft that comes now is withdrawn, if it was not sent.
+    /// Returns the time at which a draft that arrives now is withdrawn if it was not sent before.
     pub(super) fn withdraw_at(&self) -> Instant {
         Instant::now() + self.patience
     }
@@ -128,8 +128,8 @@ impl Queue {
         let job = Request { drafts, claim: claim.clone(), answer };
         if let Err(job) = self.entrance.try_enter(job) {
             let entrance = self.entrance.clone();
-            // The wait runs in a task of its own: otherwise it would block all other publishers while this one is busy
-            // elsewhere. The task ends with its publisher.
+            // The wait runs in a separate task. Otherwise, it would block all other publishers while this publisher
+            // does not poll it. The task ends with its publisher.
             let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
             if in_own_task(entering).await.is_err() {
                 return Err(AppendError::Unavailable("too many messages wait for Redis"));

@@ -1,8 +1,8 @@
 //! The entries that this node has read most recently. They prove where two histories of the log diverge.
 //!
-//! If a log is opened at another server, or was replaced by an older copy, it holds the known entries up to some point
-//! and may go on with other entries. The log's mark proves a part of them. There may be entries beyond the mark that no
-//! node appended. For these, a node compares the entries that it has read with those of the log.
+//! If a log is opened at another server, or was replaced by an older copy, it holds the known entries up to some
+//! position, and other entries may follow. The log's mark proves a part of them. There may be entries beyond the mark
+//! that no node appended. For these, a node compares the entries that it has read with those of the log.
 
 use super::verify::Position;
 use crate::cursor::{Cursor, Epoch, Id};
@@ -10,7 +10,8 @@ use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How many entries a node remembers. The mark is moved every second, so in practice far fewer entries are compared.
+/// The number of entries that a node remembers. The mark is moved every second, so in practice far fewer entries are
+/// compared.
 pub(super) const ENTRIES: usize = 4096;
 
 /// The bytes that the remembered entries may keep in memory beyond the node's own memory of the log, by

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 /// process.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// How many different values of other nodes a log line names.
+/// The maximum number of different values of other nodes that a log line names.
 const NAMED: usize = 3;
 
 /// The longest value in a record, in bytes. In place of a longer value the record has its hash.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// How long a node counts after its last report.
+/// The time for which a node counts after its last report.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// How many changes one call of a script reports, and how many channels it counts. A script keeps Redis busy until it
-/// ends.
+/// The maximum number of changes that one call of a script reports, and of channels that it counts. A script keeps
+/// Redis busy until it ends.
 const CHUNK: usize = 1000;
 
 /// [`SubscriberCounts`] in the log's Redis.

@@ -8,7 +8,7 @@ use crate::log::Extent;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) id: Id,
-    /// How many entries were ever added up to here; `None` if this is not known.
+    /// The number of entries that were ever added up to this position; `None` if it is not known.
     pub(super) added: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ mod tests {
         last: u64,
         deleted: u64,
         floor: Id,
-        /// How many entries had been dropped when the floor was last updated.
+        /// The number of entries that had been dropped when the floor was last updated.
         audited: u64,
     }
 

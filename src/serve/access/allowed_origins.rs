@@ -71,7 +71,7 @@ impl Allowed {
         if authority.contains(['/', '?', '#']) {
             return Err("use an origin such as https://www.example.com, without a path");
         }
-        // The pages of an application in a web view have this origin, but so have all files of a machine.
+        // The pages of an application in a web view have this origin. All files of a machine also have it.
         if authority.is_empty() && scheme == "file" {
             return Ok(Allowed::Whole(text));
         }

@@ -121,8 +121,8 @@ impl Credentials {
     }
 
     /// The credentials that count for publishing. A browser sends a cookie or a remembered password by itself, so these
-    /// do not prove that the user wants to publish. Without an `Origin`, which was checked before, the request may come
-    /// from the form of any page (cross-site request forgery).
+    /// do not prove that the user wants to publish. The server has already checked the `Origin`, if there is one. A
+    /// request without it may come from the form of any page (cross-site request forgery).
     ///
     /// # Errors
     ///

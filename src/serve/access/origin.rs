@@ -185,7 +185,7 @@ impl OriginPolicy {
     }
 }
 
-/// Says what lets a client in that uses a foreign host name.
+/// Returns the advice for a client that uses a foreign host name: the setting that admits it.
 fn foreign_host(listener: ListenerKind) -> &'static str {
     match listener {
         ListenerKind::Public => {
@@ -198,8 +198,8 @@ fn foreign_host(listener: ListenerKind) -> &'static str {
     }
 }
 
-/// Says what lets the pages of an origin in. A page without an origin of its own, such as one in a sandboxed frame,
-/// sends `null`, which no list can name.
+/// Returns the advice for pages of a foreign origin: the setting that admits them. A page without an origin of its own,
+/// such as one in a sandboxed frame, sends `null`, which no list can name.
 fn foreign_origin(origin: &str, listener: ListenerKind) -> &'static str {
     match listener {
         ListenerKind::Public if origin == "null" => {
@@ -214,8 +214,8 @@ fn foreign_origin(origin: &str, listener: ListenerKind) -> &'static str {
     }
 }
 
-/// The headers that a preflight asks for. `None` if there are none, or if one is not a name of a header: no other text
-/// of a client may become part of a response's head.
+/// The headers that a preflight asks for. `None` if the preflight does not name any, or if a text is not a header name:
+/// no other text of a client may become part of a response's head.
 fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
     let mut list = String::new();
     for line in request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {

@@ -37,7 +37,7 @@ pub struct Question {
     pub credentials: Credentials,
 }
 
-/// How long a grant holds.
+/// The time for which a grant is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     /// For ever.
@@ -51,7 +51,7 @@ pub enum Validity {
 /// A permission that the authorizer has given.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// How long the grant holds.
+    /// The time for which the grant is valid.
     pub validity: Validity,
     /// The publisher, for a question about publishing.
     pub publisher: Publisher,

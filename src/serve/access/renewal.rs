@@ -13,10 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// How long a running subscription outlives its grant while the application does not answer.
+/// The time for which a running subscription outlives its grant while the application does not answer.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How often the application is asked during [`GRACE`].
+/// The interval at which the application is asked during [`GRACE`].
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The timer's period while no grant ends.
@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Channels that were granted together.
 struct GrantedChannels {
     channels: Vec<Channel>,
-    /// When the grant ends.
+    /// The time at which the grant ends.
     end: Instant,
     /// The credentials for a renewal; `None` if the grant cannot be renewed.
     credentials: Option<Arc<Credentials>>,

@@ -69,7 +69,7 @@ impl Claims {
 
 /// The permissions of a valid token.
 pub struct Permission {
-    /// When the permissions end.
+    /// The time at which the permissions end.
     pub until: Instant,
     /// The `sub`.
     pub subject: Option<String>,

@@ -60,7 +60,7 @@ pub enum Answer {
 pub struct Allowed {
     /// Their names.
     pub channels: Arc<HashSet<String>>,
-    /// When the answer expires. Then the server has to ask again.
+    /// The time at which the answer expires. Then the server has to ask again.
     pub until: Instant,
 }
 
@@ -75,7 +75,7 @@ struct Metrics {
 }
 
 /// Removes an answer from the cache a moment before it expires, because the cache's clock starts a little later: a
-/// reader that renews its permission exactly at the expiry must not be given the old answer.
+/// reader that renews its permission exactly at the expiry must not get the old answer.
 struct AtItsEnd;
 
 impl Expiry<Question, Allowed> for AtItsEnd {
@@ -135,12 +135,12 @@ impl Webhook {
             return Answer::Allowed(allowed);
         }
         let (cache, application) = (self.cache.clone(), self.application.clone());
-        // The request runs in a task of its own. The caller may stop polling at any time. In the caller's task the
+        // The request runs in a separate task. The caller may stop polling at any time. In the caller's task the
         // request would then keep its place among the questions in flight, or take an old answer for a new one.
         let asking = tokio::spawn(async move {
             let request = async { application.ask(&question).await };
             let answer = cache.try_get_with_by_ref(&question, request).await;
-            // The cache itself evicts entries only now and then. Without this call it would exceed its limit until
+            // The cache itself evicts entries only from time to time. Without this call it would exceed its limit until
             // then.
             cache.run_pending_tasks().await;
             answer
@@ -171,7 +171,7 @@ impl Metrics {
 /// The application behind the URL.
 struct Application {
     client: ApplicationClient,
-    /// How long a question may take.
+    /// The time limit for a question.
     timeout: Duration,
     /// Permits for questions in flight.
     free: Semaphore,

@@ -14,9 +14,9 @@ const EVERY: Duration = Duration::from_secs(10);
 pub struct LogText {
     /// The flag with the application's URL.
     pub flag: &'static str,
-    /// The line's text for a problem, behind the flag.
+    /// The text of the log line for a problem. It follows the flag.
     pub fails: &'static str,
-    /// The line's text for the end of the problems, behind the flag.
+    /// The text of the log line for the end of the problems. It follows the flag.
     pub works: &'static str,
 }
 
@@ -32,7 +32,7 @@ struct LastLine {
     /// The answer that came instead of an expected one; `None` if the application works.
     answer: Option<String>,
     at: Option<Instant>,
-    /// How many answers differed from the last line and were not logged.
+    /// The number of answers that differed from the last line and were not logged.
     suppressed: u64,
 }
 

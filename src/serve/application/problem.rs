@@ -49,7 +49,7 @@ impl Problem {
 
 /// The form in which the application has to answer with status 200.
 pub struct Form {
-    /// The form, as an advice.
+    /// The form, as advice to the operator.
     pub rule: &'static str,
     /// Texts of which the expected JSON has at least one.
     pub marks: &'static [&'static str],

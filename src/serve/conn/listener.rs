@@ -113,7 +113,7 @@ async fn accept<F, S>(
         let (socket, ip) = match accepted {
             Ok((Some(registration), ip)) => (Socket::new(registration), ip),
             // All descriptors are in use, so the server cannot even send an error response. It closes the connection at
-            // once: in the backlog, the connection would keep others waiting.
+            // once: in the backlog, the connection would delay other connections.
             Ok((None, _)) => {
                 state.rejections.count_reason("connection_limit");
                 continue;

@@ -10,7 +10,7 @@ pub mod tls_input;
 
 use std::time::Duration;
 
-/// How long a connection beyond the limits may take from its handshake to its end. The time is short, because there are
-/// few permits for connections that get an error response, and operators may need one of them to see the state of a
+/// The time limit for a connection beyond the limits, from its handshake to its end. The time is short, because there
+/// are few permits for connections that get an error response, and operators may need one of them to see the state of a
 /// full server.
 const REJECTED_TIME: Duration = Duration::from_secs(5);

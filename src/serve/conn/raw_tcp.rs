@@ -49,7 +49,7 @@ async fn start(state: Arc<ServerState>, io: ClientStream, peer: Peer, transport:
         pump.log(log.begin_raw(peer.ip));
     }
     let commands = CommandHandler::new(Arc::new(Credentials::anonymous(peer.ip, transport.name())));
-    // The session runs in a task of its own, so that the memory of this task is freed.
+    // The session runs in a separate task, so that the memory of this task is freed.
     if let Ok(session) = DuplexSession::new(&state, transport, pump, commands) {
         session.spawn(state, io, peer);
     }

@@ -24,7 +24,8 @@ pub fn is_form(kind: &str, body: &[u8]) -> bool {
     kind == FORM && !body.trim_ascii_start().starts_with(b"{")
 }
 
-/// Parses a request. `kind` is the content type without parameters. Fields of a query come before those of the body.
+/// Parses a request. `kind` is the content type without parameters. The fields of the query come before the fields of
+/// the body.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Passes an event on to the application, and publishes what it answers.
+//! Passes events on to the application, and publishes the messages in its answers.
 
 use crate::cursor::Cursor;
 use crate::message::{Channel, ClientId, Draft};
@@ -37,7 +37,7 @@ pub struct EventAnswer {
     _memory: Reservation,
 }
 
-/// Passes an event on to the application. The event takes its place behind the client's earlier events at once. The
+/// Passes an event on to the application. The event gets its position after the client's earlier events at once. The
 /// future completes when the application's messages are in the log.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub fn send(
     let sender = EventSender::new(client.or(made), credentials.ip);
     state.rates.event(&sender)?;
     let queued = hook.queue(EventCall::new(sender.clone(), credentials, user, channels, event))?;
-    // The call runs in a task of its own. A client that does not read its answers polls nothing, and would otherwise
+    // The call runs in a separate task. A client that does not read its answers polls nothing, and would otherwise
     // keep a connection to the application.
     let call = tokio::spawn(carry_out(state.clone(), hook, sender.client, queued));
     Ok(async move {

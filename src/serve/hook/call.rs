@@ -71,7 +71,8 @@ impl EventCall {
         EventCall { sender, credentials, user, channels, event, id }
     }
 
-    /// The memory that the call takes while it waits, about: it is held twice while its request is under way.
+    /// The approximate memory that the call takes while it waits. While the request is under way, the call is in memory
+    /// twice.
     pub fn size(&self) -> usize {
         let headers = self.headers().map(|(_, value)| value.len()).sum::<usize>();
         let channels: usize = self.channels.iter().map(|channel| channel.as_str().len() + 32).sum();

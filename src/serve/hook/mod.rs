@@ -1,4 +1,5 @@
-//! The application hook (`--hook-url`): the application hears what clients do, and answers what happens next.
+//! The application hook (`--hook-url`): the server reports the actions of clients to the application, and the
+//! application's answers say what to do next.
 //!
 //! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets
 //! the calls of one client run one after the other.
@@ -41,8 +42,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The texts of the log lines about the application.
 const LOG_TEXT: LogText = LogText {
     flag: "--hook-url",
-    fails: "did not answer as it has to, so events fail",
-    works: "answers as it has to again",
+    fails: "did not answer as expected, so events fail",
+    works: "answers as expected again",
 };
 
 /// The advice for an application that does not answer in time.
@@ -54,7 +55,7 @@ pub struct HookSettings {
     pub uri: Uri,
     /// The secret that signs calls, if there is one.
     pub secret: Option<HookSecret>,
-    /// How long a call may take.
+    /// The time limit for a call.
     pub timeout: Duration,
     /// The maximum number of requests in flight.
     pub max_in_flight: usize,
@@ -142,7 +143,7 @@ impl Hook {
     /// # Errors
     ///
     /// `forbidden`: the application refuses the event. `no_session`: the answer needs a session. `application_failed`:
-    /// the application did not answer as it has to.
+    /// the application did not answer as expected.
     pub async fn call<T>(
         &self,
         queued: QueuedCall,
@@ -168,7 +169,7 @@ impl Hook {
                 ("no_session", Err(ApiError::new(Code::NoSession, text)))
             }
             Err(_) => {
-                let text = "the application did not answer the event as it has to";
+                let text = "the application did not answer the event as expected";
                 ("failed", Err(ApiError::passing(Code::ApplicationFailed, text)))
             }
         };
@@ -193,7 +194,7 @@ impl Hook {
         }
     }
 
-    /// Sends the call. A failure, or silence for two thirds of the time, makes it send the call once more.
+    /// Sends the call. After a failure, or without an answer after two thirds of the time, it sends the call once more.
     async fn ask(&self, call: &EventCall, body: &Bytes) -> Result<Reply, NoReply> {
         let mut first = pin!(self.send(call, body));
         let Ok(replied) = timeout(self.timeout * 2 / 3, &mut first).await else {

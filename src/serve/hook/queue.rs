@@ -32,7 +32,7 @@ const MAX_CALLS_OF_CLIENT: usize = 100;
 /// The memory for the calls of one client. A single call always fits.
 const MAX_BYTES_OF_CLIENT: usize = 1 << 20;
 
-/// When a client that has filled its part of the queue may try again.
+/// The time after which a client that has filled its part of the queue should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The queue.

@@ -1,4 +1,4 @@
-//! Signs the calls to the application, so that it can tell them from requests of others.
+//! Signs the calls to the application, so that it can distinguish them from requests of other programs.
 
 use super::HookRequest;
 use crate::serve::access::secret_file;

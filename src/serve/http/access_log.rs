@@ -23,10 +23,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The maximum number of bytes of lines that wait for the disk.
 const WAITING: usize = 4 << 20;
 
-/// How often the writer checks whether the file was moved away, as logrotate does.
+/// The interval at which the writer checks whether the file was moved away, as logrotate does.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the shutdown waits for the last lines.
+/// The time for which the shutdown waits for the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Query fields that are written with their values.
@@ -64,7 +64,7 @@ const REMOVED: [&str; 8] = ["token", "key", "client", "exclude", "data", "access
 /// The maximum number of bytes of a target in a line.
 const TARGET: usize = 1024;
 
-/// Where the access log is written.
+/// The destination of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// Standard output.

@@ -6,16 +6,16 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many connections beyond the limit get an error response at a time. Further connections are closed without a
-/// response.
+/// The maximum number of connections beyond the limit that get an error response at a time. Further connections are
+/// closed without a response.
 const REJECTED: usize = 256;
 
 /// Connections to the admin listener. These connections have a limit of their own, so that operators can inspect a full
 /// server.
 const ADMIN: usize = 256;
 
-/// The file descriptors that clients may use. The server keeps the others for itself: a node whose clients hold all
-/// descriptors could not reach Redis again, ask the application, or tell a client that the node is full.
+/// The file descriptors that clients may use. The server reserves the other descriptors. If clients held all of them,
+/// the node could not connect to Redis again, ask the application, or report to a client that the node is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorAllowance {
     /// Connections that are served normally.
@@ -37,9 +37,9 @@ impl DescriptorAllowance {
         Some(DescriptorAllowance { connections, rejected, admin })
     }
 
-    /// The maximum number of open sockets of any kind at which a public listener still accepts. This limit is needed
-    /// besides the count of connections: a socket whose proxy has not sent its header yet does not count as a
-    /// connection.
+    /// The maximum number of open sockets of any kind at which a public listener still accepts. The limit on
+    /// connections alone is not enough: a socket whose proxy has not sent its header yet does not
+    /// count as a connection.
     pub fn public_sockets(&self) -> usize {
         self.connections + self.rejected
     }

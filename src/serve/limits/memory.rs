@@ -66,7 +66,7 @@ struct State {
 #[derive(Default)]
 struct Holders {
     all: usize,
-    /// How many of these writes were asked to leave.
+    /// The number of these writes that were asked to leave.
     asked: usize,
 }
 
@@ -277,7 +277,7 @@ impl Reservation {
         let has_own_room = self.is_publication && publications <= self.budget.limit / 8;
         if bytes > self.bytes && others > 0 && reserved > self.budget.limit / 2 && !has_own_room {
             self.budget.rejections.inc();
-            return Err(ApiError::new(Code::NotReady, "the server is short of memory; come back in a moment"));
+            return Err(ApiError::new(Code::NotReady, "the server is short of memory; try again in a moment"));
         }
         state.used = state.used - self.bytes + bytes;
         self.budget.reserved.store(reserved, Ordering::Relaxed);

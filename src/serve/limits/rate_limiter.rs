@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many buckets are kept at a time. After a second without use, a bucket is full again and can be dropped.
+/// The maximum number of buckets that are kept at a time. After a second without use, a bucket is full again and can be
+/// dropped.
 const BUCKETS: usize = 100_000;
 
 /// A publisher: the owner of a message rate and of idempotency keys.

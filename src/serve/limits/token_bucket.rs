@@ -3,7 +3,7 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many tokens a bucket holds, and how fast it refills.
+/// The maximum number of tokens in a bucket, and the rate at which it refills.
 #[derive(Clone, Copy, Debug)]
 pub struct Refill {
     /// The maximum number of tokens that a bucket holds. A new bucket is full.
@@ -32,7 +32,7 @@ impl TokenBucket {
         TokenBucket { tokens: refill.capacity, at: now }
     }
 
-    /// When the bucket was last used.
+    /// The last time at which the bucket was used.
     pub fn last_used(&self) -> Instant {
         self.at
     }

@@ -122,7 +122,7 @@ pub struct DeliveryMetrics {
     failures: [AtomicU64; FAILURES.len()],
     /// Messages whose `exclude` is not a client id.
     pub ignored_excludes: Counter,
-    /// When the server started.
+    /// The time at which the server started.
     pub began: Instant,
 }
 
@@ -151,7 +151,7 @@ impl DeliveryMetrics {
     }
 }
 
-/// How a message was published.
+/// The way in which a message was published.
 #[derive(Clone, Copy, Debug)]
 pub enum PublishSource {
     /// By `POST /publish`.
@@ -288,7 +288,7 @@ impl ReaderMetrics {
     }
 
     /// Counts a batch that was written at `now` to a reader that has been connected since `since`. Its oldest message
-    /// gives the lag, unless it is older than the reader: a reader that comes back with an old cursor does not lag.
+    /// determines the lag, unless it is older than the reader: a reader that returns with an old cursor does not lag.
     pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
         if messages.is_empty() {
             return;

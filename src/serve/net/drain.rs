@@ -1,4 +1,4 @@
-//! Graceful shutdown: tells every part of the server that the shutdown has begun.
+//! Graceful shutdown: informs every part of the server that the shutdown has begun.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long an incomplete handshake, head or body may delay the shutdown. The time is measured from the beginning of
-/// the drain for all of them, so that several in a row do not add up.
+/// The maximum time for which an incomplete handshake, head or body may delay the shutdown. The time is measured from
+/// the beginning of the drain for all of them, so that several in a row do not add up.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a client may take to close its side after its last response, if [`GRACE`] is over.
+/// The time that a client has to close its side after its last response, if [`GRACE`] is over.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The minimum number of bytes of a body in each [`GRACE`] that counts as progress. Without it, a client that sends a
@@ -92,8 +92,8 @@ impl Drain {
         }
     }
 
-    /// Returns the time after which a reader should reconnect. The times are spread, so that not all readers come to
-    /// the next node at once.
+    /// Returns the time after which a reader should reconnect. The times differ, so that the readers do not all connect
+    /// to the next node at once.
     pub fn retry(&self) -> Duration {
         Duration::from_millis(fastrand::u64(200..3000))
     }

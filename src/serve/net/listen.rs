@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// How many connections may wait to be accepted. There may be many: all readers of a page reconnect at once after a
-/// drain.
+/// The maximum number of connections that wait to be accepted. There may be many: all readers of a page reconnect at
+/// once after a drain.
 const BACKLOG: i32 = 4096;
 
 /// Listens on an address.

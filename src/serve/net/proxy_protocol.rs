@@ -17,7 +17,7 @@ const LONGEST_LINE: usize = 107;
 /// The maximum length of a header of version 2: its addresses, and the fields that a proxy may add about TLS.
 const LONGEST: usize = 2048;
 
-/// How long a proxy may take to send its header. This can be short, because a proxy sends the header in its first
+/// The time limit for a proxy to send its header. This can be short, because a proxy sends the header in its first
 /// packet.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 

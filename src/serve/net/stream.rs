@@ -22,14 +22,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 /// connection does not hold one.
 const READ: usize = 8 << 10;
 
-/// How long a client may take to read the last bytes before the socket is closed.
+/// The time that a client has to read the last bytes before the socket is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A layer between a client's bytes and its TCP connection.
 ///
 /// When a write is ready, its bytes have left the layer. They do not wait in the layer for another write or a flush.
 pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Ready when the client has reset the layer; `None` if only the TCP connection can tell.
+    /// Ready when the client has reset the layer; `None` if only the TCP connection shows this.
     fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
         None
     }

@@ -45,7 +45,8 @@ impl Agreed {
     }
 }
 
-/// The reason why a certificate cannot be used. Each text names the fix. The texts never show the content of a file.
+/// The reason why a certificate cannot be used. Each text says how to correct the problem. The texts never show the
+/// content of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCertificate {
     /// The file cannot be read.

@@ -1,4 +1,4 @@
-//! Writes of a type that changes only what is read.
+//! Forwards all writes of a type that changes only reads.
 
 /// Implements `AsyncWrite` for a type: all writes go to one of its fields unchanged.
 macro_rules! write_through {

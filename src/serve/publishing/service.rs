@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long after the beginning of an append the response waits until this node has read the message. Because of this
-/// wait, a client that publishes and then polls sees its own message. The message is in the log in any case.
+/// The maximum time, from the beginning of an append, for which the response waits until this node has read the
+/// message. Because of this wait, a client that publishes and then polls sees its own message. The message is in the
+/// log in any case.
 const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 
 /// The minimum wait after an append that itself has taken longer than [`OWN_TAIL_WAIT`].

@@ -39,7 +39,7 @@ const LIST: &str = "/channels";
 /// The beginning of the path of [`channel`].
 const ONE: &str = "/channels/";
 
-/// How long to wait for the counts of other nodes. Without them the response is marked as incomplete.
+/// The time limit for the counts of other nodes. Without them the response is marked as incomplete.
 const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 
 /// The default and the maximum number of channels in a page.

@@ -1,4 +1,4 @@
-//! Stands in for the demo's state in a build without the feature `demo`.
+//! Replaces the demo's state in a build without the feature `demo`.
 
 /// The demo, which cannot exist in this build.
 pub enum Demo {}

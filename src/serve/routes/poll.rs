@@ -19,13 +19,13 @@ use tokio::time::Instant;
 /// The maximum number of messages in a response by default.
 const BATCH_MESSAGES: usize = 100;
 
-/// How a poll waits for messages.
+/// The way in which a poll waits for messages.
 pub struct Wait<'a> {
     /// The maximum time to wait; `None` if the handler does not wait.
     pub time: Option<Duration>,
     /// Whether the response may be a session. If it may not, the handler itself waits.
     pub as_session: bool,
-    /// Tells the handler that the client has shut its sending side, if the connection can tell.
+    /// Informs the handler that the client has shut its sending side, if the connection can detect this.
     pub client_shut: Option<&'a ClientShut>,
 }
 

@@ -46,7 +46,7 @@ const UNCACHED: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
-/// The policy of a response that is not a page: it loads nothing, and no page frames it.
+/// The policy of a response that is not a page: it may not load any resource, and pages may not frame it.
 pub const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// A response with a whole body. It must not be cached.
@@ -105,7 +105,7 @@ pub fn refused(refusal: &ApiError) -> Response {
         json(status, refusal.to_json())
     };
     if refusal.may_pass || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        // The time varies, so that the refused clients do not all come back in the same second.
+        // The time varies, so that the refused clients do not all try again in the same second.
         let seconds = match refusal.retry {
             // The time is rounded up: a client that is a second early would be refused again.
             Some(retry) => retry.as_secs() + 1,

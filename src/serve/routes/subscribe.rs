@@ -239,10 +239,10 @@ impl<'a> Checked<'a> {
 /// Waits until the node has read its log.
 async fn wait_until_ready(state: &ServerState) -> Result<(), ApiError> {
     if state.drain.has_begun() {
-        return Err(ApiError::new(Code::NotReady, "the server is shutting down; come back in a moment"));
+        return Err(ApiError::new(Code::NotReady, "the server is shutting down; try again in a moment"));
     }
     if state.hub.head().is_none() && !state.is_ready().await {
-        return Err(ApiError::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
+        return Err(ApiError::new(Code::NotReady, "the server has not read its log yet; try again in a moment"));
     }
     Ok(())
 }

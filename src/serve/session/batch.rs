@@ -14,10 +14,11 @@ use tokio::time::Instant;
 /// The maximum number of bytes in a batch. A batch may always have one message.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How long a poll waits for a node that is behind the cursor before the answer returns the cursor unchanged.
+/// The time for which a poll waits for a node that is behind the cursor. After it, the answer returns the cursor
+/// unchanged.
 const AHEAD_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a poll waits for the log if only the log knows the answer.
+/// The time for which a poll waits for the log if only the log knows the answer.
 const LOG_WAIT: Duration = Duration::from_secs(20);
 
 /// The messages that are available now. The result does not include volatile messages, because only waiting readers get
@@ -197,7 +198,7 @@ mod tests {
         tell.send(TailEvent::Opened(extent)).expect("it listens");
         tell.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;
-        // This node has not read up to that cursor: only the log can tell which messages come after it.
+        // This node has not read up to that cursor. Only the log knows the messages after it.
         let channel: crate::message::Channel = "a".parse().expect("a channel");
         let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
         let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);

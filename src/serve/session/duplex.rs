@@ -23,8 +23,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
-/// How many publishes and events of a connection may be under way. Beyond this limit, the server does not read from the
-/// connection.
+/// The maximum number of publishes and events of a connection that are under way. Beyond this limit, the server does
+/// not read from the connection.
 const MAX_PENDING: usize = 100;
 
 /// Bytes of credentials and of an incomplete command that do not count against the memory budget: they are a part of
@@ -58,7 +58,7 @@ impl DuplexSession {
         Ok(DuplexSession { transport, pump, commands, reservation })
     }
 
-    /// Runs the session in a task of its own.
+    /// Runs the session in a separate task.
     pub fn spawn(self, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
         if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
             let counted = peer.counted;
@@ -85,7 +85,7 @@ struct RunningDuplex {
     is_open: bool,
     decoder: Box<dyn Decode>,
     commands: CommandHandler,
-    /// How many complete inputs have arrived.
+    /// The number of complete inputs that have arrived.
     inputs: u64,
     /// Publishes and events under way; `None` if there are none, so that an idle connection does not keep queues.
     pending: Option<Box<PendingAnswers>>,
@@ -93,8 +93,8 @@ struct RunningDuplex {
     reservation: Reservation,
 }
 
-/// How long a farewell waits for publishes and events under way: longer than the default time limit of a publish
-/// (`--publish-timeout`), and shorter than a drain.
+/// The time for which a farewell waits for publishes and events under way: longer than the default time limit of a
+/// publish (`--publish-timeout`), and shorter than a drain.
 const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 
 /// The events that may end a connection without a channel. The hub knows readers by their channels, so it does not wake
@@ -118,7 +118,7 @@ impl Unsubscribed {
     }
 }
 
-/// How a connection ends.
+/// The way in which a connection ends.
 enum End {
     /// The client has disconnected, or does not read.
     Gone,
@@ -136,7 +136,7 @@ enum Event {
     Answered(CommandAnswer),
     Drain,
     Silence,
-    /// The time is over in which the farewell waits for answers.
+    /// The time limit for the answers has passed, so the farewell no longer waits.
     Farewell,
 }
 

@@ -91,7 +91,7 @@ impl Future for PendingAnswer {
 }
 
 impl PendingAnswers {
-    /// How many commands wait.
+    /// The number of commands that wait.
     pub fn len(&self) -> usize {
         self.publishes.len() + self.events.len()
     }

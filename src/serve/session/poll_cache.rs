@@ -13,8 +13,8 @@ use hyper::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// How many heads and templates are shared at a time. The number is bounded, because a response's head contains the
-/// origin, which the client chooses.
+/// The maximum number of heads and templates that are shared at a time. The number is bounded, because a response's
+/// head contains the origin, which the client chooses.
 const SHARED: usize = 8;
 
 /// The data that long polls share.

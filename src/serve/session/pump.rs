@@ -21,10 +21,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a client waits before it reconnects after a rollover: a short time, but long enough to prevent a busy loop.
+/// The time that a client waits before it reconnects after a rollover: short, but long enough to prevent a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
-/// How long a reader that was disconnected because it was slow waits before it reconnects.
+/// The time that a reader waits before it reconnects if the server disconnected it because it was slow.
 const SLOW_RETRY: Duration = Duration::from_secs(4);
 
 /// The time after which a stream with `probe` sends its first heartbeat. It is long enough that proxies see a separate
@@ -268,7 +268,7 @@ impl Pump {
                 let frames = (!batch.is_empty()).then(|| self.frames(&batch));
                 match (step, frames) {
                     (Poll::Ready(Step::Gap(gap)), frames) => {
-                        // Volatile messages may have come together with the gap.
+                        // Volatile messages may have arrived together with the gap.
                         if let Some(frames) = frames {
                             self.ready.get_or_insert_default().push_back(frames);
                         }
@@ -292,7 +292,7 @@ impl Pump {
     }
 
     /// The limit on the next write; `None` when it is time for a rollover. A stream that has not delivered a message
-    /// yet goes on even if its bound is very small: otherwise it would never deliver one.
+    /// yet continues even if its bound is very small. Otherwise, it would never deliver one.
     fn limit(&self) -> Option<Limit> {
         let Some(rollover) = &self.settings.rollover else { return Some(LIMIT) };
         if self.started.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.last_write > self.started)

@@ -31,7 +31,7 @@ pub struct StreamSession {
 }
 
 impl StreamSession {
-    /// Runs the stream in a task of its own. `next` gets the connection when the stream has ended and another request
+    /// Runs the stream in a separate task. `next` gets the connection when the stream has ended and another request
     /// may follow.
     ///
     /// The functions of the task borrow their data: an argument that is moved into a future is stored twice, and the

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a subscription waits for a node that has not read its log yet.
+/// The time for which a subscription waits for a node that has not read its log yet.
 const READY_WAIT: Duration = Duration::from_secs(5);
 
 /// The state that sessions and handlers share.

@@ -14,11 +14,11 @@ pub struct Settings {
     pub limits: Limits,
     /// The time for a request's head, and for its body, to arrive.
     pub request_timeout: Duration,
-    /// How long a connection may be idle between two requests.
+    /// The maximum idle time of a connection between two requests.
     pub keep_alive_timeout: Duration,
     /// The size of a socket's send buffer (`SO_SNDBUF`). With 0, the system chooses the size.
     pub send_buffer: usize,
-    /// How long a write may go without progress.
+    /// The maximum time that a write may last without progress.
     pub write_timeout: Duration,
     /// Whether the hub writes directly to sockets when it can.
     pub direct_writes: bool,

@@ -20,14 +20,14 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
-/// How often the log is trimmed.
+/// The interval at which the log is trimmed.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
 
 /// The shortest time between two batches that drop entries which are too old. With one message in each batch, this
 /// would otherwise be a large part of the work.
 const AGEING: Duration = Duration::from_millis(100);
 
-/// How often the node asks the sentinels, if there are any, for the primary.
+/// The interval at which the node asks the sentinels, if there are any, for the primary.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -247,8 +247,8 @@ impl Appender {
             // meantime, the new connection counts as too old.
             self.tail_breaks = log.tail_breaks();
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
-            // The log is opened before anything is appended. A log that has lost its end must not go on as if nothing
-            // were lost: readers would mistake new entries for entries that they have already seen.
+            // The log is opened before anything is appended. If the log has lost its end, appending must not continue
+            // as if the log were complete: readers would mistake new entries for entries that they have already seen.
             log.open(&mut connection).await.map_err(not_sent)?;
             log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
             self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use world::{SERVERS, Step, World, databases};
 
-/// How many histories run at the same time.
+/// The number of histories that run at the same time.
 const WORKERS: usize = 4;
 
 /// A `redis-server` that this test has started. It is killed when this value is dropped.

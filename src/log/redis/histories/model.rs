@@ -113,7 +113,7 @@ impl Stream {
             return;
         }
         let newest = self.deleted.last().copied();
-        // A node cannot tell an older deleted entry from an entry that was never here.
+        // A node cannot distinguish an older deleted entry from an entry that was never in this stream.
         let is_told = |id: Id| id <= floor || newest == Some(id) || !self.deleted.contains(&id);
         let pairs = self.entries.iter().zip(&memory.branch);
         let same = pairs.take_while(|(ours, its)| ours.token == its.token && is_told(ours.id)).count();

@@ -21,10 +21,10 @@ use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 use tracing::info;
 
-/// How many entries are read at a time.
+/// The maximum number of entries that are read at a time.
 const COUNT: usize = 512;
 
-/// How long an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
+/// The maximum time for which an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
 const BLOCK: Duration = Duration::from_millis(1000);
 
 /// If a blocking `XREAD` has not returned after its own time and this additional time, the node treats Redis as
@@ -85,7 +85,7 @@ enum TailState {
 pub(super) struct Tail {
     log: Arc<RedisLog>,
     state: TailState,
-    /// How long a read waits for entries; `None` in a test in which a read must not wait.
+    /// The time for which a read waits for entries; `None` in a test in which a read must not wait.
     block: Option<Duration>,
     /// The next events.
     events: VecDeque<TailEvent>,

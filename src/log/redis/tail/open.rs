@@ -1,4 +1,4 @@
-//! Opens the log for the tail, and finds the position at which the tail goes on.
+//! Opens the log for the tail, and finds the position at which the tail continues.
 
 use super::{BLOCK, FIRST_PAUSE, GRACE, LONGEST_PAUSE, PAST, Tail, TailState};
 use crate::cursor::Cursor;

@@ -1,4 +1,4 @@
-//! Handles the answer to an `XREAD`: checks that it is complete, and finds the position at which the tail goes on.
+//! Handles the answer to an `XREAD`: checks that it is complete, and finds the position at which the tail continues.
 
 use super::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
 use crate::cursor::{Cursor, Epoch, Id};
@@ -81,7 +81,7 @@ impl Tail {
         TailState::Following { connection, last, quiet: Box::pin(tokio::time::sleep(QUIET)) }
     }
 
-    /// Checks that these entries are all that the log had, and goes on after them.
+    /// Checks that these entries are all that the log had, and continues after them.
     ///
     /// # Errors
     ///
@@ -121,9 +121,9 @@ impl Tail {
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                // The event has the log's present floor. The floor tells whether all entries before the hole were also
-                // dropped. The event is left out if the hole is at the log's end and no entry has come since: otherwise
-                // each read would wake all readers.
+                // The event has the log's present floor. The floor shows whether all entries before the hole were also
+                // dropped. The event is omitted if the hole is at the log's end and no entry was added since.
+                // Otherwise, each read would wake all readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));
                 }

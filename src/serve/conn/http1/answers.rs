@@ -30,10 +30,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt as _;
 
-/// How many publishes of a connection may be under way.
+/// The maximum number of publishes of a connection that are under way.
 const MAX_PENDING: usize = 64;
 
-/// How many bytes of responses are gathered before they are written.
+/// The number of bytes of responses that are collected before they are written.
 const MAX_GATHERED: usize = 16 << 10;
 
 /// A response that refuses the request that the client is sending. The connection ends with this response.

@@ -1,6 +1,6 @@
 //! The requests and sessions of an HTTP/1 connection, one after the other.
 //!
-//! Each phase is a task of its own, so that a parked session does not keep the memory of another phase.
+//! Each phase is a separate task, so that a parked session does not keep the memory of another phase.
 
 use super::fast::{self, Next};
 use super::hyper_adapter;
@@ -33,7 +33,7 @@ async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io
         }
         Ok(Next::Hyper(unread)) => {
             io.unread(unread);
-            // In a box of its own, which is freed when hyper is done.
+            // In a separate box, which is freed when hyper is done.
             match Box::pin(hyper_adapter::serve(&context, io, &peer)).await {
                 Some((io, Some(session))) => begin(context, io, peer, session),
                 Some((mut io, None)) => io.linger().await,
@@ -45,7 +45,7 @@ async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io
     }
 }
 
-/// Runs a session in a task of its own. The head of its response is written, except for a long poll's.
+/// Runs a session in a separate task. The head of its response is written, except for a long poll's.
 fn begin(context: Arc<Context>, io: ClientStream, peer: Peer, session: Session) {
     let state = context.state.clone();
     match session {

@@ -190,7 +190,7 @@ pub async fn read(
 ) -> io::Result<bool> {
     let is_new = input.is_empty();
     if is_new {
-        // A quiet connection holds no buffer.
+        // A quiet connection does not keep a buffer.
         *input = BytesMut::new();
     }
     if let Ok(read) = tokio::time::timeout_at(since + QUIET, poll_fn(|cx| io.poll_input(cx, input))).await {

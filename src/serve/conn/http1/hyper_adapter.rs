@@ -35,8 +35,8 @@ use tracing::debug;
 /// Serves requests. Returns the connection and the session that takes it over; without a session, the last response is
 /// written, and the connection has to linger. `None` if the connection has ended.
 ///
-/// The caller lingers, because this future holds much more memory than a connection that lingers needs. A client that
-/// does not read its refusals could otherwise hold that memory beside the budget.
+/// The caller lingers, because this future holds much more memory than a connection that lingers needs. Otherwise, a
+/// client that does not read its refusals could hold that memory outside the budget.
 pub async fn serve(
     context: &Arc<Context>,
     mut io: ClientStream,

@@ -1,4 +1,5 @@
-//! Runs the long polls of a connection one after the other, in a task that holds no other memory while a poll waits.
+//! Runs the long polls of a connection one after the other, in a task that does not keep other memory while a poll
+//! waits.
 
 use super::fast::{self, Next};
 use crate::serve::http::peer::Peer;
@@ -11,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Runs a long poll and those that follow it, in a task of its own. Passes the connection to `next` when anything else
+/// Runs a long poll and those that follow it, in a separate task. Passes the connection to `next` when anything else
 /// follows.
 pub fn spawn(
     context: Arc<Context>,

@@ -25,16 +25,16 @@ use tracing::debug;
 /// connection.
 const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
 
-/// How many bytes of bodies and heads a connection may send before the server has read them or has seen the request.
-/// The number is the limit that the server has announced: a window and the largest head for each stream. Streams that
-/// were reset do not have a window, so only this limit bounds their bytes.
+/// The maximum number of bytes of bodies and heads that a connection may send before the server has read them or has
+/// seen the request. The number is the limit that the server has announced: a window and the largest head for each
+/// stream. Streams that were reset do not have a window, so only this limit bounds their bytes.
 const CONTENT: Refill = Refill { capacity: STREAMS as f64 * (WINDOW as f64 + MAX_HEAD as f64), per_second: 2e3 };
 
 /// The control bytes that a request adds to the allowance.
 const REQUEST_CREDIT: f64 = 512.0;
 
-/// How many requests the client may reset soon after it has sent them. When a page is closed, the browser resets all
-/// its requests at the same time.
+/// The maximum number of requests that the client may reset soon after it has sent them. When a page is closed, the
+/// browser resets all its requests at the same time.
 const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
 
 /// If a client resets a request within this time, the server assumes that the client never wanted the response. A later
@@ -52,7 +52,7 @@ struct State {
     idle_since: Option<Instant>,
     /// When the client last sent bytes.
     last_read: Instant,
-    /// When the client last accepted bytes.
+    /// The last time at which the client accepted bytes.
     last_write: Instant,
     useless: TokenBucket,
     content: TokenBucket,

@@ -109,7 +109,7 @@ impl FrameFollower {
         seen
     }
 
-    /// Returns about how much memory the `h2` crate takes for input that it cannot handle yet: the beginning of a
+    /// Returns the approximate memory that the `h2` crate takes for input that it cannot handle yet: the beginning of a
     /// frame, and the frames of an incomplete header block.
     pub fn held(&self) -> usize {
         let payload = if self.head_length == HEAD { self.length() - self.left } else { 0 };

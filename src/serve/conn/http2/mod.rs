@@ -55,7 +55,7 @@ const PENDING_RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
 
 /// A connection that is silent for this long gets a PING. Without it, the server would not notice for minutes that a
-/// client has vanished, because the system's send buffers go on accepting bytes.
+/// client has vanished, because the system's send buffers continue to accept bytes.
 const PING_AFTER: Duration = Duration::from_secs(20);
 
 /// Serves a connection whose client has sent the preface.
@@ -171,13 +171,13 @@ struct Watch<'a> {
     shared: &'a ConnectionState,
     pings: Option<PingPong>,
     timer: Pin<Box<Sleep>>,
-    /// How long the connection may be idle before the first request, and how long between two requests.
+    /// The maximum idle time of the connection before the first request, and between two requests.
     first_timeout: Duration,
     idle_timeout: Duration,
     write_timeout: Duration,
-    /// When the unanswered PING was sent.
+    /// The time at which the unanswered PING was sent.
     pinged: Option<Instant>,
-    /// When the shutdown of the connection began.
+    /// The time at which the shutdown of the connection began.
     ending: Option<Instant>,
     is_abusive: bool,
     is_draining: bool,
@@ -225,7 +225,7 @@ impl Watch<'_> {
                 self.ending = Some(now);
                 action = Action::ShutDown;
             }
-            // The client got a GOAWAY, has no request under way, and does not close the connection.
+            // The client got a GOAWAY and does not have a request under way, but it does not close the connection.
             Some(since) if self.ending.is_some_and(|began| now >= began.max(since) + self.write_timeout) => {
                 return Action::Close;
             }

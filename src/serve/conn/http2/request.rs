@@ -1,4 +1,4 @@
-//! One HTTP/2 request and its response, in a task of its own.
+//! One HTTP/2 request and its response, in a separate task.
 
 use super::abuse::ConnectionState;
 use super::body::StreamBody;

@@ -2,12 +2,12 @@
 //! pseudo-header field, and the follower still follows.
 //!
 //! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another
-//! field, and the answer of `h2` tells whether a pseudo-header field follows, whichever way it is written.
+//! field, and the answer of `h2` shows whether a pseudo-header field follows, whatever its encoding.
 
 use super::*;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-/// What `h2` does with the trailers of a request.
+/// The reaction of `h2` to the trailers of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Accepted,
@@ -148,7 +148,7 @@ impl Encoder {
                 self.has_pseudo = true;
                 self.literal(Err(name), VALUE);
             }
-            // These indices name fields of the dynamic table, which `h2` has, too.
+            // The names of these fields are in the table of `h2`.
             3 if dynamic > 0 => {
                 let index = STATIC_NAMES.len() + 1 + self.random.usize(..dynamic);
                 self.number(index, 7, 0x80);
@@ -209,12 +209,13 @@ async fn compare(seed: u64) -> [usize; 3] {
         verdicts[verdict as usize] += 1;
         match verdict {
             Verdict::Accepted => assert_eq!(found, Some(false), "accepted: {block:02x?}"),
-            // `h2` also refuses other damage, and then reads the next block.
+            // `h2` refuses other damages, too. It reads on.
             Verdict::Malformed if is_damaged => assert!(found.is_some(), "it reads on: {block:02x?}"),
             Verdict::Malformed => assert_eq!(found, Some(true), "refused: {block:02x?}"),
             Verdict::Broken => break,
         }
-        // What a field of the tables names is not known here, but a field with a pseudo-header name is found.
+        // The test does not know the names of the fields in the tables, but the follower finds a field with a
+        // pseudo-header name.
         assert!(is_damaged || !encoder.has_pseudo || found == Some(true), "{block:02x?}");
     }
     verdicts
