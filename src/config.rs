@@ -185,8 +185,8 @@ pub struct Config {
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
 
-    /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. The server remembers each key
-    /// for five minutes. A publisher may take as much as is free after that; above its share, its new keys get 429
+    /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. The server remembers each
+    /// key for five minutes. A publisher may take as much as is free after that; above its share, its new keys get 429
     #[arg(long, env = "LONGTAIL_KEY_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
     #[arg(value_parser = size)]
     pub key_bytes: usize,
@@ -248,8 +248,8 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub publish_rate: u32,
 
-    /// Memory budget for data that clients have not read yet or not sent completely: heads, TLS handshakes, bodies. If it
-    /// is exceeded, the server disconnects the slowest readers. Incomplete input may take half of it
+    /// Memory budget for data that clients have not read yet or not sent completely: heads, TLS handshakes, bodies. If
+    /// it is exceeded, the server disconnects the slowest readers. Incomplete input may take half of it
     #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,

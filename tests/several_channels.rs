@@ -243,8 +243,8 @@ proptest! {
     }
 }
 
-/// (the channels of the message, the channels and the client that it leaves out, the channel under which a reader of `a`
-/// and `b` gets it)
+/// (the channels of the message, the channels and the client that it leaves out, the channel under which a reader of
+/// `a` and `b` gets it)
 #[tokio::test]
 async fn a_volatile_message_comes_once_too() {
     let (log, hub) = hub(1000).await;

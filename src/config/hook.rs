@@ -7,10 +7,10 @@ use hyper::Uri;
 use std::path::PathBuf;
 
 /// The types of calls that have a source in this build. Native clients without a session never cause `connect`.
-const POSSIBLE: [&str; 2] = ["connect", "event"];
+const SUPPORTED: [&str; 2] = ["connect", "event"];
 
 /// The types of calls without a source in this build.
-const LATER: [&str; 6] = ["ack", "disconnect", "occupied", "vacated", "member_added", "member_removed"];
+const UNSUPPORTED: [&str; 6] = ["ack", "disconnect", "occupied", "vacated", "member_added", "member_removed"];
 
 /// The types of calls that the application gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +69,10 @@ fn stream_name(text: &str) -> Result<String, String> {
 fn notify(text: &str) -> Result<Notify, String> {
     let mut event = false;
     for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
-        if LATER.contains(&name) {
+        if UNSUPPORTED.contains(&name) {
             return Err(format!("this build cannot call the application for {name} yet: use connect and event"));
         }
-        if !POSSIBLE.contains(&name) {
+        if !SUPPORTED.contains(&name) {
             return Err("use connect and event, with a comma between them".into());
         }
         event |= name == "event";
@@ -113,7 +113,7 @@ mod tests {
         for (text, event) in [("connect,event", true), ("event", true), ("event connect", true), ("connect", false)] {
             assert_eq!(notify(text), Ok(Notify { event }), "{text}");
         }
-        for name in LATER {
+        for name in UNSUPPORTED {
             let error = notify(&format!("event,{name}")).expect_err("refused");
             assert!(error.contains(name) && error.contains("this build"), "{error}");
         }

@@ -112,7 +112,8 @@ impl LogMetrics {
         counter("bridge_refused_messages", "PUBLISHes that are not messages", &self.refused);
         let help = "PUBLISHes whose idempotency key was not remembered, because the keys of publishers through Redis had used up their share";
         counter("bridge_forgotten_keys", help, &self.forgotten_keys);
-        let help = "PUBLISHes and entries that all readers got, because their exclude is not a client id";
+        let help =
+            "PUBLISHes and entries with an exclude or an item of except that is not a name and leaves out nobody";
         counter("log_ignored_excludes", help, &self.ignored_excludes);
         counter(
             "bridge_overflowed_messages",

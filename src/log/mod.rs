@@ -128,9 +128,10 @@ pub struct Unreachable;
 /// The reason why an append was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// It is proven that the drafts are not in the log and never will be.
+    /// It is proven that the drafts are not in the log and never will be. Every publisher gets the text, so it is
+    /// fixed: what another server says may name addresses and users.
     #[error("the log is unavailable ({0}); nothing was appended")]
-    Unavailable(String),
+    Unavailable(&'static str),
     /// The drafts were written to the log's connection, but no answer came in time.
     #[error("the log gave no answer in time; the message may or may not have been appended")]
     OutcomeUnknown,

@@ -1,5 +1,6 @@
 //! Builds the hook from the flags.
 
+use super::access::warn_if_short;
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{BadConfig, HookFlags};
 use crate::log::redis::CallStream;
@@ -7,10 +8,6 @@ use crate::serve::{Hook, HookSecret, HookSettings, HookTransport, HttpTransport,
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::warn;
-
-/// The server warns if the secret has fewer bytes than this: the length of its hash.
-const SHORT_SECRET: usize = 32;
 
 /// The hook of `--hook-url` or `--hook-stream`, if one of them is set. `stream` is the stream of the latter.
 pub fn hook(
@@ -46,10 +43,6 @@ pub fn hook(
 fn secret(flags: &HookFlags) -> Result<Option<HookSecret>, BadConfig> {
     let Some(path) = flags.hook_secret_file.clone() else { return Ok(None) };
     let (secret, length) = HookSecret::open(path).map_err(|error| bad_flag("--hook-secret-file", &error))?;
-    if length < SHORT_SECRET {
-        warn!(
-            "--hook-secret-file: a secret of less than {SHORT_SECRET} bytes can be guessed; `openssl rand -hex 32` makes one"
-        );
-    }
+    warn_if_short("--hook-secret-file", length);
     Ok(Some(secret))
 }

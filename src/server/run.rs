@@ -43,7 +43,8 @@ impl Server {
             failure = background.failure() => Err(failure),
         };
         if let Err(error) = &ended {
-            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another one.
+            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another
+            // one.
             error!("{error}");
             // This closes the listeners, so that clients are refused and try another node.
             state.drain.begin();

@@ -52,7 +52,7 @@ impl FormatGate {
     ) -> impl Future<Output = Result<Place, AppendError>> + Send + 'static {
         let (line, place) = (self.line.clone(), self.places.clone().try_acquire_owned());
         async move {
-            let unavailable = |reason: &str| AppendError::Unavailable(reason.to_owned());
+            let unavailable = AppendError::Unavailable;
             let place = place.map_err(|_| unavailable("too many messages wait for other nodes"))?;
             let waiting = async {
                 let line = line.lock_owned().await;

@@ -83,6 +83,8 @@ pub struct RedisLog {
     /// lock would also wait for the client of one caller.
     ranges: tokio::sync::Mutex<ranges::RangeConnection>,
     volatile: broadcast::Sender<Arc<Message>>,
+    /// The error of the last volatile message, as it was logged.
+    volatile_error: Mutex<Option<String>>,
     skipped: Skipped,
     unreadable: decode::Unreadable,
     peers: peers::Peers,
@@ -101,8 +103,8 @@ pub struct RedisLog {
 }
 
 impl RedisLog {
-    /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with the
-    /// log. If it ends earlier, appends are no longer possible, so the server must watch the task.
+    /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with
+    /// the log. If it ends earlier, appends are no longer possible, so the server must watch the task.
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, JoinHandle<()>) {
         let (log, jobs) = RedisLog::without_appender(endpoint, config);
         let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs));
@@ -129,6 +131,7 @@ impl RedisLog {
             clock: LogClock::here(),
             ranges: tokio::sync::Mutex::default(),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
+            volatile_error: Mutex::default(),
             server: Mutex::new(String::new()),
             tail_breaks: AtomicU64::new(0),
             advised: Mutex::new(String::new()),
@@ -174,7 +177,7 @@ impl RedisLog {
         let _ = self.volatile.send(Arc::new(message));
     }
 
-    /// Opens a connection. Opens a connection to the log. Each answer may take up to `answer_within`.
+    /// Opens a connection to the log. Each answer may take up to `answer_within`.
     pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
         let connection = self.reach(answer_within).await?;
         let info = connection.info();

@@ -34,7 +34,7 @@ pub(super) struct Queue {
     obstacle: Obstacle,
 }
 
-type Obstacle = Arc<parking_lot::Mutex<Option<String>>>;
+type Obstacle = Arc<parking_lot::Mutex<Option<&'static str>>>;
 
 /// The time limits of one append.
 #[derive(Clone, Copy)]
@@ -199,8 +199,8 @@ impl Queue {
             () = tokio::time::sleep_until(deadlines.withdraw_at) => {}
         }
         if claim.make(Claim::WITHDRAWN) {
-            let obstacle = self.obstacle.lock().clone();
-            return Err(AppendError::Unavailable(obstacle.unwrap_or_else(|| "Redis cannot be reached".into())));
+            let obstacle = *self.obstacle.lock();
+            return Err(AppendError::Unavailable(obstacle.unwrap_or("Redis cannot be reached")));
         }
         settle(answered.await)
     }
@@ -229,7 +229,7 @@ impl Entrance {
             }
         };
         let entered = tokio::time::timeout_at(deadlines.withdraw_at, entering).await;
-        entered.map_err(|_| AppendError::Unavailable("too many messages wait for Redis".into()))
+        entered.map_err(|_| AppendError::Unavailable("too many messages wait for Redis"))
     }
 }
 
@@ -254,7 +254,7 @@ impl Jobs {
     }
 
     /// Stores the reason why there is no connection; `None` if there is a connection.
-    pub(super) fn note_obstacle(&self, reason: Option<String>) {
+    pub(super) fn note_obstacle(&self, reason: Option<&'static str>) {
         *self.obstacle.lock() = reason;
     }
 }
@@ -397,11 +397,11 @@ mod tests {
         // The appender does not take the draft: the publisher waits for half of the patience.
         let left = append("left");
         let job = jobs.batch().await.expect("it is queued").remove(0);
-        let unavailable = |reason: &str| Err(AppendError::Unavailable(reason.into()));
+        let unavailable = |reason: &'static str| Err(AppendError::Unavailable(reason));
         assert_eq!(left.await.expect("no panic"), unavailable("Redis cannot be reached"));
         assert!(!job.take(), "it was taken back");
         // The publisher's error names the reason why the appender waits.
-        jobs.note_obstacle(Some("a replica".into()));
+        jobs.note_obstacle(Some("a replica"));
         assert_eq!(append("told").await.expect("no panic"), unavailable("a replica"));
         drop(jobs.batch().await);
         jobs.note_obstacle(None);
@@ -447,7 +447,7 @@ mod tests {
         let ((appended, took), ()) = tokio::join!(append(PATIENCE / 2), taking);
         assert_eq!((appended, took), (Ok(Vec::new()), PATIENCE / 2));
         // A draft that is not admitted is never queued.
-        let (queued, refusal) = (Queued::default(), Err::<(), _>(AppendError::Unavailable("no".into())));
+        let (queued, refusal) = (Queued::default(), Err::<(), _>(AppendError::Unavailable("no")));
         let refused = queue.append_after(ready(refusal), draft("a", 9), queue.deadlines(), &queued).await;
         assert!(refused.is_err() && !queued.is_set());
     }

@@ -15,9 +15,13 @@ pub struct EventRequest {
     pub client: Option<ClientId>,
     /// A token in the query or the form.
     pub token: Option<String>,
-    /// Whether the body is a form. An old browser shows the response in a hidden frame, and would offer JSON there as a
-    /// download.
-    pub is_form: bool,
+}
+
+/// Whether a body is a form. An old browser shows the response to it in a hidden frame, and would offer JSON there as a
+/// download.
+pub fn is_form(kind: &str, body: &[u8]) -> bool {
+    // `curl -d` sends JSON with the content type of a form.
+    kind == FORM && !body.trim_ascii_start().starts_with(b"{")
 }
 
 /// Parses a request. `kind` is the content type without parameters. The fields of the query come before the fields of
@@ -28,8 +32,7 @@ pub struct EventRequest {
 /// The first error in the request.
 pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequest, ApiError> {
     let query = parse_query(query)?;
-    // `curl -d` sends JSON with the content type of a form.
-    let is_form = kind == FORM && !body.trim_start().starts_with('{');
+    let is_form = is_form(kind, body.as_bytes());
     let form = if is_form { parse_query(body)? } else { Fields::new() };
     let token = parse::token(&query, &form);
     let mut fields = if is_form { from_form(query.iter().chain(&form))? } else { EventFields::parse(body)? };
@@ -39,7 +42,7 @@ pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequ
     let client = fields.client.as_deref().map(str::parse).transpose()?;
     // The page cannot read the response to a form.
     let event = fields.check(!is_form, max)?;
-    Ok(EventRequest { event, client, token, is_form })
+    Ok(EventRequest { event, client, token })
 }
 
 /// The fields of a form. Data that is not JSON is a text, as in a publication.
@@ -81,7 +84,7 @@ mod tests {
             ("client=c&event=e&args=[1,2]", FORM, "data=[1,2]", "[1,2]", true),
         ] {
             let request = read(query, kind, body, 100).expect("an event");
-            assert_eq!((request.event.args.get(), request.is_form), (args, is_form), "{body}");
+            assert_eq!((request.event.args.get(), super::is_form(kind, body.as_bytes())), (args, is_form), "{body}");
             assert_eq!(request.client, Some("c".parse().expect("a client id")), "{body}");
             assert_eq!(request.token.is_some(), format!("{query}{body}").contains("token"), "{body}");
             assert_eq!(request.event.wants_ack, !is_form);

@@ -25,7 +25,7 @@ const FORM: Form = Form {
 #[derive(Debug)]
 pub enum Answer<T> {
     /// The event was accepted.
-    Event(EventAnswer<T>),
+    Event(AcceptedEvent<T>),
     /// The application refuses the event with this error.
     Refused(ApiError),
     /// The answer has a field that needs a session.
@@ -34,7 +34,7 @@ pub enum Answer<T> {
 
 /// The application's answer to an event that it has accepted.
 #[derive(Debug)]
-pub struct EventAnswer<T> {
+pub struct AcceptedEvent<T> {
     /// The arguments for the client's callback, as JSON on one line.
     pub ack: Option<String>,
     /// The messages to publish.
@@ -104,13 +104,14 @@ impl Fields<'_> {
 /// The answer does not have the form.
 pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>) -> Result<Answer<T>, Problem> {
     let fields = if says_nothing(reply) { Fields::default() } else { FORM.object(reply)? };
-    if fields.needs_session() {
-        return Ok(Answer::NeedsSession);
-    }
+    // The other fields of a refusal have no effect.
     if let Some(Refuse { message, data }) = fields.refuse {
         let message = message.unwrap_or_else(|| "the application refuses the event".to_owned());
         let data = data.map(one_line).map(String::into_boxed_str);
         return Ok(Answer::Refused(ApiError { data, ..ApiError::new(Code::Forbidden, message) }));
+    }
+    if fields.needs_session() {
+        return Ok(Answer::NeedsSession);
     }
     let items = fields.publish.unwrap_or_default();
     if items.len() > MAX_ITEMS {
@@ -125,7 +126,7 @@ pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>)
         let came = reply.came_with(&format!("a publish object that is refused: {error}"));
         Problem::passing(came, "correct the object")
     })?;
-    Ok(Answer::Event(EventAnswer { ack: fields.ack.map(one_line), publish }))
+    Ok(Answer::Event(AcceptedEvent { ack: fields.ack.map(one_line), publish }))
 }
 
 /// Whether an answer has no fields.
@@ -182,6 +183,7 @@ mod tests {
         for (body, message, data) in [
             (r#"{"refuse":{"message":"no milk","data":{"left":[ 0]}},"ack":[1]}"#, "no milk", Some("{\"left\":[ 0]}")),
             (r#"{"refuse":{}}"#, "the application refuses the event", None),
+            (r#"{"refuse":{},"join":["a"],"user":{"id":"7"}}"#, "the application refuses the event", None),
         ] {
             let Ok(Answer::Refused(error)) = of(200, body) else { panic!("{body}") };
             assert_eq!((error.code, error.message.as_str(), error.data.as_deref()), (Code::Forbidden, message, data));

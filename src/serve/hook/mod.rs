@@ -1,8 +1,8 @@
 //! The application hook (`--hook-url`, `--hook-stream`): the server reports the actions of clients to the application,
 //! and the application's answers say what to do next.
 //!
-//! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets the
-//! calls of one client run one after the other.
+//! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets
+//! the calls of one client run one after the other.
 
 pub mod answer;
 pub mod call;
@@ -12,11 +12,11 @@ pub mod queue;
 pub mod signature;
 pub mod stream;
 
-use crate::serve::application::change_log::{ChangeLog, Words};
+use crate::serve::application::change_log::{ChangeLog, LogText};
 use crate::serve::application::client::Reply;
 use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
-use answer::{Answer, EventAnswer};
+use answer::{AcceptedEvent, Answer};
 use bytes::Bytes;
 use call::EventCall;
 use http::HttpTransport;
@@ -35,8 +35,8 @@ use tokio::time::{Instant, timeout_at};
 /// A call waits for its turn for at most this number of time-outs. Its client's earlier calls may each take one.
 const TURN_TIMEOUTS: u32 = 5;
 
-/// The words of the log lines about the application.
-const WORDS: Words = Words {
+/// The texts of the log lines about the application.
+const LOG_TEXT: LogText = LogText {
     flag: "--hook-url",
     fails: "did not answer as expected, so events fail",
     works: "answers as expected again",
@@ -117,7 +117,7 @@ impl Hook {
             free: Semaphore::new(max_in_flight),
             metrics: HookMetrics::register(registry, &queue),
             queue,
-            changes: ChangeLog::new(Words { flag: transport.flag(), ..WORDS }),
+            changes: ChangeLog::new(LogText { flag: transport.flag(), ..LOG_TEXT }),
             transport,
         }
     }
@@ -139,7 +139,8 @@ impl Hook {
     ///
     /// # Errors
     ///
-    /// `rate_limited`: too many calls of this client wait. `not_ready`: too many calls of all clients wait.
+    /// `rate_limited`: too many calls of this client, or of its network, wait. `not_ready`: too many calls of all
+    /// clients wait.
     pub fn queue(&self, call: EventCall) -> Result<QueuedCall, ApiError> {
         match self.queue.enter(call.sender.clone(), call.size()) {
             Ok(place) => Ok(QueuedCall { call, place }),
@@ -175,7 +176,7 @@ impl Hook {
         };
         self.changes.note(answer.as_ref().err());
         let (outcome, answered) = match answer {
-            Ok(Answer::Event(EventAnswer { ack, publish })) => {
+            Ok(Answer::Event(AcceptedEvent { ack, publish })) => {
                 ("answered", Ok(Answered { ack, publish, _place: place }))
             }
             Ok(Answer::Refused(refusal)) => ("refused", Err(refusal)),

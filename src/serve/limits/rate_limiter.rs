@@ -49,7 +49,8 @@ impl Publisher {
 }
 
 /// A client that sends events to the application. Any client may name any client id, so the network of its address
-/// belongs to its identity: a client cannot use up the part of another one.
+/// belongs to its identity: a client in another network cannot use up its part. A client may also make up many client
+/// ids, so the hook's queue has a limit for each network, too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventSender {
     /// The client id, if there is one.
@@ -61,6 +62,11 @@ impl EventSender {
     /// The client with this id at this address.
     pub fn new(client: Option<ClientId>, ip: IpAddr) -> EventSender {
         EventSender { client, network: network(ip) }
+    }
+
+    /// The network of its address.
+    pub fn network(&self) -> IpAddr {
+        self.network
     }
 
     /// The scope of the keys of its events. A client keeps its keys when its address changes.

@@ -128,7 +128,8 @@ impl<'a> Checked<'a> {
     async fn authorize(&mut self) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
         // The application gets the headers of the handshake with each event.
-        let sends_events = state.hook.is_some() && self.lifecycle == Lifecycle::Duplex;
+        let takes_events = state.hook.as_ref().is_some_and(|hook| hook.takes_events());
+        let sends_events = takes_events && self.lifecycle == Lifecycle::Duplex;
         let credentials = Arc::new(if state.authorizer.is_open() && !sends_events {
             // An open server never checks credentials, and a parked socket should not keep headers.
             Credentials::anonymous(self.peer.ip, self.transport.name())
@@ -163,7 +164,7 @@ impl<'a> Checked<'a> {
         let is_poll = matches!(self.lifecycle, Lifecycle::LongPoll | Lifecycle::Poll);
         !(self.transport.calls_back() && is_poll)
             && self.params.domain.is_none()
-            && !self.state.origins.is_by_star(&self.request.head.headers, self.peer.forwarded_host())
+            && self.state.origins.trusts_cookies(&self.request.head.headers, self.peer.forwarded_host())
     }
 
     /// Whether another request may follow on the connection.
@@ -208,11 +209,11 @@ impl<'a> Checked<'a> {
             return Err(ApiError::new(Code::NotFound, "this transport has a port of its own"));
         };
         let commands = CommandHandler::after(authorized.credentials, &self.params, self.names_client);
-        let transport = self.transport;
+        let (state, transport) = (self.state, self.transport);
         let mut response = response::whole(upgrade.status(), "", "");
         upgrade.write_headers(response.headers_mut());
         let pump = self.open_pump(authorized.renewal, None);
-        let session = DuplexSession { transport, pump, commands };
+        let session = DuplexSession::new(state, transport, pump, commands)?;
         *response.body_mut() = Body::Session(Session::Duplex(Box::new(session)));
         Ok(response)
     }

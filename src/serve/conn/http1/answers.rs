@@ -57,12 +57,12 @@ enum Answer {
 }
 
 /// A response that is being made.
-type PendingAnswer = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type PendingResponse = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Responses in the order of their requests.
 #[derive(Default)]
 pub struct Answers {
-    pending: VecDeque<PendingAnswer>,
+    pending: VecDeque<PendingResponse>,
     out: Vec<u8>,
     /// Whether the last response ends the connection.
     is_last: bool,
@@ -136,7 +136,7 @@ impl Answers {
         self.queued.get_or_insert_default().clone()
     }
 
-    async fn begin(&mut self, state: &ServerState, queued: &Queued, mut answer: PendingAnswer) {
+    async fn begin(&mut self, state: &ServerState, queued: &Queued, mut answer: PendingResponse) {
         self.has_published = true;
         queued.reset();
         let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
