@@ -4,26 +4,25 @@ mod access;
 mod environment;
 mod error;
 mod hook;
+mod message_log;
 mod parse;
+mod presence;
 mod values;
 
 pub use access::{AccessFlags, Secret};
 pub use environment::{Origins, unknown_variables};
 pub use error::BadConfig;
 pub use hook::HookFlags;
+pub use message_log::MessageLogFlags;
+pub use presence::PresenceFlags;
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
-use crate::log::Retention;
-use crate::log::bridge::{BadPattern, parse_patterns};
-use crate::log::redis::Endpoint;
-use crate::message::Pattern;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
-use values::{access_log, address, address_or_off, redis_prefix, size, size_or_none};
+use values::{access_log, address, address_or_off, size, size_or_none};
 
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
@@ -126,76 +125,13 @@ pub struct Config {
     #[command(flatten)]
     pub hook: HookFlags,
 
-    /// Redis that stores the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
-    /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. By default the log is in
-    /// memory
-    #[arg(long, env = "LONGTAIL_REDIS", value_name = "URL", hide_env_values = true, help_heading = "Log")]
-    pub redis: Option<String>,
+    /// The flags of presence.
+    #[command(flatten)]
+    pub presence: PresenceFlags,
 
-    /// Certificate authority for Redis's certificate, a PEM file. It replaces the system's authorities
-    #[arg(long, env = "LONGTAIL_REDIS_TLS_CA", value_name = "FILE", help_heading = "Log")]
-    pub redis_tls_ca: Option<PathBuf>,
-
-    /// Client certificate for Redis, a PEM file
-    #[arg(long, env = "LONGTAIL_REDIS_TLS_CERT", value_name = "FILE", help_heading = "Log")]
-    pub redis_tls_cert: Option<PathBuf>,
-
-    /// Private key of the client certificate, a PEM file
-    #[arg(long, env = "LONGTAIL_REDIS_TLS_KEY", value_name = "FILE", help_heading = "Log")]
-    pub redis_tls_key: Option<PathBuf>,
-
-    /// Replicas that must have a message before the publish is acknowledged. If fewer replicas confirm in time, the
-    /// answer is `outcome_unknown`
-    #[arg(long, env = "LONGTAIL_REDIS_WAIT_REPLICAS", value_name = "N", default_value_t = 0, help_heading = "Log")]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=100))]
-    pub redis_wait_replicas: u32,
-
-    /// Prefix of the keys in Redis: the log is the stream `P:log`
-    #[arg(long, env = "LONGTAIL_REDIS_PREFIX", value_name = "P", default_value = "longtail", help_heading = "Log")]
-    #[arg(value_parser = redis_prefix)]
-    pub redis_prefix: String,
-
-    /// Redis channels whose PUBLISHed messages are appended to the log, or `off`. The channel's name is the
-    /// part that a trailing `*` matches. Repeatable
-    #[arg(long, env = "LONGTAIL_REDIS_SUBSCRIBE", value_name = "PATTERN|off", default_value = "push:*")]
-    #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Log")]
-    pub redis_subscribe: Vec<String>,
-
-    /// Limit on PUBLISHed messages that wait to be appended while Redis stalls or another node takes over
-    #[arg(long, env = "LONGTAIL_REDIS_SUBSCRIBE_QUEUE", value_name = "N", default_value_t = 100_000)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = "Log")]
-    pub redis_subscribe_queue: u64,
-
-    /// Starts the server even if the log is unreachable, and waits for the log
-    #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", value_parser = BoolishValueParser::new(), help_heading = "Log")]
-    pub wait_for_log: bool,
-
-    /// Retention: the age in seconds up to which messages are kept
-    #[arg(long, env = "LONGTAIL_RETAIN_SECONDS", value_name = "S", default_value_t = 600, help_heading = "Log")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
-    pub retain_seconds: u64,
-
-    /// Retention: how many messages are kept
-    #[arg(long, env = "LONGTAIL_RETAIN_MESSAGES", value_name = "N", default_value_t = 100_000, help_heading = "Log")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub retain_messages: u64,
-
-    /// Retention: how many bytes of messages are kept. Use a size such as `64MiB`, or a number
-    #[arg(long, env = "LONGTAIL_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
-    #[arg(value_parser = size)]
-    pub retain_bytes: usize,
-
-    /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. The server remembers each
-    /// key for five minutes. A publisher may take as much as is free after that; above its share, its new keys get 429
-    #[arg(long, env = "LONGTAIL_KEY_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
-    #[arg(value_parser = size)]
-    pub key_bytes: usize,
-
-    /// Seconds for which a publish waits for Redis before the server answers it with `outcome_unknown`. Without a
-    /// connection to Redis it waits half as long
-    #[arg(long, env = "LONGTAIL_PUBLISH_TIMEOUT", value_name = "S", default_value_t = 8, help_heading = "Log")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=300))]
-    pub publish_timeout: u64,
+    /// The flags of the log of messages.
+    #[command(flatten)]
+    pub message_log: MessageLogFlags,
 
     /// Seconds of silence on a stream before a heartbeat is sent
     #[arg(long, env = "LONGTAIL_HEARTBEAT_SECONDS", value_name = "S", default_value_t = 15, help_heading = "Limits")]
@@ -326,9 +262,6 @@ pub struct Config {
 /// The smallest memory budget with which the server works.
 const MIN_BUFFER: usize = 2 << 20;
 
-/// Room for two of the longest idempotency keys in Redis, of which one publisher may have one.
-const MIN_KEYS: usize = 4 << 10;
-
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -360,7 +293,7 @@ impl Config {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
-        self.hook.check(self.redis.is_some())?;
+        self.hook.check(self.message_log.redis.is_some())?;
         // Senders may use half of the budget, and the longest body must fit into that half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
@@ -368,43 +301,12 @@ impl Config {
                 "--max-buffer-bytes: use at least {least} bytes: four times --max-message-bytes, and at least 2 MiB"
             ));
         }
-        if self.key_bytes < MIN_KEYS {
-            return bad(format!("--key-bytes: use at least {MIN_KEYS} bytes"));
-        }
-        if let Err(error) = self.patterns() {
-            return bad(format!("--redis-subscribe: {error}"));
-        }
-        if let Some(Err(error)) = self.redis.as_deref().map(|url| Endpoint::parse(url, None)) {
-            return bad(format!("--redis: {error}"));
-        }
+        self.presence.patterns()?;
+        self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return bad("--tls-cert and --tls-key need each other: set both or neither".into());
         }
-        if self.redis_tls_cert.is_some() != self.redis_tls_key.is_some() {
-            return bad("--redis-tls-cert and --redis-tls-key need each other: set both or neither".into());
-        }
         Ok(())
-    }
-
-    /// The patterns of `--redis-subscribe`.
-    ///
-    /// # Errors
-    ///
-    /// A pattern that is not valid, or two patterns that overlap.
-    pub fn patterns(&self) -> Result<Vec<Pattern>, BadPattern> {
-        match self.redis_subscribe.as_slice() {
-            [off] if off == "off" => Ok(Vec::new()),
-            patterns => parse_patterns(patterns),
-        }
-    }
-
-    /// The retention of the log.
-    pub fn retention(&self) -> Retention {
-        Retention {
-            age: Duration::from_secs(self.retain_seconds),
-            messages: self.retain_messages as usize,
-            bytes: self.retain_bytes,
-        }
     }
 }
 
@@ -485,10 +387,14 @@ mod tests {
 
     #[test]
     fn patterns() {
+        for bad in ["a*b", "a?", "", "~s*"] {
+            let error = config(&["--presence", bad]).check().expect_err("refused").to_string();
+            assert!(error.starts_with("--presence: ") && !error.contains('\n'), "{error}");
+        }
         for bad in ["a*b", "[ab]", "a?", "*a"] {
             assert!(config(&["--redis-subscribe", bad]).check().is_err(), "{bad}");
         }
         assert!(config(&["--redis-subscribe", "push:*", "--redis-subscribe", "push:a*"]).check().is_err());
-        assert!(config(&["--redis-subscribe", "off"]).patterns().expect("off").is_empty());
+        assert!(config(&["--redis-subscribe", "off"]).message_log.patterns().expect("off").is_empty());
     }
 }

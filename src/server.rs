@@ -93,11 +93,11 @@ impl Server {
             metrics.register("logging_dropped_lines", "Log lines that standard error did not take", dropped);
         }
         let tls = certificate(config, metrics)?;
-        let (origins, authorizer) = access::access(&config.access, metrics)?;
+        let (origins, authorizer) = access::access(&config.access, !config.presence.presence.is_empty(), metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, calls, bridge, is_listening } =
+        let OpenLog { log, appender, remote_counts, presence, calls, bridge, is_listening } =
             open_log::open_log(config, metrics).await?;
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, calls, metrics)?;
@@ -113,6 +113,7 @@ impl Server {
         let parts = Parts {
             log,
             remote_counts,
+            presence,
             is_listening,
             origins,
             authorizer,
@@ -134,7 +135,7 @@ impl Server {
                 delay: Duration::from_secs(config.drain_delay),
                 limit: Duration::from_secs(config.drain_seconds),
             },
-            waits_for_log: config.wait_for_log,
+            waits_for_log: config.message_log.wait_for_log,
             demo_tasks: demo.tasks,
             bridge,
         })

@@ -2,13 +2,14 @@
 
 use crate::support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::command::{Running, run, run_unread};
+use support::token::{SECRET, seconds, token};
 use support::world::start_on;
-use support::{Caddy, Haproxy, Log, Nginx, Node, RedisServer, World};
+use support::{Caddy, Haproxy, Log, Nginx, Node, Reader, RedisServer, Subscription, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -36,6 +37,32 @@ async fn check_tries_every_transport() {
     assert!(done.out.contains(&format!("{0} of {0} transports work", transports.len())), "{done}");
     assert!(transports.len() >= 10 && !done.out.contains('!'), "{done}");
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{done}");
+}
+
+/// `check` says whether the server has presence, and `tail --presence` prints who comes and goes among the messages.
+#[tokio::test]
+async fn the_commands_know_presence() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    assert!(!run(&["check", &url(&node), "--idle", "0"], "").await.out.contains("presence"));
+    let access = ["--token-secret", SECRET, "--public", "*", "--presence", "room"];
+    let World { node, .. } = World::start(Log::Memory, &access).await;
+    let url = url(&node);
+    let done = run(&["check", &url, "--idle", "0"], "").await;
+    assert!(done.out.contains("presence is on: the server knows the members of some channels, at most 100"), "{done}");
+    let ann = token(&json!({"sub": "ann", "info": 7, "subscribe": ["room"], "exp": seconds(600)}));
+    let subscription = Subscription::to(&["room"]).with("token", &ann);
+    let reader = Reader::open(&node, &node.transport("sse").await, subscription).await;
+    let tail = async |more: &[&str]| {
+        let mut tail = Running::start(&[&["tail", "room", "--url", &url, "--cursor", "earliest"], more].concat());
+        let line = tail.line().await.expect("a line");
+        drop(tail.interrupt().await);
+        line
+    };
+    let line = tail(&["--presence"]).await;
+    assert!(line.ends_with(r#" room member_added {"id":"ann","info":7}"#), "{line}");
+    let json: Value = serde_json::from_str(&tail(&["--presence", "--json"]).await).expect("JSON");
+    assert_eq!((&json["type"], &json["data"]["id"]), (&json!("member_added"), &json!("ann")), "{json}");
+    drop(reader);
 }
 
 /// nginx as it is installed: HTTP/1.0 to the server, no `Upgrade`.

@@ -28,19 +28,20 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// Each folder of `src/serve` (and its file `state`), and the folders that it may use.
-const FOLDERS: [(&str, &[&str]); 15] = [
+const FOLDERS: [(&str, &[&str]); 16] = [
     ("net", &[]),
     ("application", &[]),
     ("limits", &[]),
-    ("access", &["application", "limits"]),
+    ("presence", &[]),
+    ("access", &["application", "limits", "presence"]),
     ("hook", &["application", "limits", "access"]),
     ("metrics", &["net", "limits"]),
     ("http", &["net", "limits", "access"]),
-    ("state", &["net", "limits", "access", "hook", "metrics", "http"]),
+    ("state", &["net", "limits", "presence", "access", "hook", "metrics", "http"]),
     ("publishing", &["limits", "access", "metrics", "state"]),
     ("events", &["limits", "access", "hook", "metrics", "state", "publishing"]),
-    ("session", &["net", "limits", "access", "metrics", "http", "state", "publishing", "events"]),
-    ("routes", &["limits", "access", "metrics", "http", "state", "publishing", "events", "session"]),
+    ("session", &["net", "limits", "presence", "access", "metrics", "http", "state", "publishing", "events"]),
+    ("routes", &["limits", "presence", "access", "metrics", "http", "state", "publishing", "events", "session"]),
     ("protocols", &["limits", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
     ("router", &["access", "http", "state", "routes", "protocols"]),
     ("conn", &["net", "limits", "access", "metrics", "http", "state", "publishing", "session", "routes", "router"]),

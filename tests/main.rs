@@ -59,6 +59,7 @@ mod php;
 mod php_application;
 mod plain;
 mod polls;
+mod presence;
 mod proxies;
 mod publish;
 mod reactor;

@@ -2,11 +2,13 @@
 
 use crate::support;
 
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use support::redis::{free_port, fresh_dir};
 use support::server::run_to_end;
+use support::token::{SECRET, seconds, token};
 use support::{Kind, Node, Reader, RedisServer, Request, Subscription, eventually};
 
 /// The line that docs/redis.md gives, with a password.
@@ -71,6 +73,32 @@ async fn answers(redis: &RedisServer, node: &Node) {
     assert_eq!(said.text(), r#"{"ack":[7],"send":[]}"#);
 }
 
+/// Users come to a channel and go again, on each way that has commands of its own in Redis.
+async fn presence_works(nodes: &[Node; 2]) {
+    let ann = token(&json!({"sub": "ann", "subscribe": ["room"], "exp": seconds(600)}));
+    let members =
+        async || nodes[1].get("/channels/room/members").await.json()["members"].as_array().map_or(0, Vec::len);
+    let sse = nodes[0].transport("sse").await;
+    let subscription = Subscription::to(&["room"]).with("token", &ann);
+    let first = Reader::open(&nodes[0], &sse, subscription.clone()).await;
+    eventually("a member, when all nodes are known to read such entries", async || {
+        (members().await == 1).then_some(())
+    })
+    .await;
+    drop(first);
+    // A stream takes the place of a poll of its client, and is closed.
+    nodes[0].get(&format!("/poll?channel=room&client=c&token={ann}")).await;
+    let reader = Reader::open(&nodes[0], &sse, subscription.clone().with("client", "c")).await;
+    assert_eq!(members().await, 1);
+    drop(reader);
+    eventually("the end of the stay", async || (members().await == 0).then_some(())).await;
+    // The node of a stream dies, and the other node removes its members.
+    let _reader = Reader::open(&nodes[0], &sse, subscription).await;
+    assert_eq!(members().await, 1);
+    nodes[0].signal("KILL");
+    eventually("the end of the lease", async || (members().await == 0).then_some(())).await;
+}
+
 /// Redis refuses no command to a user with the documented privileges.
 #[tokio::test]
 async fn the_least_privileges() {
@@ -81,6 +109,10 @@ async fn the_least_privileges() {
         ["--retain-messages", "20", "--retain-seconds", "1", "--hook-stream", "app", "--hook-timeout", "60"];
     let mut args = vec!["--redis", url.as_str()];
     args.extend(retention);
+    {
+        let args = [&args[..], &["--token-secret", SECRET, "--public", "*", "--presence", "room"]].concat();
+        presence_works(&[Node::start(&args).await, Node::start(&args).await]).await;
+    }
     {
         let nodes = [Node::start(&args).await, Node::start(&args).await];
         everything_works(&redis, &nodes[0]).await;

@@ -270,7 +270,7 @@ async fn a_volatile_message_comes_once_too() {
     assert_eq!(reader.seen(), wanted);
 }
 
-/// A control entry moves the position, and is not a message.
+/// A control entry moves the position, and is not a message. Members that come and go are kept for readers that ask.
 #[tokio::test]
 async fn control_entries_are_not_delivered() {
     let (log, hub) = hub(1000).await;
@@ -286,12 +286,17 @@ async fn control_entries_are_not_delivered() {
     hub.advance();
     reader.look(LIMIT, true).await;
     let after = hub.retained();
-    assert_eq!((reader.seen(), after.messages, after.read), (Vec::new(), before.messages, before.read));
+    assert_eq!((reader.seen(), after.messages, after.read), (Vec::new(), before.messages + 2, before.read));
     assert_eq!(Some(reader.subscription.cursor()), hub.head(), "the position has moved");
     // A reader that has the log behind it does not get them either.
     let mut late = hub.subscribe(Some("test"), &[channel(0)], Start::Earliest, None, None);
     let mut out = Vec::new();
     assert_eq!(poll_fn(|cx| late.poll_step(cx, LIMIT, &mut out)).await, Step::Idle);
+    let mut asks = hub.subscribe(Some("test"), &[channel(0)], Start::Earliest, None, None);
+    asks.read_members(true);
+    assert_eq!(poll_fn(|cx| asks.poll_step(cx, LIMIT, &mut out)).await, Step::Messages);
+    let kinds: Vec<Kind> = out.iter().map(|message| message.kind()).collect();
+    assert_eq!(kinds, [Kind::MemberAdded, Kind::MemberRemoved]);
 }
 
 /// A message counts once against the number of messages that a node keeps, and is dropped with all its variants.

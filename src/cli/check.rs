@@ -59,6 +59,9 @@ impl Check {
         if info["events"] == true {
             writeln!(out, "clients may send events: the server passes them on to an application")?;
         }
+        if let Some(most) = info["presence"]["members"].as_u64() {
+            writeln!(out, "presence is on: the server knows the members of some channels, at most {most} in each")?;
+        }
         for note in notes(&client).await {
             writeln!(out, "! {note}")?;
         }

@@ -49,6 +49,10 @@ pub struct Tail {
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
 
+    /// Prints who comes and goes, too, in channels with presence
+    #[arg(long)]
+    presence: bool,
+
     /// Ends after N messages
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -101,6 +105,11 @@ struct Gap<'a> {
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
     serde_json::from_str(text).map_err(|_| Failure::Unexpected("unexpected data: is this a Longtail server?".into()))
+}
+
+/// Whether an object of this type says that a member has come or gone.
+fn is_of_members(kind: &str) -> bool {
+    matches!(kind, "member_added" | "member_removed")
 }
 
 /// The position up to which messages were read.
@@ -179,6 +188,9 @@ impl Tail {
         if let Some(last) = position.last {
             query.push_str(&format!("&last={last}"));
         }
+        if self.presence {
+            query.push_str("&presence=1");
+        }
         if position.polls {
             let text = client.get(&format!("/long-poll{query}"), &[]).await?.ok().await?.text().await?;
             let batch: Batch<'_> = parse(&text)?;
@@ -231,8 +243,8 @@ impl Tail {
                         };
                         return Ok(End::Again(Duration::from_millis(retry), reason));
                     }
-                    Some(_) => {}
-                    None => {
+                    Some(kind) if !is_of_members(kind) => {}
+                    _ => {
                         if self.message(&object, &text, position)? {
                             return Ok(End::Done);
                         }
@@ -254,7 +266,9 @@ impl Tail {
         } else {
             let ms = message.id.as_deref().and_then(|id| id.split('-').next()?.parse().ok());
             let time = ms.map_or("volatile".into(), timestamp::rfc3339);
-            let (channel, event) = (printable(&message.channel), printable(&message.event));
+            // Who comes and goes has a type in place of an event.
+            let event = message.kind.as_deref().unwrap_or(&message.event);
+            let (channel, event) = (printable(&message.channel), printable(event));
             let data = printable(message.data.map_or("null", RawValue::get));
             writeln!(out, "{time} {channel} {event} {data}")?;
         }

@@ -73,6 +73,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: 
 fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Option<Arc<[usize]>>) -> Option<News> {
     let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
     let is_for_all = messages.iter().all(|message| message.is_for_all());
+    let has_members = !is_for_all && messages.iter().any(|message| !message.is_for_readers());
     let excludes_channels = !is_for_all && messages.iter().any(|message| message.excludes_channels());
     let memory = hub.memory.read();
     let registrations = memory.registrations(slot, messages[0].channel())?;
@@ -93,6 +94,7 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
         channels,
         is_for_all,
         excludes_channels,
+        has_members,
         registrations,
         next,
     })

@@ -35,6 +35,8 @@ pub(super) struct News {
     pub(super) channels: Option<Arc<[usize]>>,
     /// Whether none of the messages excludes a client or the readers of a channel.
     pub(super) is_for_all: bool,
+    /// Whether one of them says that a member has come or gone.
+    pub(super) has_members: bool,
     /// Whether one of the messages excludes the readers of a channel.
     pub(super) excludes_channels: bool,
     /// The number of registrations for which the channel has room, used or not.
@@ -49,6 +51,11 @@ impl News {
     pub(super) fn next_registrations(&self) -> Option<Range<usize>> {
         let start = self.next.fetch_add(STRIDE, Ordering::Relaxed);
         (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))
+    }
+
+    /// Whether all of them say that members have come or gone.
+    pub(super) fn is_of_members(&self) -> bool {
+        self.has_members && self.messages.iter().all(|message| !message.is_for_readers())
     }
 
     /// Whether several of these channels have new messages in the same turn.
@@ -70,6 +77,7 @@ pub(super) struct FanOutShare {
 
 impl FanOutShare {
     /// Returns the new messages in this outlet's format. They are encoded once for each format.
+    #[inline]
     pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let bare = outlet.bare_format();
         if let (Some(format), Some((known, encoded))) = (bare, &self.last)
@@ -82,6 +90,7 @@ impl FanOutShare {
         encoded
     }
 
+    #[inline(never)]
     fn encode_format(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let format = outlet.format();
         if let Some((_, encoded)) = self.encoded.iter().find(|(known, _)| known.is(format)) {

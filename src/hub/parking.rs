@@ -21,6 +21,8 @@ pub(super) struct Parking {
     /// Whether the task was woken, or has to deliver messages itself, since it last took its state back. The hub does
     /// not write in this case, because its bytes must not overtake the bytes that the task will write.
     is_closed: bool,
+    /// Whether the reader reads who comes and goes.
+    pub(super) reads_members: bool,
 }
 
 /// A parked reader's state.
@@ -133,8 +135,23 @@ impl Parking {
         self.is_closed = true;
     }
 
+    /// Decides about messages that are not for all readers. `None`: this reader gets all of them.
+    #[cold]
+    fn pass_over(&mut self, news: &News) -> Option<Offered> {
+        // A reader that does not read who comes and goes has nothing to read.
+        if !self.reads_members && news.is_of_members() {
+            self.parked.as_mut()?.at = news.head;
+            return Some(Offered::AlreadyRead);
+        }
+        // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
+        let may_get_all = !(news.has_members || news.excludes_channels && self.several.is_some());
+        let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
+        (!(may_get_all && self.client.as_ref().is_none_or(is_wanted))).then_some(Offered::LeftToTask)
+    }
+
     /// Writes new messages in the plain case; see `fan_out.rs`. In all other cases the task writes them, and the caller
     /// closes the parking before it releases the lock.
+    #[inline]
     pub(super) fn offer(
         &mut self,
         outlet: Option<&dyn Outlet>,
@@ -142,7 +159,7 @@ impl Parking {
         share: &mut FanOutShare,
         now: Instant,
     ) -> Offered {
-        let (Some(outlet), Some(parked)) = (outlet, &mut self.parked) else { return Offered::LeftToTask };
+        let (Some(outlet), Some(parked)) = (outlet, &self.parked) else { return Offered::LeftToTask };
         if self.is_closed || parked.at.epoch != news.head.epoch {
             return Offered::LeftToTask;
         }
@@ -151,13 +168,15 @@ impl Parking {
         }
         let is_next = news.before <= parked.at.id && parked.at.id < news.first;
         let is_ordered = self.several.as_ref().is_none_or(|slots| !news.are_of_several(slots));
-        // If a reader reads several channels, its task checks for messages that exclude the readers of one of them.
-        let may_get_all = !(news.excludes_channels && self.several.is_some());
-        let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
-        let gets_all = news.is_for_all || (may_get_all && self.client.as_ref().is_none_or(is_wanted));
-        if !is_next || !is_ordered || !gets_all {
+        if !is_next || !is_ordered {
             return Offered::LeftToTask;
         }
+        if !news.is_for_all
+            && let Some(offered) = self.pass_over(news)
+        {
+            return offered;
+        }
+        let Some(parked) = &mut self.parked else { return Offered::LeftToTask };
         let encoded = share.encode(outlet, news);
         if !parked.allowance.has_room(news.messages.len(), encoded.weight) {
             return Offered::LeftToTask;

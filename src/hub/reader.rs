@@ -1,5 +1,8 @@
 //! The part of a reader that its channels use: one waker, the volatile messages that wait for the reader, and the state
 //! that the reader leaves with the hub while it is parked.
+//!
+//! What runs for each reader of each message is `#[inline]`: otherwise it depends on how the compiler divides the program
+//! whether these calls stay calls (tests/instructions.mjs counts them).
 
 use super::news::{FanOutShare, News};
 use super::outlet::Outlet;
@@ -49,6 +52,7 @@ impl Reader {
 
     /// Sets the waker. The caller must do this *before* the reader looks for messages. Then a message that arrives
     /// after the search and before the parking wakes the reader, and no wake-up is lost.
+    #[inline]
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -58,6 +62,7 @@ impl Reader {
         let _ = self.outlet.set(outlet);
     }
 
+    #[inline]
     pub(super) fn outlet(&self) -> Option<&dyn Outlet> {
         self.outlet.get().map(|outlet| &**outlet)
     }
@@ -65,6 +70,7 @@ impl Reader {
     /// Reads a word of each piece of memory that an offer reads, without a lock. If it is called for many readers in a
     /// row, the processor fetches the memory of all of them at once. Without this call, each offer would wait for its
     /// own memory, because there are locks and system calls between two offers.
+    #[inline]
     pub(super) fn touch(&self) {
         std::hint::black_box((self.parking.is_locked(), self.transport.is_some()));
         if let Some(outlet) = self.outlet() {
@@ -73,6 +79,7 @@ impl Reader {
     }
 
     /// Locks the state that the reader has left with the hub.
+    #[inline]
     pub(super) fn parking(&self) -> MutexGuard<'_, Parking> {
         self.parking.lock()
     }
@@ -85,6 +92,7 @@ impl Reader {
     }
 
     /// Writes new messages for the reader in the plain case, and wakes its task in any other case.
+    #[inline]
     pub(super) fn offer(&self, news: &News, share: &mut FanOutShare, now: Instant) {
         let mut parking = self.parking.lock();
         let offered = parking.offer(self.outlet(), news, share, now);
@@ -117,6 +125,7 @@ impl Reader {
         self.wake();
     }
 
+    #[inline]
     pub(super) fn take_volatile(&self) -> impl Iterator<Item = Arc<Message>> + use<> {
         let volatile = self.volatile.lock().take();
         volatile.into_iter().flat_map(|volatile| *volatile)

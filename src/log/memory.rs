@@ -66,7 +66,7 @@ impl MemoryLog {
         self
     }
 
-    fn append_now(&self, drafts: Vec<Draft>) -> Result<Vec<Option<Cursor>>, AppendError> {
+    pub(in crate::log) fn append_now(&self, drafts: Vec<Draft>) -> Result<Vec<Option<Cursor>>, AppendError> {
         // Keys are hashed without the lock. In the plain case there are no keys.
         let has_keys = drafts.iter().any(|draft| draft.key.is_some());
         let key_of = |draft: &Draft| KeyHash::of(draft).filter(|_| !draft.volatile);
@@ -102,6 +102,12 @@ impl MemoryLog {
         drop(state);
         idle.into_iter().for_each(Waker::wake);
         Ok(cursors)
+    }
+
+    /// The end of the log.
+    pub(in crate::log) fn end(&self) -> Cursor {
+        let state = self.state.lock();
+        Cursor { id: state.end, epoch: state.epoch }
     }
 
     /// Waits until there is news for a tail at position `at`. Returns a volatile message, or `None` if there are new

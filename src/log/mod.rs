@@ -9,6 +9,7 @@ mod extent;
 pub mod idempotency;
 pub mod memory;
 pub mod metrics;
+pub mod presence;
 pub mod publish_payload;
 pub mod queued;
 pub mod redis;

@@ -68,6 +68,13 @@ impl Draft {
         Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false, extras: None }
     }
 
+    /// The entry that says that a member of a channel has come or gone. `data` is the user's JSON.
+    pub fn member(kind: Kind, channel: Channel, data: &str) -> Draft {
+        let event = kind.as_str().parse().unwrap_or_default();
+        let draft = Draft { event, ..Draft::new(channel, Payload::from_any(data)) };
+        draft.with_extras(Extras { kind, ..Extras::default() })
+    }
+
     /// The same draft with these properties. If they name several channels, the first of them becomes its channel.
     #[must_use]
     pub fn with_extras(mut self, extras: Extras) -> Draft {

@@ -72,6 +72,11 @@ impl Kind {
         }
     }
 
+    /// Whether it says who comes and goes. Readers get such an entry if they ask for it.
+    pub fn is_of_members(self) -> bool {
+        matches!(self, Kind::MemberAdded | Kind::MemberRemoved)
+    }
+
     /// The kind with this name; `None` if this version does not have it.
     pub fn named(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.as_str() == name)

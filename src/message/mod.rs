@@ -8,6 +8,7 @@ mod exclude;
 mod extras;
 mod names;
 mod pattern;
+mod user;
 
 pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
 pub use encoding::Encoding;
@@ -15,6 +16,7 @@ pub use exclude::{client_name, except_names, present, warn_ignored_exclude};
 pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_ATTACHMENTS, MAX_EXCEPT};
 pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape};
 pub use pattern::{Pattern, unmatched};
+pub use user::{BadUser, User};
 
 use crate::cursor::Cursor;
 use crate::wire::json;
@@ -67,8 +69,14 @@ impl Message {
         extras: Option<Arc<Extras>>,
     ) -> Message {
         let mut object = Vec::with_capacity(data.len() + channel.as_str().len() + event.as_str().len() + 96);
+        let kind = extras.as_deref().map_or(Kind::Message, |extras| extras.kind);
         let mut write = |text: &str| object.extend_from_slice(text.as_bytes());
         write("{");
+        if kind.is_of_members() {
+            write("\"type\":\"");
+            write(kind.as_str());
+            write("\",");
+        }
         if let Some(cursor) = cursor {
             write("\"id\":\"");
             write(cursor.text().as_str());
@@ -77,8 +85,11 @@ impl Message {
         // A channel's name does not need escapes.
         write("\"channel\":\"");
         write(channel.as_str());
-        write("\",\"event\":");
-        json::quote(event.as_str(), &mut object);
+        write("\"");
+        if !kind.is_of_members() {
+            write(",\"event\":");
+            json::quote(event.as_str(), &mut object);
+        }
         object.extend_from_slice(b",\"data\":");
         let start = object.len();
         object.extend_from_slice(data.as_bytes());
@@ -150,9 +161,14 @@ impl Message {
         self.extras.as_deref()
     }
 
-    /// The kind of the entry. Readers receive only a [`Kind::Message`].
+    /// The kind of the entry.
     pub fn kind(&self) -> Kind {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
+    }
+
+    /// Whether every reader of the channel receives the entry. Who comes and goes is only for readers who ask for it.
+    pub fn is_for_readers(&self) -> bool {
+        self.kind() == Kind::Message
     }
 
     /// The event's name.
@@ -171,8 +187,10 @@ impl Message {
     }
 
     /// Whether the message is delivered to all clients and all readers.
+    #[inline]
     pub fn is_for_all(&self) -> bool {
-        self.exclude.is_none() && self.except().is_empty()
+        let is_plain = |extras: &Extras| extras.except.is_empty() && extras.kind == Kind::Message;
+        self.exclude.is_none() && self.extras.as_deref().is_none_or(is_plain)
     }
 
     /// Whether a reader's other channels decide whether the reader receives the message.

@@ -14,10 +14,15 @@ use tracing::warn;
 /// The server warns if a server key has fewer characters than this.
 const SHORT_KEY: usize = 16;
 
-/// Builds the rules for pages that may use the server, and for clients that may subscribe and publish.
-pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPolicy, Authorizer), StartError> {
+/// Builds the rules for pages that may use the server, and for clients that may subscribe and publish. `needs_users`:
+/// whether it matters who reads a public channel.
+pub fn access(
+    flags: &AccessFlags,
+    needs_users: bool,
+    metrics: &mut Registry,
+) -> Result<(OriginPolicy, Authorizer), StartError> {
     let (mode, authorizer) = match flags.guarded_by() {
-        Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, metrics)?))),
+        Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, needs_users, metrics)?))),
         None if flags.open => (AccessMode::Open, Authorizer::Open),
         None => (AccessMode::Loopback, Authorizer::Open),
     };
@@ -27,7 +32,7 @@ pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPoli
 }
 
 /// The rules that the flags set.
-fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, StartError> {
+fn rules(flags: &AccessFlags, needs_users: bool, metrics: &mut Registry) -> Result<AccessRules, StartError> {
     let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
     if keys.iter().any(|key| key.len() < SHORT_KEY) {
         warn!(
@@ -46,7 +51,7 @@ fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, Sta
     let application = application
         .transpose()
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
-    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
+    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application, needs_users })
 }
 
 /// Warns if a secret is so short that it can be guessed. An empty one is an error.

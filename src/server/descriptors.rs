@@ -41,7 +41,7 @@ fn questions_of(limit: u64) -> usize {
 
 /// Returns the number of descriptors that are reserved if the process has this limit.
 fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
-    let redis = if config.redis.is_some() { REDIS } else { 0 };
+    let redis = if config.message_log.redis.is_some() { REDIS } else { 0 };
     let urls = [&config.access.authorize_url, &config.hook.hook_url].into_iter().flatten().count();
     let application = (urls * questions_of(limit)) as u64;
     // The demo gets at most half of the limit, because its clients also come through its proxy.

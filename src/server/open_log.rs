@@ -6,7 +6,8 @@ use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
-use crate::log::redis::{CallStream, Endpoint, RedisConfig, RedisLog, RedisSubscriberCounts};
+use crate::log::presence::{MemoryPresence, PresenceStore};
+use crate::log::redis::{CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSubscriberCounts};
 use crate::log::subscriber_counts::SubscriberCounts;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -30,6 +31,8 @@ pub struct OpenLog {
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The stream of `--hook-stream` with its task, if it is set.
     pub calls: Option<(Arc<CallStream>, JoinHandle<()>)>,
+    /// The members of channels; `None` if no channel has presence.
+    pub presence: Option<Arc<dyn PresenceStore>>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -52,15 +55,25 @@ impl Bridge {
 
 /// Opens the log.
 pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog, StartError> {
-    let Some(url) = &config.redis else {
+    let (has_presence, most) = (!config.presence.presence.is_empty(), config.presence.presence_members as usize);
+    let Some(url) = &config.message_log.redis else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
-        let log = Arc::new(MemoryLog::new(config.retention()).with_key_bytes(config.key_bytes));
+        let log = Arc::new(MemoryLog::new(config.message_log.retention()).with_key_bytes(config.message_log.key_bytes));
+        let presence = has_presence.then(|| Arc::new(MemoryPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
         let is_listening = watch::channel(true).1;
-        return Ok(OpenLog { log, appender: None, remote_counts: None, calls: None, bridge: None, is_listening });
+        return Ok(OpenLog {
+            log,
+            appender: None,
+            remote_counts: None,
+            presence,
+            calls: None,
+            bridge: None,
+            is_listening,
+        });
     };
     let (log, appender) = open_redis(config, url).await?;
     log.metrics().register(metrics);
-    let patterns = config.patterns().unwrap_or_default();
+    let patterns = config.message_log.patterns().unwrap_or_default();
     for pattern in &patterns {
         info!("taking messages PUBLISHed to {} into the log", pattern);
     }
@@ -69,13 +82,15 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let calls = config.hook.hook_stream.as_ref().map(|name| CallStream::start(log.clone(), name));
     let (listening, is_listening) = watch::channel(false);
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
-    let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
+    let bridge = BridgeConfig { patterns, queue: config.message_log.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
+    let presence = has_presence.then(|| Arc::new(RedisPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
     Ok(OpenLog {
         log,
         appender: Some(appender),
         remote_counts: Some(remote_counts),
         calls,
+        presence,
         bridge: Some(bridge),
         is_listening,
     })
@@ -90,19 +105,19 @@ async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, JoinHa
     }
     let described = endpoint.describe();
     let redis = RedisConfig {
-        prefix: config.redis_prefix.clone(),
-        retention: config.retention(),
-        timeout: Duration::from_secs(config.publish_timeout),
-        wait_replicas: config.redis_wait_replicas,
+        prefix: config.message_log.redis_prefix.clone(),
+        retention: config.message_log.retention(),
+        timeout: Duration::from_secs(config.message_log.publish_timeout),
+        wait_replicas: config.message_log.redis_wait_replicas,
         max_payload: config.max_message_bytes,
-        key_bytes: config.key_bytes,
-        subscribe: config.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
+        key_bytes: config.message_log.key_bytes,
+        subscribe: config.message_log.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
     };
     let (log, appender) = RedisLog::new(endpoint, redis);
     match log.probe().await {
         Ok(address) if address == described => info!("the log is the stream {} in Redis at {address}", log.keys().log),
         Ok(address) => info!("the log is the stream {} in Redis at {address} ({described})", log.keys().log),
-        Err(error) if config.wait_for_log => {
+        Err(error) if config.message_log.wait_for_log => {
             warn!(%error, "the log in Redis at {described} cannot be reached yet; the server waits for it");
         }
         Err(error) => {
@@ -125,9 +140,9 @@ fn certificates(config: &Config) -> Result<Option<TlsCertificates>, BadConfig> {
             Err(bad_flag(flag, &format!("{} is not a PEM file", path.display())))
         }
     };
-    let root_cert = read("--redis-tls-ca", &config.redis_tls_ca)?;
-    let client_cert = read("--redis-tls-cert", &config.redis_tls_cert)?;
-    let client_key = read("--redis-tls-key", &config.redis_tls_key)?;
+    let root_cert = read("--redis-tls-ca", &config.message_log.redis_tls_ca)?;
+    let client_cert = read("--redis-tls-cert", &config.message_log.redis_tls_cert)?;
+    let client_key = read("--redis-tls-key", &config.message_log.redis_tls_key)?;
     let client_tls =
         client_cert.zip(client_key).map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
     if root_cert.is_none() && client_tls.is_none() {

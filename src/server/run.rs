@@ -2,7 +2,7 @@
 
 use super::{RunError, Server};
 use crate::log::subscriber_counts::SubscriberCounts;
-use crate::serve::{self, ServerState};
+use crate::serve::{self, Presence, ServerState};
 use crate::systemd;
 use futures_util::future::select_all;
 use std::future::Future;
@@ -106,6 +106,8 @@ struct Background {
     needed: Vec<(&'static str, JoinHandle<()>)>,
     /// Reports this node's counts to other nodes.
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
+    /// Tells the other nodes who reads channels here.
+    presence: Option<(Arc<Presence>, JoinHandle<()>)>,
     /// Appends PUBLISHes to the log.
     bridge: Option<JoinHandle<()>>,
     stop_bridge: watch::Sender<bool>,
@@ -124,6 +126,7 @@ impl Background {
             tail: tokio::spawn(state.hub.clone().follow()),
             needed: std::mem::take(&mut server.needed_tasks),
             counts: state.remote_counts.clone().map(counts),
+            presence: state.presence.clone().map(|presence| (presence.clone(), tokio::spawn(presence.run()))),
             bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
             stop_bridge,
             supervisor: tokio::spawn(supervise(state.clone(), server.waits_for_log)),
@@ -148,6 +151,10 @@ impl Background {
         if let Some((remote, task)) = self.counts {
             task.abort();
             let _ = tokio::time::timeout(LAST_WRITES, remote.leave()).await;
+        }
+        if let Some((presence, task)) = self.presence {
+            task.abort();
+            let _ = tokio::time::timeout(LAST_WRITES, presence.end()).await;
         }
         self.stop_bridge.send_replace(true);
         // A task whose end was seen must not be awaited again.
@@ -227,7 +234,9 @@ mod tests {
         for (task, name) in tasks {
             // With a log in Redis the server has all of its tasks. Nothing listens on this port, and the server waits.
             let redis = Some("redis://127.0.0.1:1".into());
-            let mut server = server_with(Config { redis, wait_for_log: true, ..Config::default() }).await;
+            let mut config = Config::default();
+            (config.message_log.redis, config.message_log.wait_for_log) = (redis, true);
+            let mut server = server_with(config).await;
             let mut background = Background::spawn(&mut server);
             task(&background).unwrap_or_else(|| panic!("no task {name}")).abort();
             let failure = background.failure().await.to_string();

@@ -3,11 +3,12 @@
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
+use crate::log::presence::PresenceStore;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
     self, AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
-    DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Proxies, RateLimiter, Reactor,
-    Rejections, ServerState, Settings, Timers, Tls,
+    DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
+    PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, ServerState, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tracing::warn;
 
 /// The parts that the steps of the start have opened: files, sockets and connections.
 pub struct Parts {
@@ -23,6 +25,8 @@ pub struct Parts {
     pub log: Arc<dyn MessageLog>,
     /// The counts of other nodes; `None` if there are no other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// The members of channels; `None` if no channel has presence.
+    pub presence: Option<Arc<dyn PresenceStore>>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// The rules for pages that may use the server.
@@ -61,14 +65,16 @@ pub struct OpenDemo {
 /// Builds the state, and the context of the routes around it.
 pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context {
     let metrics = registry.sub_registry_with_prefix("longtail");
-    let hub = Hub::new(parts.log, config.retention(), Duration::from_secs(config.away_seconds));
+    let hub = Hub::new(parts.log, config.message_log.retention(), Duration::from_secs(config.away_seconds));
     let rejections = Rejections::register(metrics);
     let budget = BufferBudget::new(config.max_buffer_bytes, rejections.counter("memory"), metrics);
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
+    let presence = parts.presence.map(|store| presence(config, store, metrics));
     let state = ServerState {
         hub,
         remote_counts: parts.remote_counts,
+        presence,
         origins: parts.origins,
         authorizer: Arc::new(parts.authorizer),
         hook: parts.hook,
@@ -96,6 +102,25 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         demo: parts.demo,
         registry,
     }
+}
+
+/// Presence in the channels that the flags name.
+fn presence(config: &Config, store: Arc<dyn PresenceStore>, metrics: &mut Registry) -> Arc<Presence> {
+    let settings = PresenceSettings {
+        channels: config.presence.patterns().unwrap_or_default(),
+        members: config.presence.presence_members as usize,
+        info_bytes: config.presence.presence_info_bytes,
+        away: Duration::from_secs(config.away_seconds),
+    };
+    let access = &config.access;
+    if access.token_secret.is_none()
+        && access.token_secret_file.is_none()
+        && access.token_public_key.is_none()
+        && access.authorize_url.is_none()
+    {
+        warn!("--presence: users are not known, so channels have no members: set up tokens, or --authorize-url");
+    }
+    Presence::new(settings, store, PresenceMetrics::register(metrics))
 }
 
 /// The limits on connections that follow from flags and file descriptors.

@@ -31,6 +31,8 @@ pub struct Subscribe {
     pub last: Option<usize>,
     /// The client's id, if it was named.
     pub client: Option<ClientId>,
+    /// Whether to send who comes and goes, if that was given.
+    pub presence: Option<bool>,
 }
 
 /// The kinds of commands.

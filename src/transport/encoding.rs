@@ -28,7 +28,10 @@ pub static SCRIPT: Encoding = Encoding::new("script", |message, out| {
 });
 
 /// An event of `text/event-stream` that holds the object.
-pub static EVENT: Encoding = Encoding::new("event", |message, out| event(message, None, message.object(), out));
+pub static EVENT: Encoding = Encoding::new("event", |message, out| {
+    let name = Some(message.kind().as_str()).filter(|_| !message.is_for_readers());
+    event(message, name, message.object(), out);
+});
 
 /// An event of `text/event-stream` that holds the bare payload.
 pub static DATA_EVENT: Encoding = Encoding::new("data event", |message, out| {

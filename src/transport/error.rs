@@ -50,6 +50,8 @@ codes! {
     Unauthorized = "unauthorized", 401;
     /// The client is not allowed to do that.
     Forbidden = "forbidden", 403;
+    /// The channel has as many members as it may have.
+    TooManyMembers = "too_many_members", 403;
     /// A page of this origin is not allowed to do that.
     ForbiddenOrigin = "forbidden_origin", 403;
     /// The path does not exist.

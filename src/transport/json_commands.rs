@@ -38,6 +38,8 @@ struct Subscription<'a> {
     last: Option<i64>,
     #[serde(borrow, default)]
     client: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    presence: Option<&'a RawValue>,
 }
 
 impl Dialect for JsonCommands {
@@ -97,7 +99,17 @@ fn subscribe(text: &str) -> Result<Subscribe, ApiError> {
         start: command.cursor.as_deref().map(str::parse).transpose()?,
         last: command.last.map(|last| params::last(&last.to_string())).transpose()?,
         client: command.client.as_deref().map(str::parse).transpose()?,
+        presence: command.presence.map(flag).transpose()?,
     })
+}
+
+/// A field that is on or off.
+fn flag(json: &RawValue) -> Result<bool, ApiError> {
+    match json.get() {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(ApiError::new(Code::BadRequest, "presence must be 1 or 0")),
+    }
 }
 
 fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
@@ -138,7 +150,7 @@ mod tests {
         let channels = ["b", "a"].map(|name| name.parse().expect("a channel")).to_vec();
         assert_eq!(
             command,
-            Ok(Command::Subscribe(Subscribe { channels, start: None, last: Some(1000), client: None }))
+            Ok(Command::Subscribe(Subscribe { channels, start: None, last: Some(1000), client: None, presence: None }))
         );
     }
 
@@ -153,6 +165,7 @@ mod tests {
             (r#"{"type":5,"ref":1}"#, true, Code::UnknownCommand),
             (r#"{"type":"subscribe","ref":1}"#, true, Code::BadChannel),
             (r#"{"type":"subscribe","ref":1,"channels":["a"],"cursor":"x"}"#, true, Code::BadCursor),
+            (r#"{"type":"subscribe","ref":1,"channels":["a"],"presence":"yes"}"#, true, Code::BadRequest),
             (r#"{"type":"unsubscribe","ref":1,"channels":5}"#, true, Code::BadRequest),
             (r#"{"type":"publish","ref":1,"channel":"a","data":"01234567890"}"#, true, Code::TooLarge),
         ] {

@@ -32,6 +32,8 @@ pub struct Params {
     pub max_time: Option<Duration>,
     /// The longest silence on a stream, if that was given. The server's own heartbeat is never exceeded.
     pub heartbeat: Option<Duration>,
+    /// Whether to send who comes and goes, in channels with presence.
+    pub presence: bool,
     /// Whether to send padding.
     pub padding: bool,
     /// The name of the function to call. It is valid.
@@ -48,7 +50,7 @@ pub struct Params {
 }
 
 /// Fields that have a single value. If a field is repeated, its last value counts.
-const SINGLE: [&str; 14] = [
+const SINGLE: [&str; 15] = [
     "cursor",
     "last",
     "client",
@@ -58,6 +60,7 @@ const SINGLE: [&str; 14] = [
     "max_seconds",
     "heartbeat",
     "padding",
+    "presence",
     "probe",
     "mode",
     "format",
@@ -142,6 +145,7 @@ impl Params {
             "max_seconds" => self.max_time = Some(Duration::from_secs(whole("max_seconds", value, 1, 3600)?)),
             "heartbeat" => self.heartbeat = Some(Duration::from_secs(whole("heartbeat", value, 1, 3600)?)),
             "padding" => self.padding = choice("padding", value, "0", "1")?,
+            "presence" => self.presence = choice("presence", value, "0", "1")?,
             "probe" => self.probe = choice("probe", value, "0", "1")?,
             "mode" => self.poll_mode = choice("mode", value, "long-poll", "poll")?,
             "format" => self.data_format = choice("format", value, "message", "data")?,

@@ -11,6 +11,7 @@ var METHODS = {
   resume: resume,
   close: close,
   publish: publish,
+  members: watchMembers,
   emit: sendEvent,
   diagnose: diagnose
 };
@@ -102,6 +103,13 @@ function begin(conn) {
     if (!share) { return alone(); }
     conn._ready = true;
     if (isActive(conn)) { share(conn._lt, options); }
+  });
+}
+
+// Tells who reads a channel; see members.js.
+function watchMembers(conn, channel, fn) {
+  need(conn._base, 'members', function (watch) {
+    if (watch) { watch(newLink(conn, conn), channel, fn); }
   });
 }
 

@@ -42,12 +42,11 @@ function newLink(conn, transport, cursor) {
         n: stream ? undefined : link._unique
       }) + (more ? '&' + more : '');
     },
-    text: function (text, type) {
+    text: function (text) {
       var object;
       try { object = decode(text); } catch (e) {}
       // The server does not report an error in a stream that has begun.
       if (!object || object.error) { return link.end(refusal(200, text)); }
-      if (type) { object.type = type; }
       this.item(object);
     },
     item: function (object) { if (link.live()) { receiveItem(conn, link, object); } },

@@ -14,7 +14,8 @@ function receiveItem(conn, link, object) {
 function accept(conn, link, object) {
   var type = object.type;
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
-  if (type === undefined) {
+  // Messages, and who comes and goes.
+  if (object.channel) {
     greet(conn, link);
     if (link === conn._main) { deliver(conn, link, object); }
   } else if (type === 'hello') {
@@ -46,7 +47,7 @@ function careFor(conn, link) {
 function receiveBatch(conn, link, object) {
   var messages = object.messages || [];
   if (object.error) { return linkEnded(conn, link, object.error); }
-  if (link === conn._check) { return checkEnded(conn, link, unreachable(link._instead.transport.name + ' failed')); }
+  if (link === conn._check) { return checkEnded(conn, link, unreachable('no ' + link._instead.transport.name)); }
   link._opened = false;
   clearTimeout(link._watchdog);
   if (!link._waited) {
@@ -106,6 +107,6 @@ function deliver(conn, link, message) {
     conn._seen[id] = true;
   }
   conn._lt.stats.messages++;
-  emit(conn, 'message', message);
+  emit(conn, message.type || 'message', message);
   if (!OWN_EVENTS.test(message.event)) { emit(conn, message.event, message.data, message); }
 }

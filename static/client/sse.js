@@ -11,8 +11,8 @@ transports.push({
   open: function (link) {
     link.request();
     var source = new EventSource(link.url('/sse'), { withCredentials: link.credentials });
-    each({ message: 0, hello: 1, heartbeat: 1, gap: 1, bye: 1 }, function (type, isControl) {
-      source.addEventListener(type, function (event) { link.text(event.data, isControl && type); }, false);
+    each(['message', 'hello', 'heartbeat', 'gap', 'bye'], function (i, type) {
+      source.addEventListener(type, function (event) { link.text(event.data); }, false);
     });
     source.onerror = function () {
       link.end();

@@ -81,6 +81,8 @@ export interface Events {
   gap: (gap: Gap) => void;
   error: (problem: Problem) => void;
   close: (why: Problem) => void;
+  member_added: (change: MemberChange) => void;
+  member_removed: (change: MemberChange) => void;
 }
 
 export interface Finding {
@@ -93,6 +95,21 @@ export interface Diagnosis {
   /** The whole report in words, for a support ticket. */
   text: string;
   findings: Finding[];
+}
+
+/** A user who reads a channel with presence. */
+export interface Member {
+  id: string;
+  info: any;
+}
+
+/** A member that has come or gone. */
+export interface MemberChange {
+  type: 'member_added' | 'member_removed';
+  /** The cursor right after the change. */
+  id: string;
+  channel: string;
+  data: Member;
 }
 
 export interface Connection {
@@ -117,6 +134,11 @@ export interface Connection {
   /** Sends an event to the application. `done` gets a problem, or the arguments of the answer. */
   emit(event: string, data?: unknown, done?: (problem: Problem | null, ...answer: any[]) => void,
     settings?: EmitSettings): Connection;
+  /**
+   * Tells who reads a channel: the list at first and after each change. Without `change` the whole list is new. If it
+   * cannot be read, the function gets `null` and the problem.
+   */
+  members(channel: string, listener: (members: Member[] | null, change?: MemberChange | Problem) => void): Connection;
   /** Tries every transport, and reports in words how the network path affects it. */
   diagnose(done: (diagnosis: Diagnosis) => void): Connection;
   pause(): Connection;

@@ -15,6 +15,8 @@ pub enum Kind {
     Error,
     Ack,
     Pong,
+    /// A member has come or gone.
+    Member,
     /// The end of a batch: its cursor.
     Batch,
 }
@@ -57,6 +59,7 @@ impl Item {
             Some("error") => Kind::Error,
             Some("ack") => Kind::Ack,
             Some("pong") => Kind::Pong,
+            Some("member_added" | "member_removed") => Kind::Member,
             Some(other) => panic!("an object of unknown type {other}: {text}"),
             None if item.fields.contains_key("error") => Kind::Error,
             None if item.fields.contains_key("messages") => Kind::Batch,
@@ -296,7 +299,8 @@ impl Decoder {
         let item = Item::parse(&data);
         let named = if item.kind == Kind::Message { None } else { item.str("type") };
         assert_eq!(event, named, "the event's name fits {data}");
-        let place = if item.kind == Kind::Message { item.id() } else { item.str("cursor") };
+        let has_id = matches!(item.kind, Kind::Message | Kind::Member);
+        let place = if has_id { item.id() } else { item.str("cursor") };
         assert_eq!(id, place, "the block's id is the position of {data}");
         self.items.push_back(item);
         true

@@ -69,7 +69,7 @@ impl Subscription {
         }
         for (name, value) in &self.extra {
             command[name] = match (name.as_str(), value.parse::<u64>()) {
-                ("last", Ok(number)) => number.into(),
+                ("last" | "presence", Ok(number)) => number.into(),
                 _ => value.as_str().into(),
             };
         }
@@ -241,7 +241,7 @@ impl Reader {
             Kind::Gap if self.transport.is_poll() => return Some(item),
             _ => {}
         }
-        let place = if item.kind == Kind::Message { item.id() } else { item.str("cursor") };
+        let place = if matches!(item.kind, Kind::Message | Kind::Member) { item.id() } else { item.str("cursor") };
         if place.is_some() && item.kind != Kind::Error {
             self.subscription.cursor = place;
             self.subscription.extra.retain(|(field, _)| field != "last");
@@ -341,7 +341,7 @@ impl Reader {
         assert!(self.tolerant, "only a follower comes back by itself");
         loop {
             let Some(item) = self.pull().await else { continue };
-            let place = if item.kind == Kind::Message { item.id() } else { item.str("cursor") };
+            let place = if matches!(item.kind, Kind::Message | Kind::Member) { item.id() } else { item.str("cursor") };
             // A refusal that a script or a stream can read: not ready, or too many connections.
             if place.is_some() && !matches!(item.kind, Kind::Error | Kind::Bye) {
                 self.subscription.cursor = place;

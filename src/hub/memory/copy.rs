@@ -24,12 +24,35 @@ pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
     }
 }
 
+/// The properties of a reader that decide which entries of its channels it gets.
+#[derive(Clone, Copy)]
+pub(in crate::hub) struct Recipient<'a> {
+    /// The reader's client id, if it has one.
+    pub(in crate::hub) client: Option<&'a ClientId>,
+    /// Whether it reads who comes and goes.
+    pub(in crate::hub) reads_members: bool,
+}
+
+impl Recipient<'_> {
+    /// Whether the reader gets an entry.
+    #[inline]
+    pub(in crate::hub) fn gets(&self, message: &Message) -> bool {
+        message.is_for_all() || self.gets_special(message)
+    }
+
+    /// Whether the reader gets an entry that is not for all readers.
+    #[cold]
+    fn gets_special(&self, message: &Message) -> bool {
+        self.client.is_none_or(|client| !message.excludes(client)) && (self.reads_members || message.is_for_readers())
+    }
+}
+
 /// Copies the messages that a reader at `after` has not seen. Returns the position at which the limit stopped the copy;
 /// `None` if it did not.
 pub(super) fn copy_one(
     ring: &VecDeque<Arc<Message>>,
     after: Id,
-    client: Option<&ClientId>,
+    recipient: Recipient<'_>,
     limit: Limit,
     out: &mut Vec<Arc<Message>>,
 ) -> Option<Id> {
@@ -37,7 +60,7 @@ pub(super) fn copy_one(
         return None;
     }
     let mut copier = Copier::new(limit);
-    ring.range(unseen(ring, after)..).find_map(|message| copier.copy(message, client, out))
+    ring.range(unseen(ring, after)..).find_map(|message| copier.copy(message, recipient, out))
 }
 
 /// Copies messages for one reader until a limit is reached.
@@ -56,10 +79,10 @@ impl Copier {
     pub(in crate::hub) fn copy(
         &mut self,
         message: &Arc<Message>,
-        client: Option<&ClientId>,
+        recipient: Recipient<'_>,
         out: &mut Vec<Arc<Message>>,
     ) -> Option<Id> {
-        if client.is_none_or(|client| !message.excludes(client)) {
+        if recipient.gets(message) {
             let size = message.object().len();
             let is_full = self.left.messages == 0 || (self.left.bytes < size && !out.is_empty());
             if let (true, Some(last)) = (is_full, self.last) {

@@ -94,6 +94,7 @@ impl Memory {
             match message.extras() {
                 None => self.add(message, fresh),
                 Some(extras) if extras.kind == Kind::Message => self.add_variants(&message, fresh),
+                Some(extras) if extras.kind.is_of_members() => self.add(message, fresh),
                 Some(_) => {}
             }
             self.evict(now_ms);

@@ -1,11 +1,11 @@
 //! Looks up a reader's position in the node's memory, and copies the messages after it.
 
-use super::copy::{Copier, Limit, copy_one, unseen};
+use super::copy::{Copier, Limit, Recipient, copy_one, unseen};
 use super::{Memory, Registration, View};
 use crate::cursor::{Cursor, Id};
 use crate::hub::id_of;
 use crate::log::{Descent, Resolved};
-use crate::message::{ClientId, Message};
+use crate::message::Message;
 use std::sync::Arc;
 
 /// The result of a lookup of a position in this node's memory.
@@ -27,21 +27,21 @@ impl Memory {
         &self,
         at: Cursor,
         registrations: &[Registration],
-        client: Option<&ClientId>,
+        recipient: Recipient<'_>,
         limit: Limit,
         out: &mut Vec<Arc<Message>>,
     ) -> Lookup {
         let Some(view) = &self.view else { return Lookup::AskTheLog };
         if at.epoch != view.lineage.epoch {
-            return self.look_back(view, at, registrations, client, limit, out);
+            return self.look_back(view, at, registrations, recipient, limit, out);
         }
         let is_whole = |registration: &Registration| self.slots[registration.slot].since <= at.id;
         if at.id > view.head || !registrations.iter().all(is_whole) {
             return Lookup::AskTheLog;
         }
         let cut = match registrations {
-            [one] => copy_one(&self.slots[one.slot].ring, at.id, client, limit, out),
-            several => self.copy_many(several, at.id, client, limit, out),
+            [one] => copy_one(&self.slots[one.slot].ring, at.id, recipient, limit, out),
+            several => self.copy_many(several, at.id, recipient, limit, out),
         };
         Lookup::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.lineage.epoch })
     }
@@ -52,7 +52,7 @@ impl Memory {
         view: &View,
         at: Cursor,
         registrations: &[Registration],
-        client: Option<&ClientId>,
+        recipient: Recipient<'_>,
         limit: Limit,
         out: &mut Vec<Arc<Message>>,
     ) -> Lookup {
@@ -66,7 +66,7 @@ impl Memory {
         };
         // The reader gets the messages up to the cut of its epoch, and then a gap.
         let before = out.len();
-        let Lookup::Read(read) = self.look(cursor(at.id), registrations, client, limit, out) else {
+        let Lookup::Read(read) = self.look(cursor(at.id), registrations, recipient, limit, out) else {
             return Lookup::AskTheLog;
         };
         let kept = out[before..].iter().take_while(|message| id_of(message) <= end).count();
@@ -96,7 +96,7 @@ impl Memory {
         &self,
         registrations: &[Registration],
         after: Id,
-        client: Option<&ClientId>,
+        recipient: Recipient<'_>,
         limit: Limit,
         out: &mut Vec<Arc<Message>>,
     ) -> Option<Id> {
@@ -125,17 +125,19 @@ impl Memory {
                     continue;
                 }
             }
-            if let Some(cut) = copier.copy(message, client, out) {
+            if let Some(cut) = copier.copy(message, recipient, out) {
                 return Some(cut);
             }
         }
     }
 
-    /// The position right before the `n`th newest retained message of these channels, but not before `least`.
+    /// The position right before the `n`th newest retained message of these channels, but not before `least`. Entries
+    /// about members do not count.
     pub(in crate::hub) fn nth_newest(&self, registrations: &[Registration], n: usize, least: Id) -> Id {
         let Some(view) = &self.view else { return least };
         let rings = registrations.iter().map(|registration| &self.slots[registration.slot].ring);
-        let mut rings: Vec<_> = rings.map(|ring| ring.iter().rev().peekable()).collect();
+        let mut rings: Vec<_> =
+            rings.map(|ring| ring.iter().rev().filter(|message| message.is_for_readers()).peekable()).collect();
         let mut at = view.head;
         for _ in 0..n {
             let newest = rings.iter_mut().filter_map(|ring| ring.peek().map(|message| id_of(message))).max();

@@ -6,8 +6,8 @@ mod copy;
 mod intake;
 mod lookup;
 
-pub(super) use copy::Copier;
 pub use copy::Limit;
+pub(super) use copy::{Copier, Recipient};
 pub(super) use lookup::Lookup;
 
 use super::reader::Reader;
@@ -179,7 +179,10 @@ impl Memory {
         if let Some(slot) = self.slots.get(slot).filter(|slot| slot.name == *channel) {
             let readers = || range.clone().filter_map(|index| slot.readers.get(index));
             readers().for_each(|reader| reader.touch());
-            out.extend(readers().cloned());
+            out.reserve(range.len());
+            for reader in readers() {
+                out.push(reader.clone());
+            }
         }
     }
 

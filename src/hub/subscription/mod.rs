@@ -30,6 +30,8 @@ pub struct Subscription {
     /// The maximum number of messages that are replayed after a gap.
     last: Option<u32>,
     has_begun: bool,
+    /// Whether it reads who comes and goes.
+    reads_members: bool,
     /// Whether the subscription has given up its registrations and does not count as a reader.
     is_away: bool,
     /// The state of a reader whose position is not in the node's memory; `None` for all other readers.
@@ -59,6 +61,7 @@ impl Subscription {
             client,
             last: None,
             has_begun: false,
+            reads_members: false,
             is_away: false,
             outside: None,
             left: None,
@@ -112,6 +115,12 @@ impl Subscription {
     pub fn set_client(&mut self, client: ClientId) {
         self.reader.parking().client = Some(client.clone());
         self.client = Some(client);
+    }
+
+    /// Sets whether the subscription also reads the entries that say which members come and go.
+    pub fn read_members(&mut self, reads_members: bool) {
+        self.reader.parking().reads_members = reads_members;
+        self.reads_members = reads_members;
     }
 
     /// Gives the hub a way to write to the reader while it is parked.

@@ -2,7 +2,7 @@
 
 use super::Subscription;
 use crate::cursor::{Cursor, Epoch, Id};
-use crate::hub::memory::{Copier, Lookup};
+use crate::hub::memory::{Copier, Lookup, Recipient};
 use crate::hub::{Hub, Limit, id_of};
 use crate::log::{Descent, Page, Resolved};
 use crate::message::{Kind, Message};
@@ -141,7 +141,7 @@ impl Subscription {
             }
             let memory = self.hub.memory.read();
             let head = memory.cursor();
-            let lookup = memory.look(self.at, &self.registrations, self.client.as_ref(), limit, out);
+            let lookup = memory.look(self.at, &self.registrations, self.recipient(), limit, out);
             drop(memory);
             match lookup {
                 Lookup::Read(at) => {
@@ -160,6 +160,11 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    #[inline]
+    fn recipient(&self) -> Recipient<'_> {
+        Recipient { client: self.client.as_ref(), reads_members: self.reads_members }
     }
 
     fn take_volatile(&self, out: &mut Vec<Arc<Message>>) {
@@ -225,7 +230,7 @@ impl Subscription {
         let mut copier = Copier::new(limit);
         let news = page.messages.iter().filter(|message| id_of(message) > self.at.id);
         let mut mine = news.filter_map(|message| self.variant_of(message));
-        let cut = mine.find_map(|message| copier.copy(&message, self.client.as_ref(), out));
+        let cut = mine.find_map(|message| copier.copy(&message, self.recipient(), out));
         Cursor { id: cut.unwrap_or(page.upto), epoch }
     }
 
@@ -234,7 +239,9 @@ impl Subscription {
     fn variant_of(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
         let Some(extras) = message.extras() else { return self.reads(message.channel()).then(|| message.clone()) };
         let channel = message.channels().iter().find(|channel| self.reads(channel))?;
-        if extras.kind != Kind::Message || self.names().any(|name| message.excludes_readers_of(name)) {
+        if !(extras.kind == Kind::Message || extras.kind.is_of_members())
+            || self.names().any(|name| message.excludes_readers_of(name))
+        {
             return None;
         }
         Some(if channel == message.channel() { message.clone() } else { Arc::new(message.variant(channel)) })

@@ -26,6 +26,18 @@ pub struct Script {
     hash: String,
 }
 
+#[cfg(test)]
+impl Script {
+    /// The same script with a clock that a test sets.
+    pub(super) fn with_clock(&self) -> Script {
+        let clock = "local function now_ms()\n";
+        let patched = format!("{clock}  do return tonumber(redis.call('GET', 'test:now')) end\n");
+        assert!(self.source.contains(clock), "the clock of the scripts");
+        let source: &'static str = Box::leak(self.source.replace(clock, &patched).into_boxed_str());
+        Script { source, hash: redis::Script::new(source).get_hash().to_owned() }
+    }
+}
+
 macro_rules! script {
     ($($file:literal),+) => {
         LazyLock::new(|| {
@@ -47,6 +59,9 @@ pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
 pub(super) static CALLS: LazyLock<Script> = script!("lua/calls.lua");
 pub(super) static COUNTS_REPORT: LazyLock<Script> = script!("lua/counts_report.lua");
 pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua");
+pub(super) static PRESENCE_JOIN: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_join.lua");
+pub(super) static PRESENCE_RENEW: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_renew.lua");
+pub(super) static PRESENCE_MEMBERS: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_members.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
 
 /// One connection. After an error other than [`ScriptError::Refused`] the connection must be dropped.

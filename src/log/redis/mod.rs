@@ -24,6 +24,7 @@ mod histories;
 mod local_append;
 mod opening;
 mod peers;
+mod presence;
 mod queue;
 mod ranges;
 mod read_history;
@@ -41,6 +42,7 @@ pub use endpoint::{BadUrl, Endpoint};
 pub(in crate::log) use entry::text;
 pub(in crate::log) use entry_fields::{draft_fields, volatile_from_json};
 pub use error::ScriptError;
+pub use presence::RedisPresence;
 pub use subscriber_counts::RedisSubscriberCounts;
 
 use super::clock::LogClock;

@@ -5,9 +5,10 @@ use super::keys::Keys;
 use super::query::{Action, Grant, Question, Validity};
 use super::tokens::Tokens;
 use super::webhook::{Answer, Webhook};
-use crate::message::{Channel, ClientId, Pattern, unmatched};
+use crate::message::{Channel, ClientId, Pattern, User, unmatched};
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::transport::{ApiError, Code};
+use std::sync::Arc;
 
 /// Decides whether a client has a permission.
 pub enum Authorizer {
@@ -28,6 +29,8 @@ pub struct AccessRules {
     pub tokens: Option<Tokens>,
     /// The application, which decides about all other questions.
     pub application: Option<Webhook>,
+    /// Whether the user of a public channel is of interest, so that its token is read.
+    pub needs_users: bool,
 }
 
 impl Authorizer {
@@ -110,6 +113,12 @@ impl AccessRules {
         credentials.bearer().is_some_and(|key| self.keys.has(key))
     }
 
+    /// The user that a token names, for a channel that everybody may read. A token that is not valid is ignored.
+    fn user_of(&self, credentials: &Credentials) -> Option<Arc<User>> {
+        let tokens = self.tokens.as_ref().filter(|_| self.needs_users)?;
+        tokens.read(credentials.token()?).ok()?.user()
+    }
+
     async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
         let Question { action, mut channels, client, credentials } = question;
         if self.has_server_key(&credentials) {
@@ -121,7 +130,7 @@ impl AccessRules {
         if action == Action::Subscribe {
             channels = unmatched(&self.public, &channels).into_iter().cloned().collect();
             if channels.is_empty() {
-                return Ok(Grant::unlimited(by_address));
+                return Ok(Grant { user: self.user_of(&credentials), ..Grant::unlimited(by_address) });
             }
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token()) {
@@ -131,8 +140,10 @@ impl AccessRules {
                 check_client(permission.client.as_ref(), client.as_ref())?;
             }
             deny(&permission.denied(action, &channels))?;
+            let user = permission.user();
             let publisher = permission.subject.map_or(by_address, Publisher::Subject);
-            return Ok(Grant { validity: Validity::EndsAt(permission.until), publisher, client: permission.client });
+            let validity = Validity::EndsAt(permission.until);
+            return Ok(Grant { validity, publisher, client: permission.client, user });
         }
         let Some(application) = &self.application else {
             let text = format!("this needs credentials: {}", names(channels.iter()));
@@ -143,7 +154,8 @@ impl AccessRules {
             Answer::Allowed(allowed) => {
                 let is_denied = |channel: &&Channel| !allowed.channels.contains(channel.as_str());
                 deny(&wanted.iter().filter(is_denied).collect::<Vec<_>>())?;
-                Ok(Grant { validity: Validity::RenewAt(allowed.until), publisher: by_address, client: None })
+                let validity = Validity::RenewAt(allowed.until);
+                Ok(Grant { validity, publisher: by_address, client: None, user: allowed.user })
             }
             Answer::Unauthorized => {
                 let text = format!("the application wants you to sign in: {}", names(wanted.iter()));

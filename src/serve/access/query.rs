@@ -1,8 +1,9 @@
 //! The questions to the authorizer, and its grants.
 
 use super::credentials::Credentials;
-use crate::message::{Channel, ClientId};
+use crate::message::{Channel, ClientId, User};
 use crate::serve::limits::rate_limiter::Publisher;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// The action that a client wants to take on channels.
@@ -57,11 +58,13 @@ pub struct Grant {
     pub publisher: Publisher,
     /// The client id that the credentials are bound to.
     pub client: Option<ClientId>,
+    /// The user that the credentials name.
+    pub user: Option<Arc<User>>,
 }
 
 impl Grant {
     /// Makes a grant without an end.
     pub fn unlimited(publisher: Publisher) -> Grant {
-        Grant { validity: Validity::Unlimited, publisher, client: None }
+        Grant { validity: Validity::Unlimited, publisher, client: None, user: None }
     }
 }

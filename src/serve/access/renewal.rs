@@ -4,6 +4,7 @@ use super::authorizer::Authorizer;
 use super::credentials::Credentials;
 use super::query::{Action, Grant, Question, Validity};
 use crate::message::{Channel, ClientId};
+use crate::serve::presence::stay::Stay;
 use crate::transport::ApiError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
@@ -44,13 +45,15 @@ pub struct GrantRenewal {
     /// The grants that have an end.
     grants: Vec<GrantedChannels>,
     timer: Pin<Box<Sleep>>,
+    /// The stay of the user in channels with presence. It ends with the grants.
+    stay: Option<Stay>,
 }
 
 impl GrantRenewal {
     /// Makes a renewal without grants.
     pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> GrantRenewal {
         let timer = Box::pin(tokio::time::sleep(DAY));
-        GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer }
+        GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer, stay: None }
     }
 
     /// Adds channels that were granted. The new validity replaces the earlier validity of the same channels.
@@ -87,6 +90,22 @@ impl GrantRenewal {
     pub fn remove(&mut self, channel: &Channel) {
         self.forget(channel);
         self.arm();
+        if let Some(stay) = &mut self.stay {
+            stay.leave(channel);
+        }
+    }
+
+    /// Holds the stay of the user in more channels.
+    pub fn hold(&mut self, stay: Stay) {
+        match &mut self.stay {
+            Some(held) => held.merge(stay),
+            empty => *empty = Some(stay),
+        }
+    }
+
+    /// The stay of the user.
+    pub fn stay(&self) -> Option<&Stay> {
+        self.stay.as_ref()
     }
 
     fn forget(&mut self, channel: &Channel) {
@@ -133,6 +152,9 @@ impl GrantRenewal {
             };
             grant.renewal = None;
             let now = Instant::now();
+            if let (Ok(Grant { user: Some(user), .. }), Some(stay)) = (&answer, &self.stay) {
+                stay.set_user(user);
+            }
             match answer.map(|granted| granted.validity) {
                 Ok(Validity::RenewAt(end) | Validity::EndsAt(end)) => {
                     grant.retry_until = None;

@@ -2,12 +2,14 @@
 
 use super::query::Action;
 use super::signature;
-use crate::message::{Channel, ClientId, Pattern, unmatched};
+use crate::message::{Channel, ClientId, Pattern, User, unmatched};
 use crate::transport::{ApiError, Code};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -50,6 +52,8 @@ struct Claims {
     #[serde(default)]
     client: Option<String>,
     #[serde(default)]
+    info: Option<Box<RawValue>>,
+    #[serde(default)]
     subscribe: Vec<String>,
     #[serde(default)]
     publish: Vec<String>,
@@ -75,6 +79,7 @@ pub struct Permission {
     pub subject: Option<String>,
     /// The client id that the token is bound to.
     pub client: Option<ClientId>,
+    info: Option<Box<RawValue>>,
     subscribe: Vec<Pattern>,
     publish: Vec<Pattern>,
 }
@@ -183,6 +188,7 @@ impl Tokens {
             until: Instant::now() + left,
             subject: claims.sub,
             client,
+            info: claims.info,
             subscribe: patterns(&claims.subscribe),
             publish: patterns(&claims.publish),
         })
@@ -190,6 +196,12 @@ impl Tokens {
 }
 
 impl Permission {
+    /// The user that the token names: its `sub`, with its claim `info`.
+    pub fn user(&self) -> Option<Arc<User>> {
+        let info = self.info.as_deref().map(RawValue::get);
+        User::new(self.subject.as_deref()?, info).ok().map(Arc::new)
+    }
+
     /// The channels that the token does not allow.
     pub fn denied<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
         let patterns = match action {
@@ -259,6 +271,25 @@ mod tests {
         }
         for nobody in ["null", "[]"] {
             assert_eq!(read(nobody), Ok(()), "{nobody}");
+        }
+    }
+
+    #[test]
+    fn the_subject_is_the_user() {
+        let tokens = Tokens::by_secret(b"secret").expect("a secret");
+        let read = |claims: &str| {
+            let claims = format!("{{\"exp\":9999999999{claims}}}");
+            let permission = tokens.read(&signed("{\"alg\":\"HS256\"}", &claims)).ok()?;
+            Some(permission.user().map(|user| user.data().to_owned()))
+        };
+        for (claims, user) in [
+            ("", None),
+            (r#","info":{}"#, None),
+            (r#","sub":"","info":{}"#, None),
+            (r#","sub":"7""#, Some(r#"{"id":"7","info":null}"#)),
+            (r#","sub":"7","info":{"n": 1e400}"#, Some(r#"{"id":"7","info":{"n": 1e400}}"#)),
+        ] {
+            assert_eq!(read(claims).flatten().as_deref(), user, "{claims}");
         }
     }
 

@@ -3,6 +3,7 @@
 mod decision;
 
 use super::query::Question;
+use crate::message::User;
 use crate::serve::application::change_log::{ChangeLog, LogText};
 use crate::serve::application::client::ApplicationClient;
 use crate::serve::application::problem::Problem;
@@ -60,6 +61,8 @@ pub enum Answer {
 pub struct Allowed {
     /// Their names.
     pub channels: Arc<HashSet<String>>,
+    /// The user that the application names.
+    pub user: Option<Arc<User>>,
     /// The time at which the answer expires. Then the server has to ask again.
     pub until: Instant,
 }
@@ -197,7 +200,7 @@ impl Application {
         self.changes.note(decided.as_ref().err());
         self.metrics.seconds.observe(began.elapsed().as_secs_f64());
         let (outcome, answer) = match decided {
-            Ok(Decision::Allowed(channels, ttl)) => ("allowed", Ok(allowed(channels, ttl, question))),
+            Ok(Decision::Allowed(channels, ttl, user)) => ("allowed", Ok(allowed(channels, ttl, user, question))),
             Ok(Decision::Unauthorized) => ("unauthorized", Err(Answer::Unauthorized)),
             Ok(Decision::Refused) | Err(Problem { may_pass: false, .. }) => ("refused", Err(Answer::Refused)),
             Err(_) => ("failed", Err(Answer::Failed)),
@@ -240,12 +243,12 @@ fn request(question: &Question) -> hyper::http::Result<Request<Full<Bytes>>> {
 }
 
 /// The part of a decision that answers the question.
-fn allowed(mut channels: HashSet<String>, ttl: f64, question: &Question) -> Allowed {
+fn allowed(mut channels: HashSet<String>, ttl: f64, user: Option<Arc<User>>, question: &Question) -> Allowed {
     // The answer may name all channels that the user may read. Only the channels of the question are kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
     // The time is shortened by up to a tenth, at random, so that readers that came together do not ask again together.
     let ttl = Duration::from_secs_f64(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
-    Allowed { channels: Arc::new(channels), until: Instant::now() + ttl }
+    Allowed { channels: Arc::new(channels), user, until: Instant::now() + ttl }
 }
 
 #[cfg(test)]
@@ -377,7 +380,7 @@ mod tests {
     async fn answers_are_bounded_by_what_they_hold() {
         let other = Other::start().await;
         let until = Instant::now() + Duration::from_secs(60);
-        let answer = Allowed { channels: Arc::default(), until };
+        let answer = Allowed { channels: Arc::default(), user: None, until };
         let junk = "x".repeat(30_000);
         for n in 0..3000 {
             other.webhook.cache.insert(question(&format!("{n}{junk}")), answer.clone()).await;

@@ -6,7 +6,7 @@ use crate::serve::routes::context::Context;
 #[cfg(feature = "demo")]
 use crate::serve::routes::demo;
 use crate::serve::routes::endpoint::{Endpoint, Route};
-use crate::serve::routes::{assets, channels, diagnose, event, health, info, metrics, publish, transports};
+use crate::serve::routes::{assets, channels, diagnose, event, health, info, members, metrics, publish, transports};
 use crate::transport::Transport;
 
 /// All endpoints. A path belongs to the first endpoint that has a route for it. The most frequent endpoints come first.
@@ -17,6 +17,7 @@ const ALL: &[&dyn Endpoint] = &[
     &health::Health,
     &metrics::Metrics,
     &info::Info,
+    &members::MembersOfChannel,
     &channels::Channels,
     &diagnose::Diagnose,
     #[cfg(feature = "demo")]

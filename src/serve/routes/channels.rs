@@ -189,7 +189,7 @@ fn check_prefix(text: String) -> Result<String, ApiError> {
 }
 
 /// Decodes a segment of a path. Unlike in a query, `+` stands for itself.
-fn percent_decoded(segment: &str) -> String {
+pub fn percent_decoded(segment: &str) -> String {
     let query = format!("c={}", segment.replace('+', "%2B").replace('&', "%26"));
     form_urlencoded::parse(query.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }

@@ -45,6 +45,7 @@ fn answer(context: &Context) -> Response {
         "transports": transports.collect::<Vec<_>>(),
         "tls": state.tls.is_some(),
         "tcp": context.tcp_address.map(|address| address.to_string()),
+        "presence": false,
         // Whether clients may send events to an application.
         "events": state.hook.as_ref().is_some_and(|hook| hook.takes_events()),
         "limits": {
@@ -55,6 +56,10 @@ fn answer(context: &Context) -> Response {
             "long_poll_seconds": 55,
         },
     });
+    if let Some(presence) = &state.presence {
+        let settings = &presence.settings;
+        info["presence"] = serde_json::json!({ "members": settings.members, "info_bytes": settings.info_bytes });
+    }
     if let Some(demo) = &context.demo {
         info["demo"] = demo.info();
     }

@@ -13,6 +13,7 @@ pub mod etag;
 pub mod event;
 pub mod health;
 pub mod info;
+pub mod members;
 pub mod metrics;
 pub mod operators;
 pub mod page_headers;

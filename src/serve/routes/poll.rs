@@ -60,6 +60,7 @@ pub async fn answer(
     // A client that counts by its id does not also count by its connection.
     let counted = client.is_none().then_some(name);
     let mut subscription = state.hub.subscribe(counted, &params.channels, start, params.last, client);
+    subscription.read_members(params.presence);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
     let batch = match wait.time {
         None => batch::now(state, &mut subscription, limit).await,

@@ -3,6 +3,7 @@
 
 use super::poll::{self, Wait};
 use super::response::{self, Body, Response};
+use crate::message::User;
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
@@ -96,6 +97,7 @@ struct Authorized {
     credentials: Arc<Credentials>,
     validity: Validity,
     renewal: Option<GrantRenewal>,
+    user: Option<Arc<User>>,
 }
 
 impl<'a> Checked<'a> {
@@ -137,7 +139,7 @@ impl<'a> Checked<'a> {
             let credentials = Credentials::new(self.peer.ip, self.transport.name(), headers, self.by_cookie());
             credentials.with_token(self.token.as_deref())
         });
-        let mut validity = Validity::Unlimited;
+        let (mut validity, mut user) = (Validity::Unlimited, None);
         if !self.params.channels.is_empty() && !state.authorizer.is_open() {
             let grant = state.authorizer.ask(Question {
                 action: Action::Subscribe,
@@ -146,7 +148,7 @@ impl<'a> Checked<'a> {
                 credentials: Credentials::clone(&credentials),
             });
             let grant = grant.await?;
-            validity = grant.validity;
+            (validity, user) = (grant.validity, grant.user);
             // A client whose credentials are bound to a client id uses that id.
             self.params.client = self.params.client.take().or(grant.client);
         }
@@ -155,7 +157,7 @@ impl<'a> Checked<'a> {
             renewal.add(&self.params.channels, validity, &credentials);
             renewal
         });
-        Ok(Authorized { credentials, validity, renewal })
+        Ok(Authorized { credentials, validity, renewal, user })
     }
 
     /// Whether cookies count. A browser sends cookies with a script tag of any page, and the response calls a function
@@ -176,15 +178,28 @@ impl<'a> Checked<'a> {
     }
 
     /// Opens the session that the transport's lifecycle needs.
-    async fn open(self, authorized: Authorized) -> Result<Response, ApiError> {
+    async fn open(self, mut authorized: Authorized) -> Result<Response, ApiError> {
+        if !matches!(self.lifecycle, Lifecycle::Poll | Lifecycle::LongPoll) {
+            join(self.state, &self.params, &mut authorized).await?;
+        }
         let framing = Framing::of(self.request.head.version);
         let may_reuse = self.may_reuse(framing);
         match self.lifecycle {
             Lifecycle::Poll | Lifecycle::LongPoll => {
                 // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, no next request can follow.
-                let as_session = may_reuse && !self.peer.is_over_limit;
+                let time = self.waiting_time(authorized.validity);
+                let stay = match (&self.state.presence, &authorized.user) {
+                    (Some(presence), Some(user)) => {
+                        let (channels, client) = (&self.params.channels, self.params.client.as_ref());
+                        presence.poll(channels, user, client, time.unwrap_or_default()).await?
+                    }
+                    _ => None,
+                };
+                // The client of a member is away some time after its answer, so the handler itself has to know when it
+                // has answered.
+                let as_session = may_reuse && !self.peer.is_over_limit && stay.is_none();
                 let client_shut = self.request.head.extensions.get::<ClientShut>();
-                let wait = Wait { time: self.waiting_time(authorized.validity), as_session, client_shut };
+                let wait = Wait { time, as_session, client_shut };
                 let Checked { state, peer, transport, request, params, opening, .. } = self;
                 poll::answer(state, peer, transport, &params, opening, &request.head.headers, wait).await
             }
@@ -234,6 +249,16 @@ impl<'a> Checked<'a> {
             Validity::Unlimited => time,
         })
     }
+}
+
+/// Makes the user a member of the channels, for as long as the grant is held.
+async fn join(state: &ServerState, params: &Params, authorized: &mut Authorized) -> Result<(), ApiError> {
+    let (Some(presence), Some(user)) = (&state.presence, &authorized.user) else { return Ok(()) };
+    if let Some(stay) = presence.join(&params.channels, user, params.client.as_ref()).await? {
+        let renewal = || GrantRenewal::new(&state.authorizer, params.client.clone());
+        authorized.renewal.get_or_insert_with(renewal).hold(stay);
+    }
+    Ok(())
 }
 
 /// Waits until the node has read its log.

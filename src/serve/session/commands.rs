@@ -146,7 +146,7 @@ impl CommandHandler {
         subscribe: Subscribe,
         credentials: Arc<Credentials>,
     ) -> Result<Cursor, ApiError> {
-        let Subscribe { channels, start, last, client } = subscribe;
+        let Subscribe { channels, start, last, client, presence } = subscribe;
         if (start.is_some() || last.is_some()) && self.position_fixed {
             let rule = "a connection has one cursor: send cursor and last only with its first channels";
             return Err(ApiError::new(Code::CursorFixed, rule));
@@ -167,6 +167,16 @@ impl CommandHandler {
             credentials: Credentials::clone(&credentials),
         };
         let grant = state.authorizer.ask(question).await?;
+        let stay = match (&state.presence, &grant.user) {
+            (Some(presence), Some(user)) => {
+                // A channel that is read already may have been subscribed without a user.
+                let held = pump.grant().and_then(|renewal| renewal.stay());
+                let is_held = |channel: &Channel| held.is_some_and(|stay| stay.holds(channel));
+                let unheld: Vec<Channel> = channels.iter().filter(|channel| !is_held(channel)).cloned().collect();
+                presence.join(&unheld, user, named.as_ref().or(grant.client.as_ref())).await?
+            }
+            _ => None,
+        };
         // The code above does not change any state. So a command is carried out completely or not at all.
         let named = named.or(grant.client);
         if named != known
@@ -176,11 +186,18 @@ impl CommandHandler {
             pump.subscription().set_client(client.clone());
         }
         self.client_named = named.is_some();
-        if grant.validity != Validity::Unlimited && pump.grant().is_none() {
+        if (grant.validity != Validity::Unlimited || stay.is_some()) && pump.grant().is_none() {
             pump.set_grant(Some(GrantRenewal::new(&state.authorizer, named)));
         }
         if let Some(renewal) = pump.grant() {
             renewal.add(&channels, grant.validity, &credentials);
+            // The info that came last counts in all channels of the user.
+            if let (Some(user), Some(held)) = (&grant.user, renewal.stay()) {
+                held.set_user(user);
+            }
+            if let Some(stay) = stay {
+                renewal.hold(stay);
+            }
             // A newer token also prolongs the grants of an older one.
             if let (Validity::EndsAt(end), false) = (grant.validity, Arc::ptr_eq(&credentials, &self.credentials))
                 && let Some((covered, validity)) = state.authorizer.covered(&credentials, renewal.ending_before(end))
@@ -190,6 +207,9 @@ impl CommandHandler {
         }
         self.credentials = credentials;
         let subscription = pump.subscription();
+        if let Some(presence) = presence {
+            subscription.read_members(presence);
+        }
         for channel in &channels {
             subscription.add(channel);
         }

@@ -22,7 +22,8 @@ pub fn open_pump(
     }
     // Without channels, `last` has no effect until the first `subscribe` command.
     let last = params.last.filter(|_| !(params.channels.is_empty() && params.begins_later()));
-    let subscription = state.hub.subscribe(Some(name), &params.channels, start, last, client);
+    let mut subscription = state.hub.subscribe(Some(name), &params.channels, start, last, client);
+    subscription.read_members(params.presence);
     // If the path of a client drops silent connections, the client may ask for more heartbeats, but never for fewer.
     let heartbeat = params.heartbeat.unwrap_or(Duration::MAX).min(state.settings.heartbeat);
     let heartbeat_ms = u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX);

@@ -21,6 +21,7 @@ use crate::serve::net::drain::Drain;
 use crate::serve::net::reactor::Reactor;
 use crate::serve::net::timers::Timers;
 use crate::serve::net::tls::Tls;
+use crate::serve::presence::service::Presence;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct ServerState {
     pub hub: Arc<Hub>,
     /// The subscriber counts of other nodes; `None` without Redis.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// The members of channels; `None` if no channel has presence.
+    pub presence: Option<Arc<Presence>>,
     /// Checks `Host` and `Origin`.
     pub origins: OriginPolicy,
     /// Decides about permissions.

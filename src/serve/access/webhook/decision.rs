@@ -1,10 +1,13 @@
 //! Reads the application's answer: a decision, or another answer, which is a problem.
 
+use crate::message::User;
 use crate::serve::application::client::Reply;
 use crate::serve::application::problem::{Form, Problem};
 use hyper::StatusCode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Seconds for which an answer without a `ttl` is valid, and the longest `ttl`.
 const DEFAULT_TTL: f64 = 60.0;
@@ -13,8 +16,8 @@ const MAX_TTL: f64 = 86_400.0;
 /// The decision of the application.
 #[derive(Debug, PartialEq)]
 pub enum Decision {
-    /// 200: these channels are allowed, for this number of seconds.
-    Allowed(HashSet<String>, f64),
+    /// 200: these channels are allowed, for this number of seconds, and this is the user.
+    Allowed(HashSet<String>, f64, Option<Arc<User>>),
     /// 401: the user is not signed in.
     Unauthorized,
     /// 403: the application does not allow the action.
@@ -33,6 +36,24 @@ struct Body {
     channels: HashSet<String>,
     #[serde(default)]
     ttl: Option<f64>,
+    #[serde(default)]
+    user: Option<Box<RawValue>>,
+}
+
+/// The user in an answer.
+#[derive(Deserialize)]
+struct UserBody {
+    id: Id,
+    #[serde(default)]
+    info: Option<Box<RawValue>>,
+}
+
+/// A user's id. Many applications have numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Text(String),
+    Number(i64),
 }
 
 /// Reads an answer.
@@ -46,11 +67,26 @@ pub fn read(reply: &Reply) -> Result<Decision, Problem> {
         Some(StatusCode::FORBIDDEN) => return Ok(Decision::Refused),
         _ => {}
     }
-    let Body { channels, ttl } = FORM.object(reply)?;
+    let Body { channels, ttl, user } = FORM.object(reply)?;
     match ttl.unwrap_or(DEFAULT_TTL) {
-        ttl if ttl >= 0.0 => Ok(Decision::Allowed(channels, ttl.clamp(1.0, MAX_TTL))),
+        ttl if ttl >= 0.0 => {
+            let user = user.filter(|user| user.get() != "null").map(|user| read_user(&user)).transpose()?;
+            Ok(Decision::Allowed(channels, ttl.clamp(1.0, MAX_TTL), user))
+        }
         _ => Err(Problem::passing(reply.came_with("JSON with a negative ttl"), FORM.rule)),
     }
+}
+
+fn read_user(json: &RawValue) -> Result<Arc<User>, Problem> {
+    let user = serde_json::from_str(json.get()).ok().and_then(|UserBody { id, info }| {
+        let id = match id {
+            Id::Text(id) => id,
+            Id::Number(id) => id.to_string(),
+        };
+        User::new(&id, info.as_deref().map(RawValue::get)).ok()
+    });
+    let fix = r#"name the user as {"id":"7","info":{…}}, with an id of at most 200 bytes, or leave it out"#;
+    user.map(Arc::new).ok_or_else(|| Problem::passing("status 200 and JSON whose user has no usable id", fix))
 }
 
 #[cfg(test)]
@@ -76,11 +112,33 @@ mod tests {
             ("18446744073709551616", MAX_TTL),
         ] {
             let body = Box::leak(format!("{{\"channels\":[\"a\"],\"ttl\":{ttl}}}").into_boxed_str());
-            assert_eq!(of(200, body), Ok(Decision::Allowed(HashSet::from(["a".to_owned()]), seconds)), "{ttl}");
+            assert_eq!(of(200, body), Ok(Decision::Allowed(HashSet::from(["a".to_owned()]), seconds, None)), "{ttl}");
         }
         for ttl in ["\"60\"", "-1", "-0.5", "[60]", "true", "1e999"] {
             let body = Box::leak(format!("{{\"channels\":[\"a\"],\"ttl\":{ttl}}}").into_boxed_str());
             assert!(of(200, body).is_err_and(|problem| problem.may_pass), "{ttl}");
+        }
+    }
+
+    #[test]
+    fn the_answer_may_name_the_user() {
+        let user = |text: &str| {
+            let body = Box::leak(format!("{{\"channels\":[\"a\"],\"user\":{text}}}").into_boxed_str());
+            match of(200, body) {
+                Ok(Decision::Allowed(_, _, user)) => Ok(user.map(|user| user.data().to_owned())),
+                Ok(other) => panic!("{other:?}"),
+                Err(problem) => Err(problem.may_pass),
+            }
+        };
+        for (text, data) in [
+            ("null", None),
+            (r#"{"id":"7"}"#, Some(r#"{"id":"7","info":null}"#)),
+            (r#"{"id":7,"info":{"name":"Ann"},"more":1}"#, Some(r#"{"id":"7","info":{"name":"Ann"}}"#)),
+        ] {
+            assert_eq!(user(text), Ok(data.map(str::to_owned)), "{text}");
+        }
+        for bad in ["7", "[]", "{}", r#"{"id":""}"#, r#"{"id":null}"#, r#"{"id":1.5}"#, r#"{"id":[7]}"#] {
+            assert_eq!(user(bad), Err(true), "{bad}");
         }
     }
 

@@ -121,9 +121,13 @@ impl Dialect for ToyCommands {
     fn command(&mut self, head: &CommandHead<'_>, max_payload: usize) -> Result<Command, ApiError> {
         let channels = || head.text.split(' ').map(str::parse).collect::<Result<Vec<Channel>, _>>();
         Ok(match head.kind {
-            Some(CommandKind::Subscribe) => {
-                Command::Subscribe(Subscribe { channels: channels()?, start: None, last: None, client: None })
-            }
+            Some(CommandKind::Subscribe) => Command::Subscribe(Subscribe {
+                channels: channels()?,
+                start: None,
+                last: None,
+                client: None,
+                presence: None,
+            }),
             Some(CommandKind::Unsubscribe) => Command::Unsubscribe(channels()?),
             Some(CommandKind::Publish) => {
                 let (channel, data) = head.text.split_once(' ').unwrap_or((head.text, ""));

@@ -1,0 +1,487 @@
+//! The connections of one node: which of them the store has, and what it has to be told. It does not do I/O.
+//!
+//! The node calls the store with one call after the other: [`joins`](NodePresence::joins) and
+//! [`joined`](NodePresence::joined), then [`renewal`](NodePresence::renewal) and [`renewed`](NodePresence::renewed). In
+//! between, connections may open and close.
+//!
+//! The calls on a lease are numbered, and the store keeps the number of the last one. If it does not know the last call
+//! that it has answered (a failover, an emptied Redis, a lease that has lapsed), it has lost something: the node takes a
+//! new lease and adds all its connections again. What then still hangs on the old lease ends with it. A call without an
+//! answer may have been carried out. What it told is told again, which has no other effect.
+
+use super::{Call, Deadline, GRACE, Join, Joined, Renewed};
+use crate::message::{Channel, ClientId, User};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// How many connections one call adds at most.
+const JOINS: usize = 100;
+
+/// How many deadlines one renewal sets at most.
+const DEADLINES: usize = 1000;
+
+/// How many closed connections wait for the next renewal at most. With more (a store that is away for long), the node
+/// takes a new lease, and the old one ends all of them.
+const CLOSED: usize = 10_000;
+
+/// How many polling connections are known at most. The users of further ones are not members by them.
+const POLLING: usize = 100_000;
+
+/// How many polling clients of one user have a connection of their own in a channel. Further ones share one: a client
+/// may make up as many ids as it likes.
+const POLLING_A_USER: usize = 16;
+
+/// A connection of this node: its channel and its name.
+pub type Place = (Channel, Arc<str>);
+
+/// What a join has led to, as soon as it is known.
+pub type Outcome = oneshot::Receiver<Joined>;
+
+/// The connections of one node.
+pub struct NodePresence {
+    node: Box<str>,
+    lease: Arc<str>,
+    leases: u64,
+    opened: u64,
+    connections: HashMap<Place, Connection>,
+    /// The polling connections of each user in each channel.
+    polling: HashMap<(Channel, Arc<str>), usize>,
+    /// How many of the connections poll.
+    polls: usize,
+    /// The numbers of the last call on the lease, and of the last one that the store has answered.
+    called: u64,
+    answered: u64,
+    /// Connections that the store has to be told of.
+    waiting: VecDeque<Place>,
+    /// Connections in the store whose deadline has changed.
+    changed: HashSet<Place>,
+    /// Whether the store has lost something.
+    has_lost: bool,
+}
+
+struct Connection {
+    user: Arc<User>,
+    phase: Phase,
+    /// For a polling client, the time until which it is not away.
+    until: Option<Instant>,
+    /// Whether the user has been a member by this connection. Then the store has lost it, if it does not have it.
+    is_again: bool,
+    /// Whether the store may have the connection, so that it has to be told when the connection is closed.
+    is_stored: bool,
+    is_closed: bool,
+    replaces: Option<Arc<str>>,
+    /// The callers that wait for the outcome of the next join.
+    outcomes: Vec<oneshot::Sender<Joined>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The store has to be told.
+    Waiting,
+    /// The store is being told.
+    Joining,
+    Stored,
+    /// The channel is full: the user is not a member by this connection.
+    Refused,
+}
+
+impl NodePresence {
+    /// A node without connections. The name must be unique among all nodes.
+    pub fn new(node: &str) -> NodePresence {
+        NodePresence {
+            node: node.into(),
+            lease: format!("{node}.0").into(),
+            leases: 0,
+            opened: 0,
+            connections: HashMap::new(),
+            polling: HashMap::new(),
+            polls: 0,
+            called: 0,
+            answered: 0,
+            waiting: VecDeque::new(),
+            changed: HashSet::new(),
+            has_lost: false,
+        }
+    }
+
+    /// The node's lease.
+    pub fn lease(&self) -> &Arc<str> {
+        &self.lease
+    }
+
+    /// How many connections the node has.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether the node has no connections.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Opens a connection of a stream or a socket. If its client has polled before, the connection takes the place of
+    /// the polling one.
+    pub fn open(&mut self, channel: &Channel, user: &Arc<User>, client: Option<&ClientId>) -> (Place, Outcome) {
+        self.opened += 1;
+        let place = (channel.clone(), format!("{}:{}", self.node, self.opened).into());
+        let (sender, outcome) = oneshot::channel();
+        let replaces = client.map(|client| polling_name(Some(client), user));
+        if let Some(polled) = &replaces {
+            self.forget(&(channel.clone(), polled.clone()));
+        }
+        self.insert(place.clone(), user, None, replaces, sender);
+        (place, outcome)
+    }
+
+    /// Notes that a polling client is there until a time. Returns the outcome if the client's user has to join.
+    pub fn polled(
+        &mut self,
+        channel: &Channel,
+        user: &Arc<User>,
+        client: Option<&ClientId>,
+        until: Instant,
+    ) -> Option<(Place, Outcome)> {
+        let mut place = (channel.clone(), polling_name(client, user));
+        let of_user = self.polling.get(&(channel.clone(), user.id().into())).copied().unwrap_or(0);
+        if of_user >= POLLING_A_USER && !self.connections.contains_key(&place) {
+            place.1 = polling_name(None, user);
+        }
+        match self.connections.get_mut(&place) {
+            Some(connection) if connection.phase != Phase::Refused => {
+                connection.until = Some(until);
+                if connection.user == *user {
+                    if connection.phase == Phase::Stored {
+                        self.changed.insert(place);
+                        return None;
+                    }
+                    // Another request of the client is joining.
+                    return Some((place, connection.outcome()));
+                }
+                let outcome = connection.set_user(user);
+                if connection.phase == Phase::Stored {
+                    connection.phase = Phase::Waiting;
+                    self.waiting.push_back(place.clone());
+                }
+                Some((place, outcome))
+            }
+            _ if self.polls >= POLLING => None,
+            _ => {
+                self.forget(&place);
+                let (sender, outcome) = oneshot::channel();
+                self.insert(place.clone(), user, Some(until), None, sender);
+                Some((place, outcome))
+            }
+        }
+    }
+
+    /// Notes that a polling client was refused. Where its connection may be stored, it ends after the grace.
+    pub fn refuse_poll(&mut self, place: &Place, now: Instant) {
+        match self.connections.get_mut(place).filter(|connection| connection.until.is_some()) {
+            Some(connection) if connection.is_stored => {
+                connection.until = Some(now);
+                if connection.phase == Phase::Stored {
+                    self.changed.insert(place.clone());
+                }
+            }
+            Some(_) => self.forget(place),
+            None => {}
+        }
+    }
+
+    /// Notes that a connection has another user now, or the same one with other info.
+    pub fn set_user(&mut self, place: &Place, user: &Arc<User>) {
+        let Some(connection) = self.connections.get_mut(place).filter(|it| !it.is_closed && it.user != *user) else {
+            return;
+        };
+        drop(connection.set_user(user));
+        // A join under way is followed by another one: see `joined`.
+        if matches!(connection.phase, Phase::Stored | Phase::Refused) {
+            connection.phase = Phase::Waiting;
+            self.waiting.push_back(place.clone());
+        }
+    }
+
+    /// Closes a connection. Its user stays a member for the grace.
+    pub fn close(&mut self, place: &Place) {
+        let Some(connection) = self.connections.get_mut(place) else { return };
+        connection.is_closed = true;
+        if connection.phase == Phase::Joining {
+            // The outcome decides: see `joined`.
+        } else if connection.is_stored {
+            self.changed.insert(place.clone());
+            self.has_lost |= self.changed.len() > CLOSED;
+        } else {
+            self.forget(place);
+        }
+    }
+
+    /// The next joins that the store has to be told of; `None` if there are none.
+    pub fn joins(&mut self, now: Instant) -> Option<Call<Join>> {
+        if self.has_lost {
+            self.begin_again();
+        }
+        let mut joins = Vec::new();
+        while joins.len() < JOINS
+            && let Some(place) = self.waiting.pop_front()
+        {
+            let Some(connection) = self.connections.get_mut(&place) else { continue };
+            // A connection may stand in the queue twice.
+            if connection.phase != Phase::Waiting || connection.is_closed {
+                continue;
+            }
+            connection.phase = Phase::Joining;
+            connection.is_stored = true;
+            joins.push(Join {
+                channel: place.0,
+                connection: place.1,
+                user: connection.user.clone(),
+                ends_in: connection.until.map(|until| until.saturating_duration_since(now) + GRACE),
+                is_again: connection.is_again,
+                replaces: connection.replaces.clone(),
+            });
+        }
+        (!joins.is_empty()).then(|| self.call(joins))
+    }
+
+    fn call<T>(&mut self, items: Vec<T>) -> Call<T> {
+        self.called += 1;
+        Call { lease: self.lease.clone(), number: self.called, answered: self.answered, items }
+    }
+
+    /// Takes the outcomes of joins; `None` if the store did not answer. Returns whether all of them are known: otherwise
+    /// the next attempt should not follow at once.
+    pub fn joined(&mut self, joins: Call<Join>, outcomes: Option<Vec<Joined>>) -> bool {
+        if outcomes.is_some() {
+            self.answered = joins.number;
+        }
+        let mut are_known = true;
+        let outcomes = outcomes.unwrap_or_default().into_iter().chain(std::iter::repeat(Joined::Later));
+        for (join, outcome) in joins.items.into_iter().zip(outcomes) {
+            are_known &= outcome != Joined::Later;
+            let place = (join.channel, join.connection);
+            let Some(connection) = self.connections.get_mut(&place) else { continue };
+            // The connection may have got another user in the meantime.
+            let is_same = connection.user == join.user;
+            // A caller does not wait for a store that is away, or for a join that is possible only later.
+            if is_same {
+                for caller in std::mem::take(&mut connection.outcomes) {
+                    // The caller may have gone.
+                    let _ = caller.send(outcome);
+                }
+            }
+            match outcome {
+                Joined::Member => {
+                    connection.phase = Phase::Stored;
+                    connection.is_again = is_same;
+                    connection.replaces = None;
+                }
+                Joined::Full => (connection.phase, connection.is_stored) = (Phase::Refused, false),
+                Joined::Later => connection.phase = Phase::Waiting,
+            }
+            if !is_same {
+                connection.phase = Phase::Waiting;
+            }
+            let (phase, is_polling) = (connection.phase, connection.until.is_some());
+            if connection.is_closed {
+                if connection.is_stored {
+                    self.changed.insert(place);
+                } else {
+                    self.forget(&place);
+                }
+            } else if phase == Phase::Waiting {
+                self.waiting.push_back(place);
+            } else if phase == Phase::Stored && is_polling {
+                // Its deadline may have changed in the meantime.
+                self.changed.insert(place);
+            }
+        }
+        are_known
+    }
+
+    /// Whether connections wait for a join.
+    pub fn has_joins(&self) -> bool {
+        !self.waiting.is_empty() || self.has_lost
+    }
+
+    /// The next renewal of the lease.
+    pub fn renewal(&mut self, now: Instant) -> Call<Deadline> {
+        if self.has_lost {
+            self.begin_again();
+        }
+        let taken: Vec<Place> = self.changed.iter().take(DEADLINES).cloned().collect();
+        let mut deadlines = Vec::with_capacity(taken.len());
+        for place in taken {
+            self.changed.remove(&place);
+            let Some(connection) = self.connections.get(&place) else { continue };
+            let left = connection.until.filter(|_| !connection.is_closed).map(|it| it.saturating_duration_since(now));
+            let (channel, connection) = place;
+            deadlines.push(Deadline { channel, connection, ends_in: left.unwrap_or(Duration::ZERO) + GRACE });
+        }
+        self.call(deadlines)
+    }
+
+    /// Takes the answer to a renewal; `None` if the store did not answer. Returns whether another renewal should follow
+    /// at once.
+    pub fn renewed(&mut self, renewal: Call<Deadline>, answer: Option<&Renewed>, now: Instant) -> bool {
+        let number = renewal.number;
+        let places = renewal.items.into_iter().map(|deadline| (deadline.channel, deadline.connection));
+        let Some(answer) = answer else {
+            self.changed.extend(places);
+            return false;
+        };
+        self.answered = number;
+        for (index, place) in places.enumerate() {
+            let Some(connection) = self.connections.get_mut(&place) else { continue };
+            if connection.is_closed {
+                self.forget(&place);
+            } else if answer.unknown.contains(&index) && connection.phase == Phase::Stored {
+                connection.phase = Phase::Waiting;
+                self.waiting.push_back(place);
+            }
+        }
+        self.has_lost |= !answer.is_complete;
+        self.forget_away(now);
+        answer.has_more || self.changed.len() >= DEADLINES
+    }
+
+    /// Forgets polling clients that have been away for longer than the grace. The store does so by itself.
+    fn forget_away(&mut self, now: Instant) {
+        let is_away = |(place, connection): (&Place, &Connection)| {
+            connection.until.filter(|until| *until + GRACE < now).map(|_| place.clone())
+        };
+        let away: Vec<Place> = self.connections.iter().filter_map(is_away).collect();
+        away.iter().for_each(|place| self.forget(place));
+    }
+
+    /// Takes a new lease, and queues all connections again.
+    fn begin_again(&mut self) {
+        self.has_lost = false;
+        self.leases += 1;
+        self.lease = format!("{}.{}", self.node, self.leases).into();
+        (self.called, self.answered) = (0, 0);
+        self.waiting.clear();
+        if self.changed.len() > CLOSED {
+            let closed = |(place, it): (&Place, &Connection)| it.is_closed.then(|| place.clone());
+            let closed: Vec<Place> = self.connections.iter().filter_map(closed).collect();
+            closed.iter().for_each(|place| self.forget(place));
+        }
+        for (place, connection) in &mut self.connections {
+            if matches!(connection.phase, Phase::Stored | Phase::Waiting) && !connection.is_closed {
+                connection.phase = Phase::Waiting;
+                self.waiting.push_back(place.clone());
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        place: Place,
+        user: &Arc<User>,
+        until: Option<Instant>,
+        replaces: Option<Arc<str>>,
+        outcome: oneshot::Sender<Joined>,
+    ) {
+        if until.is_some() {
+            self.polls += 1;
+            *self.polling.entry((place.0.clone(), user.id().into())).or_default() += 1;
+        }
+        let connection = Connection {
+            user: user.clone(),
+            phase: Phase::Waiting,
+            until,
+            is_again: false,
+            is_stored: false,
+            is_closed: false,
+            replaces,
+            outcomes: vec![outcome],
+        };
+        self.connections.insert(place.clone(), connection);
+        self.waiting.push_back(place);
+    }
+
+    /// Removes a connection without telling the store.
+    fn forget(&mut self, place: &Place) {
+        self.changed.remove(place);
+        let Some(connection) = self.connections.remove(place) else { return };
+        if connection.until.is_some() {
+            self.polls -= 1;
+            let of_user = (place.0.clone(), connection.user.id().into());
+            if let Some(count) = self.polling.get_mut(&of_user) {
+                *count -= 1;
+                if *count == 0 {
+                    self.polling.remove(&of_user);
+                }
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn set_user(&mut self, user: &Arc<User>) -> Outcome {
+        self.is_again &= self.user.id() == user.id();
+        self.user = user.clone();
+        self.outcome()
+    }
+
+    /// The outcome of the next join.
+    fn outcome(&mut self) -> Outcome {
+        let (sender, outcome) = oneshot::channel();
+        // While the store is away a client may ask again and again, and does not wait for the outcome.
+        self.outcomes.retain(|caller| !caller.is_closed());
+        self.outcomes.push(sender);
+        outcome
+    }
+}
+
+/// The name of a polling client's connection. It holds the user: a client id is public, and must not let one user end
+/// the connection of another.
+fn polling_name(client: Option<&ClientId>, user: &User) -> Arc<str> {
+    match client {
+        Some(client) => format!("p:{client}:{}", user.id()).into(),
+        None => format!("p::{}", user.id()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While the store is away, a polling client that asks again and again takes no more memory than one that asks once.
+    #[test]
+    fn callers_that_have_gone_are_not_kept() {
+        let (mut node, user) = (NodePresence::new("n"), Arc::new(User::new("7", None).expect("a user")));
+        let (channel, client) = ("room".parse().expect("a channel"), "c".parse().expect("an id"));
+        for _ in 0..1000 {
+            drop(node.polled(&channel, &user, Some(&client), Instant::now()));
+            if let Some(joins) = node.joins(Instant::now()) {
+                node.joined(joins, None);
+            }
+            drop(node.polled(&channel, &user, Some(&client), Instant::now()));
+        }
+        assert_eq!(node.connections.values().map(|connection| connection.outcomes.len()).sum::<usize>(), 1);
+        assert_eq!(node.waiting.len(), 1);
+    }
+
+    /// What a refused poll leaves behind.
+    #[test]
+    fn a_refused_poll_ends_its_stay() {
+        let user = Arc::new(User::new("7", None).expect("a user"));
+        let channel: Channel = "room".parse().expect("a channel");
+        let (now, until) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        for (outcome, left) in [(Joined::Full, 0), (Joined::Later, 1), (Joined::Member, 1)] {
+            let mut node = NodePresence::new("n");
+            let (place, _) = node.polled(&channel, &user, None, until).expect("a join");
+            let joins = node.joins(now).expect("a join");
+            node.joined(joins, Some(vec![outcome]));
+            node.refuse_poll(&place, now);
+            assert_eq!(node.len(), left, "{outcome:?}");
+            // What the store may have ends after the grace.
+            let told = node.joins(now).map(|joins| joins.items[0].ends_in);
+            let told = told.or_else(|| node.renewal(now).items.first().map(|deadline| Some(deadline.ends_in)));
+            assert_eq!(told, (left > 0).then_some(Some(GRACE)), "{outcome:?}");
+        }
+    }
+}

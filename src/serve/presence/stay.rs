@@ -1,0 +1,103 @@
+//! The stay of a user in channels: for as long as a stream or a socket lasts, or until a polling client is away.
+
+use super::connections::Connections;
+use crate::log::presence::node::{Outcome, Place};
+use crate::message::{Channel, ClientId, User};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The stay of the user of a stream or a socket. It ends when this is dropped.
+pub struct Stay {
+    connections: Arc<Connections>,
+    places: Vec<Place>,
+}
+
+impl Stay {
+    pub(super) fn new(connections: Arc<Connections>) -> Stay {
+        Stay { connections, places: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, place: Place) {
+        self.places.push(place);
+    }
+
+    /// Whether this is a stay in the channel.
+    pub fn holds(&self, channel: &Channel) -> bool {
+        self.places.iter().any(|place| place.0 == *channel)
+    }
+
+    /// Takes over the channels of another stay.
+    pub fn merge(&mut self, mut other: Stay) {
+        self.places.append(&mut other.places);
+    }
+
+    /// Ends the stay in a channel.
+    pub fn leave(&mut self, channel: &Channel) {
+        let connections = &self.connections;
+        self.places.retain(|place| {
+            let stays = place.0 != *channel;
+            if !stays {
+                connections.node().close(place);
+            }
+            stays
+        });
+    }
+
+    /// Notes what the application now says about the user. Its info may be too long: then it stays as it was.
+    pub fn set_user(&self, user: &Arc<User>) {
+        if user.info_bytes() > self.connections.info_bytes {
+            return;
+        }
+        let mut node = self.connections.node();
+        self.places.iter().for_each(|place| node.set_user(place, user));
+        drop(node);
+        self.connections.notify();
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut node = self.connections.node();
+        self.places.iter().for_each(|place| node.close(place));
+    }
+}
+
+/// The stay of the user of a polling client. When this is dropped, the poll is over, and the client is away some time
+/// later.
+pub struct PollingStay {
+    connections: Arc<Connections>,
+    channels: Vec<Channel>,
+    user: Arc<User>,
+    client: Option<ClientId>,
+}
+
+impl PollingStay {
+    pub(super) fn new(
+        connections: Arc<Connections>,
+        channels: Vec<Channel>,
+        user: Arc<User>,
+        client: Option<ClientId>,
+    ) -> PollingStay {
+        PollingStay { connections, channels, user, client }
+    }
+
+    /// Notes that the client waits for up to `time`. Returns where the client has to join, with the outcomes.
+    pub(super) fn polled(&self, time: Duration) -> Vec<(Place, Outcome)> {
+        self.connections.polled(&self.channels, &self.user, self.client.as_ref(), time)
+    }
+
+    /// Ends the stay of a client that was refused in one of the channels: it is not a member by this poll in the others.
+    pub(super) fn refuse(mut self, joined: &[Place]) {
+        // Otherwise the drop would note one more poll.
+        self.channels.clear();
+        let mut node = self.connections.node();
+        joined.iter().for_each(|place| node.refuse_poll(place, Instant::now()));
+    }
+}
+
+impl Drop for PollingStay {
+    fn drop(&mut self) {
+        drop(self.polled(Duration::ZERO));
+    }
+}

@@ -1,0 +1,454 @@
+//! Presence: who reads a channel, told as it changes and as a list.
+
+use crate::support;
+
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use support::guarded::{KEY, bearer, get, knock};
+use support::token::{SECRET, token};
+use support::world::{each_transport, start_on};
+use support::{
+    Kind, Log, Node, RawWebSocket, Reader, RedisServer, Request, Subscription, Transport, World, eventually, within,
+};
+
+const FLAGS: [&str; 8] =
+    ["--token-secret", SECRET, "--publish-key", KEY, "--presence", "room:*", "--away-seconds", "2"];
+
+/// Longer than any wait here takes.
+const WAIT: Duration = Duration::from_secs(30);
+
+on_both_logs! {
+    members_come_and_go_on_every_transport
+    a_user_is_one_member_with_the_info_that_came_last
+    a_stay_lasts_as_long_as_its_subscription
+    a_channel_has_so_many_members
+    the_list_has_the_rules_of_subscribing
+    who_does_not_ask_is_not_told
+}
+
+/// A node with presence. Over Redis it writes entries of members only when all nodes are known to read them.
+async fn start(log: Log, args: &[&str]) -> World {
+    let world = World::start(log, &[&FLAGS, args].concat()).await;
+    if log == Log::Redis {
+        settled(&world.node).await;
+    }
+    world
+}
+
+async fn settled(node: &Node) {
+    let what = "the node to write entries about members";
+    eventually(what, async || (metric(node, "longtail_log_format").await >= 2.0).then_some(())).await;
+}
+
+async fn metric(node: &Node, name: &str) -> f64 {
+    let page = Request::get("/metrics").header("Authorization", &bearer(KEY)).send(node.http).await.text();
+    let line = page.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+}
+
+fn user(id: &str, info: Value) -> String {
+    token(&json!({"sub": id, "info": info, "subscribe": ["room:*", "plain"], "exp": support::token::seconds(600)}))
+}
+
+/// A witness: a reader of its own, without a user, that is told who comes and goes.
+async fn witness(node: &Node, channel: &str) -> Reader {
+    let ws = node.transport("ws").await;
+    let subscription = Subscription::to(&[channel]).with("presence", "1").with("token", &anybody());
+    Reader::open(node, &ws, subscription).await
+}
+
+/// A token without a user.
+fn anybody() -> String {
+    token(&json!({"subscribe": ["room:*", "plain"], "exp": support::token::seconds(600)}))
+}
+
+/// The next change that the witness is told of: whether the user was added, and its id.
+async fn change(witness: &mut Reader) -> (bool, String) {
+    let item = within(WAIT, "a change of the members", witness.next_of(Kind::Member)).await;
+    let data: Value = serde_json::from_str(item.data()).expect("JSON");
+    (item.str("type").as_deref() == Some("member_added"), data["id"].as_str().expect("an id").to_owned())
+}
+
+fn added(id: &str) -> (bool, String) {
+    (true, id.to_owned())
+}
+
+fn removed(id: &str) -> (bool, String) {
+    (false, id.to_owned())
+}
+
+async fn list(node: &Node, channel: &str) -> Value {
+    let path = format!("/channels/{}/members", support::quote(channel));
+    let answer = get(node, &path, &[("Authorization", &bearer(KEY))]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+async fn ids(node: &Node, channel: &str) -> Vec<String> {
+    let list = list(node, channel).await;
+    let members = list["members"].as_array().expect("members").iter();
+    members.map(|member| member["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// A subscription from now on.
+async fn from_now(node: &Node, channel: &str, token: &str) -> Subscription {
+    let list = match channel {
+        "plain" => return Subscription::to(&[channel]).with("token", token),
+        _ => list(node, channel).await,
+    };
+    Subscription::to(&[channel]).with("token", token).from(list["cursor"].as_str().expect("a cursor"))
+}
+
+async fn open(node: &Node, transport: &Transport, channel: &str, token: &str) -> Reader {
+    if !transport.is_poll() {
+        return Reader::open(node, transport, Subscription::to(&[channel]).with("token", token)).await;
+    }
+    let client = format!("client-{}-{}", transport.name, fastrand::u32(..));
+    let subscription = from_now(node, channel, token).await.with("client", &client);
+    let reader = Reader::open(node, transport, subscription).await;
+    poll_once(node, &reader).await;
+    reader
+}
+
+/// One request of a polling reader.
+async fn poll_once(node: &Node, reader: &Reader) {
+    let mut query = format!("{}&timeout=1", reader.subscription.query());
+    if reader.transport.name == "jsonp" {
+        query.push_str("&callback=f");
+    }
+    let answer = node.get(&reader.transport.url(&query)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+async fn members_come_and_go_on_every_transport(log: Log) {
+    let world = start(log, &[]).await;
+    let node = &world.node;
+    each_transport(
+        node,
+        |_| true,
+        async |transport| {
+            let channel = format!("room:{}", transport.name);
+            let mut witness = witness(node, &channel).await;
+            let token = user("ann", json!({"name": "Ann"}));
+            let reader = open(node, &transport, &channel, &token).await;
+            assert_eq!(change(&mut witness).await, added("ann"));
+            let known = list(node, &channel).await;
+            assert_eq!(known["members"], json!([{"id": "ann", "info": {"name": "Ann"}}]));
+            assert!(known["cursor"].is_string());
+            let gone = Instant::now();
+            drop(reader);
+            assert_eq!(change(&mut witness).await, removed("ann"));
+            // A poll took up to a second before it was answered, and then its client is not away for two.
+            let (least, most) = if transport.is_poll() { (5, 20) } else { (4, 18) };
+            let took = gone.elapsed();
+            assert!(
+                took > Duration::from_secs(least) && took < Duration::from_secs(most),
+                "{}: {took:?}",
+                transport.name
+            );
+            assert_eq!(ids(node, &channel).await, Vec::<String>::new());
+        },
+    )
+    .await;
+}
+
+async fn a_user_is_one_member_with_the_info_that_came_last(log: Log) {
+    let world = start(log, &[]).await;
+    let node = &world.node;
+    let (sse, ws) = (node.transport("sse").await, node.transport("ws").await);
+    let mut witness = witness(node, "room:1").await;
+    let first = open(node, &sse, "room:1", &user("ann", json!(1))).await;
+    let second = open(node, &ws, "room:1", &user("ann", json!(1))).await;
+    assert_eq!(change(&mut witness).await, added("ann"));
+    // The same user with other info.
+    let third = open(node, &sse, "room:1", &user("ann", json!(2))).await;
+    assert_eq!([change(&mut witness).await, change(&mut witness).await], [removed("ann"), added("ann")]);
+    assert_eq!(list(node, "room:1").await["members"], json!([{"id": "ann", "info": 2}]));
+    // The end of one of several connections is no event, and neither is a reconnect within the grace.
+    drop((first, second));
+    drop(third);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let again = open(node, &sse, "room:1", &user("ann", json!(2))).await;
+    let bob = open(node, &ws, "room:1", &user("bob", json!(null))).await;
+    assert_eq!(change(&mut witness).await, added("bob"));
+    drop((again, bob));
+    let gone: BTreeSet<_> = [change(&mut witness).await, change(&mut witness).await].into();
+    assert_eq!(gone, [removed("ann"), removed("bob")].into());
+    // A reader without a user is no member, and a user in another channel neither.
+    let nobody = open(node, &sse, "room:1", &anybody()).await;
+    let elsewhere = open(node, &sse, "plain", &user("ann", json!(1))).await;
+    assert_eq!(ids(node, "room:1").await, Vec::<String>::new());
+    drop((nobody, elsewhere));
+}
+
+async fn a_stay_lasts_as_long_as_its_subscription(log: Log) {
+    let world = start(log, &[]).await;
+    let node = &world.node;
+    let mut witness = witness(node, "room:2").await;
+    let mut socket = RawWebSocket::open(node, &format!("/ws?token={}", user("ann", json!("x")))).await;
+    socket.text(&json!({"type": "subscribe", "channels": ["room:1", "room:2"], "ref": 1}).to_string()).await;
+    socket.next_of("ack").await;
+    assert_eq!(change(&mut witness).await, added("ann"));
+    assert_eq!(ids(node, "room:1").await, ["ann"]);
+    socket.text(&json!({"type": "unsubscribe", "channels": ["room:2"], "ref": 2}).to_string()).await;
+    let began = Instant::now();
+    assert_eq!(change(&mut witness).await, removed("ann"));
+    assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(ids(node, "room:1").await, ["ann"], "the other subscription goes on");
+    // A newer token brings newer info, in all channels.
+    let newer = user("ann", json!("y"));
+    socket.text(&json!({"type": "subscribe", "channels": ["room:2"], "token": newer, "presence": 1}).to_string()).await;
+    assert_eq!(change(&mut witness).await, added("ann"));
+    let other = async || (list(node, "room:1").await["members"][0]["info"] == "y").then_some(());
+    eventually("the newer info in the other channel", other).await;
+    // A user that is known only by a later token becomes a member of a channel that is read already.
+    let mut nameless = RawWebSocket::open(node, &format!("/ws?channel=room:2&token={}", anybody())).await;
+    nameless.next_of("hello").await;
+    let token = user("eve", json!(null));
+    nameless.text(&json!({"type": "subscribe", "channels": ["room:2"], "token": token}).to_string()).await;
+    assert_eq!(change(&mut witness).await, added("eve"));
+    // From now on the socket itself is told.
+    let bob = open(node, &node.transport("sse").await, "room:2", &user("bob", json!(null))).await;
+    while socket.next_of("member_added").await["data"]["id"] != "bob" {}
+    drop(bob);
+}
+
+async fn a_channel_has_so_many_members(log: Log) {
+    let world = start(log, &["--presence-members", "2", "--presence-info-bytes", "10"]).await;
+    let node = &world.node;
+    let sse = node.transport("sse").await;
+    let ann = open(node, &sse, "room:1", &user("ann", json!(1))).await;
+    let _bob = open(node, &sse, "room:1", &user("bob", json!(1))).await;
+    each_transport(node, Transport::is_http, async |transport| {
+        let refused = async |who: &str, info: Value, channel: &str| {
+            let query = format!("channel={channel}&token={}&callback=f&timeout=1", user(who, info));
+            knock(node, &transport, &query, &[]).await
+        };
+        assert_eq!(refused("carl", json!(1), "room:1").await.as_deref(), Some("too_many_members"));
+        assert_eq!(refused("ann", json!(1), "room:1").await, None, "who is a member may come again");
+        assert_eq!(refused("carl", json!("123456789"), "room:3").await.as_deref(), Some("forbidden"));
+        assert_eq!(refused("carl", json!("12345678"), "room:3").await, None, "ten bytes");
+        assert_eq!(refused("carl", json!("123456789"), "plain").await, None, "there is no presence");
+    })
+    .await;
+    // A poll that is refused in one channel does not make its user a member of another one, and its user does not come
+    // later.
+    for client in ["", "&client=carl"] {
+        let query = format!("/poll?channel=room:1,room:4&token={}{client}", user("carl", json!(1)));
+        let answer = node.get(&query).await;
+        assert_eq!((answer.status, answer.error_code()), (403, "too_many_members".to_owned()), "{}", answer.text());
+    }
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(ids(node, "room:4").await, Vec::<String>::new());
+    let mut socket = RawWebSocket::open(node, &format!("/ws?token={}", user("carl", json!(1)))).await;
+    socket.text(&json!({"type": "subscribe", "channels": ["room:1"], "ref": 1}).to_string()).await;
+    let refusal = socket.next_of("error").await;
+    assert_eq!((&refusal["code"], &refusal["ref"]), (&json!("too_many_members"), &json!(1)), "{refusal}");
+    // There is room again when a member has gone.
+    drop(ann);
+    let query = format!("/poll?channel=room:1&token={}", user("carl", json!(1)));
+    eventually("room for another member", async || {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        (node.get(&query).await.status == 200).then_some(())
+    })
+    .await;
+    assert!(metric(node, "longtail_presence_joins_total{outcome=\"full\"}").await >= 1.0);
+}
+
+async fn the_list_has_the_rules_of_subscribing(log: Log) {
+    let world = start(log, &["--public", "room:public"]).await;
+    let node = &world.node;
+    let (ann, other) = (user("ann", json!(1)), token(&json!({"sub": "x", "subscribe": ["elsewhere"]})));
+    for (path, credentials, status, code) in [
+        ("/channels/room:1/members", None, 401, "unauthorized"),
+        ("/channels/room:1/members", Some(&other), 403, "forbidden"),
+        ("/channels/room:1/members", Some(&ann), 200, ""),
+        ("/channels/room%3A1/members", Some(&ann), 200, ""),
+        ("/channels/room:public/members", None, 200, ""),
+        ("/channels/plain/members", Some(&ann), 404, "not_found"),
+        ("/channels/room:1%20/members", Some(&ann), 400, "bad_channel"),
+        ("/channels//members", Some(&ann), 400, "bad_channel"),
+    ] {
+        for in_header in [true, false] {
+            let mut request = Request::get(path);
+            if let Some(token) = credentials {
+                request = match in_header {
+                    true => request.header("Authorization", &bearer(token)),
+                    false => Request::get(&format!("{path}?token={token}")),
+                };
+            }
+            let answer = request.send(node.http).await;
+            assert_eq!(answer.status, status, "{path} {}", answer.text());
+            match code {
+                "" => assert!(answer.json()["members"].is_array()),
+                code => assert_eq!(answer.error_code(), code, "{path}"),
+            }
+        }
+    }
+    assert_eq!(Request::post("/channels/room:1/members", b"").send(node.http).await.status, 405);
+    // The user of a public channel is known by its token.
+    let _reader = open(node, &node.transport("sse").await, "room:public", &ann).await;
+    assert_eq!(ids(node, "room:public").await, ["ann"]);
+    let info = node.get("/info").await.json();
+    assert_eq!(info["presence"], json!({"members": 100, "info_bytes": 2048}));
+}
+
+async fn who_does_not_ask_is_not_told(log: Log) {
+    let world = start(log, &[]).await;
+    let node = &world.node;
+    each_transport(
+        node,
+        |_| true,
+        async |transport| {
+            let channel = format!("room:q{}", transport.name);
+            let anybody = anybody();
+            let from_now = from_now(node, &channel, &anybody).await;
+            let mut told = Reader::open(node, &transport, from_now.clone().with("presence", "1")).await;
+            let mut quiet = Reader::open(node, &transport, from_now).await;
+            let _ann = open(node, &node.transport("sse").await, &channel, &user("ann", json!(null))).await;
+            let item = told.next_of(Kind::Member).await;
+            let object: Value = serde_json::from_str(&item.text).expect("JSON");
+            assert_eq!(
+                object,
+                json!({
+                    "type": "member_added", "id": object["id"], "channel": channel, "data": {"id": "ann", "info": null}
+                })
+            );
+            let sent = support::guarded::publish_by_key(node, &channel).await;
+            for reader in [&mut told, &mut quiet] {
+                let next = loop {
+                    let item = reader.next().await.expect("an item");
+                    if matches!(item.kind, Kind::Message | Kind::Member | Kind::Gap) {
+                        break item;
+                    }
+                };
+                assert_eq!((next.kind, next.id()), (Kind::Message, Some(sent.clone())), "{}", next.text);
+            }
+            // Entries about members do not count as messages to begin with.
+            let last = Subscription::to(&[&channel]).with("token", &anybody).with("last", "1").from("latest");
+            let _bob = open(node, &node.transport("sse").await, &channel, &user("bob", json!(null))).await;
+            let mut newcomer = Reader::open(node, &transport, last).await;
+            assert_eq!(newcomer.next_message().await.id(), Some(sent));
+        },
+    )
+    .await;
+}
+
+/// Three nodes of one log.
+async fn three(redis: &RedisServer, args: &[&str]) -> Vec<Node> {
+    let args = [&FLAGS, args].concat();
+    let nodes = vec![start_on(redis, &args).await, start_on(redis, &args).await, start_on(redis, &args).await];
+    for node in &nodes {
+        settled(node).await;
+    }
+    nodes
+}
+
+async fn until_ids(node: &Node, channel: &str, expected: &BTreeSet<String>, limit: Duration) {
+    let what = format!("{} members on the list of {}", expected.len(), node.http);
+    within(limit, &what, async {
+        while ids(node, channel).await.into_iter().collect::<BTreeSet<_>>() != *expected {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
+/// Many members over three nodes on all transports, and the death of one node.
+#[tokio::test]
+async fn the_members_of_a_dead_node_are_removed_once() {
+    let is_long = std::env::var_os("LONGTAIL_LONG").is_some();
+    let count = if is_long { 1000 } else { 200 };
+    let redis = RedisServer::start().await;
+    let mut nodes = three(&redis, &["--presence-members", "1000"]).await;
+    let mut told = witness(&nodes[1], "room:all").await;
+    let transports: Vec<Transport> =
+        nodes[0].transports().await.into_iter().filter(|transport| transport.is_stream()).collect();
+    let mut readers = Vec::new();
+    for index in 0..count {
+        let (node, transport) = (&nodes[index % 3], &transports[index / 3 % transports.len()]);
+        let token = user(&format!("user-{index:04}"), json!({"n": index}));
+        readers.push(Reader::open(node, transport, Subscription::to(&["room:all"]).with("token", &token)).await);
+    }
+    let all: BTreeSet<String> = (0..count).map(|index| format!("user-{index:04}")).collect();
+    for node in &nodes {
+        until_ids(node, "room:all", &all, WAIT).await;
+    }
+    let mut counts: BTreeMap<(bool, String), usize> = BTreeMap::new();
+    for _ in 0..count {
+        *counts.entry(change(&mut told).await).or_default() += 1;
+    }
+    assert!(counts.iter().all(|((is_added, _), count)| *is_added && *count == 1), "{counts:?}");
+    // The readers of the first node are those of every third user.
+    let dead = nodes.remove(0);
+    support::redis::signal(dead.pid(), "KILL");
+    let killed = Instant::now();
+    let left: BTreeSet<String> = all.iter().enumerate().filter(|(n, _)| n % 3 != 0).map(|(_, id)| id.clone()).collect();
+    for node in &nodes {
+        until_ids(node, "room:all", &left, WAIT).await;
+    }
+    let took = killed.elapsed();
+    println!("the lists of all nodes were right {took:?} after the kill, with {count} members");
+    counts.clear();
+    for _ in 0..count - left.len() {
+        *counts.entry(change(&mut told).await).or_default() += 1;
+    }
+    let expected: BTreeMap<_, _> = all.difference(&left).map(|id| (removed(id), 1)).collect();
+    assert_eq!(counts, expected);
+    assert!(took > Duration::from_secs(3), "{took:?}: a lease lasts");
+    // Nothing else comes: the next change is that of a newcomer.
+    let _newcomer = open(&nodes[0], &transports[0], "room:all", &user("newcomer", json!(1))).await;
+    assert_eq!(change(&mut told).await, added("newcomer"));
+}
+
+#[tokio::test]
+async fn a_node_that_drains_leaves_its_members_in_grace() {
+    let redis = RedisServer::start().await;
+    let mut nodes = three(&redis, &[]).await;
+    let mut told = witness(&nodes[1], "room:1").await;
+    let sse = nodes[0].transport("sse").await;
+    let reader = open(&nodes[0], &sse, "room:1", &user("ann", json!(1))).await;
+    let other = open(&nodes[0], &sse, "room:1", &user("bob", json!(1))).await;
+    let came: BTreeSet<_> = [change(&mut told).await, change(&mut told).await].into();
+    assert_eq!(came, [added("ann"), added("bob")].into());
+    let mut draining = nodes.remove(0);
+    draining.signal("TERM");
+    drop((reader, other));
+    assert_eq!(draining.exit_code().await, 0);
+    // Ann comes back elsewhere, and Bob does not.
+    let _again = open(&nodes[1], &sse, "room:1", &user("ann", json!(1))).await;
+    assert_eq!(change(&mut told).await, removed("bob"));
+    assert_eq!(ids(&nodes[0], "room:1").await, ["ann"]);
+}
+
+/// While Redis is away nobody is removed, and the list cannot be read. A log that is not stored is lost with Redis: then
+/// all members are told again.
+#[tokio::test]
+async fn an_outage_of_redis_stops_the_clocks() {
+    let mut redis = RedisServer::start_durable().await;
+    let nodes = three(&redis, &[]).await;
+    let mut told = witness(&nodes[1], "room:1").await;
+    let sse = nodes[0].transport("sse").await;
+    let _ann = open(&nodes[0], &sse, "room:1", &user("ann", json!(1))).await;
+    let _bob = open(&nodes[2], &sse, "room:1", &user("bob", json!(1))).await;
+    let carl = open(&nodes[2], &sse, "room:1", &user("carl", json!(1))).await;
+    for _ in 0..3 {
+        assert!(change(&mut told).await.0);
+    }
+    redis.end().await;
+    drop(carl);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let answer = get(&nodes[1], "/channels/room:1/members", &[("Authorization", &bearer(KEY))]).await;
+    assert_eq!((answer.status, answer.error_code()), (503, "log_unavailable".to_owned()), "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    // A reader may come while Redis is away. Its user is a member when Redis is back.
+    let _dora = open(&nodes[1], &sse, "room:1", &user("dora", json!(1))).await;
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    redis.restart().await;
+    let came: BTreeSet<_> = [change(&mut told).await, change(&mut told).await].into();
+    assert_eq!(came, [added("dora"), removed("carl")].into(), "Ann and Bob were not removed");
+    for node in &nodes {
+        until_ids(node, "room:1", &["ann", "bob", "dora"].map(str::to_owned).into(), WAIT).await;
+    }
+}
