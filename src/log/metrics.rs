@@ -61,7 +61,7 @@ pub struct LogMetrics {
     pub waiting: Gauge,
     /// The number of times that this node's subscription was lost. The node does not receive PUBLISHes until it
     /// subscribes again.
-    pub deaf: Counter,
+    pub lost_subscriptions: Counter,
     /// The number of changes of the lease holder that this node has seen.
     pub lease_changes: Counter,
     /// Whether this node holds the lease: 1 or 0.
@@ -89,7 +89,7 @@ impl Default for LogMetrics {
             ignored_excludes: Counter::default(),
             overflowed: Counter::default(),
             waiting: Gauge::default(),
-            deaf: Counter::default(),
+            lost_subscriptions: Counter::default(),
             lease_changes: Counter::default(),
             holds_lease: Gauge::default(),
         }
@@ -119,7 +119,11 @@ impl LogMetrics {
             "PUBLISHes that were received and lost, because too many waited or they waited too long",
             &self.overflowed,
         );
-        counter("bridge_deaf", "Lost subscriptions; the node may have missed PUBLISHes after each of them", &self.deaf);
+        counter(
+            "bridge_deaf",
+            "Lost subscriptions; the node may have missed PUBLISHes after each of them",
+            &self.lost_subscriptions,
+        );
         counter("bridge_lease_changes", "Observed changes of the lease holder", &self.lease_changes);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("log_reachable", "Whether the log can be reached", &self.reachable);

@@ -10,6 +10,7 @@ pub mod idempotency;
 pub mod memory;
 pub mod metrics;
 pub mod publish_payload;
+pub mod queued;
 pub mod redis;
 pub mod subscriber_counts;
 
@@ -17,6 +18,7 @@ pub use extent::{Ancestor, Descent, Extent, Lineage, Resolved};
 
 use crate::cursor::{Cursor, Id};
 use crate::message::{Draft, Message};
+use queued::Queued;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,12 +39,23 @@ pub trait MessageLog: Send + Sync {
     /// For a draft whose idempotency key was seen within the last five minutes, the cursor is that of the first draft
     /// with the key.
     ///
+    /// `queued` is set when the drafts are queued or wait in line for the queue. A call that begins later is later in
+    /// the log. Usually this is so at the first poll, also if the polling task has used up tokio's budget. But drafts
+    /// that not every node of the log can read yet wait outside of the queue, and other calls overtake them.
+    ///
     /// # Cancel safety
     ///
-    /// At the first poll, the drafts are queued or wait in line for the queue. Calls keep the order of their first
-    /// polls. The order also holds if the polling task has used up tokio's budget. If the future is dropped later, the
-    /// drafts may or may not be appended.
-    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
+    /// If the future is dropped after its first poll, the drafts may or may not be appended.
+    fn append_in_order(
+        &self,
+        drafts: Vec<Draft>,
+        queued: Queued,
+    ) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
+
+    /// Appends drafts for a caller that does not need an order.
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+        self.append_in_order(drafts, Queued::default())
+    }
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///

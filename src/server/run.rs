@@ -183,9 +183,12 @@ mod tests {
     use tokio::net::TcpStream;
 
     async fn server() -> Server {
+        server_with(Config::default()).await
+    }
+
+    async fn server_with(config: Config) -> Server {
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        let config = Config { listen, tcp_listen: AddressOrOff(None), ..Config::default() };
-        Server::bind(&config).await.expect("bound")
+        Server::bind(&Config { listen, tcp_listen: AddressOrOff(None), ..config }).await.expect("bound")
     }
 
     /// If one of its tasks has ended, the server ends with an error, so that it is started again. Otherwise, it would
@@ -209,20 +212,25 @@ mod tests {
 
     #[tokio::test]
     async fn each_task_is_watched() {
-        type Put = fn(&mut Background, JoinHandle<()>);
-        let end: [(Put, &str); 3] = [
-            (|background, task| background.tail = task, "follows the log"),
-            (|background, task| background.bridge = Some(task), "takes PUBLISHes"),
-            (|background, task| background.needed.push(("the timers", task)), "the timers"),
+        type Task = fn(&Background) -> Option<&JoinHandle<()>>;
+        fn needed<'a>(background: &'a Background, name: &str) -> Option<&'a JoinHandle<()>> {
+            background.needed.iter().find(|(what, _)| what.contains(name)).map(|(_, task)| task)
+        }
+        let tasks: [(Task, &str); 5] = [
+            (|background| Some(&background.tail), "follows the log"),
+            (|background| background.bridge.as_ref(), "takes PUBLISHes"),
+            (|background| background.counts.as_ref().map(|(_, task)| task), "reports counts"),
+            (|background| needed(background, "appends to the log"), "appends to the log"),
+            (|background| needed(background, "the timers"), "the timers"),
         ];
-        for (put, name) in end {
-            // The timers end with the server.
-            let mut server = server().await;
+        for (task, name) in tasks {
+            // With a log in Redis the server has all of its tasks. Nothing listens on this port, and the server waits.
+            let redis = Some("redis://127.0.0.1:1".into());
+            let mut server = server_with(Config { redis, wait_for_log: true, ..Config::default() }).await;
             let mut background = Background::spawn(&mut server);
-            put(&mut background, tokio::spawn(async { panic!("a fault") }));
+            task(&background).unwrap_or_else(|| panic!("no task {name}")).abort();
             let failure = background.failure().await.to_string();
-            assert!(failure.contains(name) && failure.contains("a fault"), "{failure}");
-            background.end().await;
+            assert!(failure.contains(name) && failure.contains("cancelled"), "{failure}");
         }
         let mut server = server().await;
         let mut healthy = Background::spawn(&mut server);

@@ -15,6 +15,7 @@ mod entry;
 mod entry_fields;
 mod error;
 mod format;
+mod format_gate;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -44,6 +45,7 @@ pub use subscriber_counts::RedisSubscriberCounts;
 
 use super::clock::LogClock;
 use super::metrics::LogMetrics;
+use super::queued::Queued;
 use super::{AppendError, BoxFuture, MessageLog, Page, TailEvent, Unreachable};
 use crate::cursor::Cursor;
 use crate::message::{Draft, Message};
@@ -84,6 +86,7 @@ pub struct RedisLog {
     skipped: Skipped,
     unreadable: decode::Unreadable,
     peers: peers::Peers,
+    format_gate: format_gate::FormatGate,
     /// The `run_id` of the process that the newest connection leads to. All other connections then move to the same
     /// server.
     server: Mutex<String>,
@@ -101,9 +104,8 @@ impl RedisLog {
     /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with the
     /// log. If it ends earlier, appends are no longer possible, so the server must watch the task.
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, JoinHandle<()>) {
-        let timeout = config.timeout;
         let (log, jobs) = RedisLog::without_appender(endpoint, config);
-        let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
+        let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs));
         (log, appender)
     }
 
@@ -120,6 +122,7 @@ impl RedisLog {
             endpoint,
             keys,
             peers: peers::Peers::new(&config),
+            format_gate: format_gate::FormatGate::default(),
             config,
             seen: Mutex::new(None),
             mark: Mutex::new(None),
@@ -206,15 +209,15 @@ impl RedisLog {
     }
 
     /// Appends drafts that are not volatile. Drafts in a format that not every node reads wait before they are queued, so
-    /// they do not hold up others. A draft of the same publisher may overtake them.
-    async fn append_durable(&self, drafts: Vec<Draft>) -> Result<Vec<Cursor>, AppendError> {
+    /// they do not hold up others.
+    async fn append_durable(&self, drafts: Vec<Draft>, queued: &Queued) -> Result<Vec<Cursor>, AppendError> {
         let format = drafts.iter().map(format::needed_by).max().unwrap_or(format::LOWEST);
-        if format == format::LOWEST {
-            return self.queue.append(drafts, self.queue.withdraw_at()).await;
+        let deadlines = self.queue.deadlines();
+        if format == format::LOWEST || self.format_gate.is_open(&self.peers, format) {
+            return self.queue.append(drafts, deadlines, queued).await;
         }
-        self.peers.wait_for_format(format, self.queue.withdraw_at()).await?;
-        // The time in the queue begins anew: at the end of a long wait, an idle appender would get no time at all.
-        self.queue.append(drafts, self.queue.withdraw_at()).await
+        let admission = self.format_gate.pass(self.this.clone(), format, deadlines.withdraw_at);
+        self.queue.append_after(admission, drafts, self.queue.after_a_wait(deadlines), queued).await
     }
 
     /// Whether an entry of this draft may be written, as far as this node knows the others. A PUBLISH cannot wait until
@@ -273,11 +276,17 @@ impl RedisLog {
 }
 
 impl MessageLog for RedisLog {
-    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+    fn append_in_order(
+        &self,
+        drafts: Vec<Draft>,
+        queued: Queued,
+    ) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
         Box::pin(async move {
             let is_volatile: Vec<bool> = drafts.iter().map(|draft| draft.volatile).collect();
             let (volatile, durable): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.volatile);
-            let cursors = if durable.is_empty() { Vec::new() } else { self.append_durable(durable).await? };
+            let cursors = if durable.is_empty() { Vec::new() } else { self.append_durable(durable, &queued).await? };
+            // Volatile messages have no place in the log.
+            queued.set();
             if !volatile.is_empty() {
                 let this = self.this.clone();
                 let sent = in_own_task(async move { this.upgrade()?.append_volatile(volatile).await.err() }).await;

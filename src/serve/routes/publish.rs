@@ -6,13 +6,13 @@ use super::endpoint::{Answer, Call, Endpoint, Route};
 use super::post;
 use super::response::{self, Response};
 use crate::cursor::Cursor;
+use crate::log::queued::Queued;
 use crate::message::{Channel, Draft, Extras};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::publishing::parse::{self, Fields, flag};
-use crate::serve::publishing::queued::Queued;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::ApiError;
@@ -127,7 +127,7 @@ impl PublishRequest {
         reservation.resize(drafts.iter().map(Draft::size).sum())?;
         let credentials = credentials.clone().with_token(self.token.as_deref());
         service::authorize(state, &credentials, None, &mut drafts).await?;
-        let cursors = queued.watch(service::append(state, PublishSource::Http, drafts)).await?;
+        let cursors = service::append_in_order(state, PublishSource::Http, drafts, queued.clone()).await?;
         drop(reservation);
         let counts = if self.wants_counts { Some(counts(state, &targets).await) } else { None };
         Ok(published(&targets, &cursors, counts.as_ref()))

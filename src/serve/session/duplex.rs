@@ -304,8 +304,8 @@ impl RunningDuplex {
         Ok(None)
     }
 
-    /// Queues a publish. The first poll of the publish queues it in the log, so publishes keep the order of their
-    /// commands.
+    /// Begins a publish. Publishes keep the order of their commands: the first poll usually queues the publish in the
+    /// log, and no command is read until it is queued (see [`may_read`](RunningDuplex::may_read)).
     async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, ApiError>) {
         let memory = match memory {
             Ok(memory) => memory,
@@ -314,14 +314,14 @@ impl RunningDuplex {
                 return self.pending.get_or_insert_default().push_publish(refused);
             }
         };
-        let appending = service::append(&self.state, PublishSource::Command, drafts);
+        let queued = self.pending.get_or_insert_default().next_queued();
+        let appending = service::append_in_order(&self.state, PublishSource::Command, drafts, queued);
         let mut publish = PendingAnswer::to_publish(reference, async move {
             let outcome = appending.await;
             // The memory is held until the log has the message.
             drop(memory);
             outcome.map(|cursors| cursors.into_iter().next().flatten())
         });
-        // The first poll queues the draft, so that a later command cannot overtake it.
         let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut publish).poll(cx))).await;
         self.pending.get_or_insert_default().push_publish(match first {
             Poll::Ready(done) => PendingAnswer::ready(done),
@@ -337,12 +337,12 @@ impl RunningDuplex {
         Ok(())
     }
 
-    /// Whether commands may be read: those under way are within their limit, memory is not short, and the session
-    /// has not ended.
+    /// Whether commands may be read: those under way are within their limit, the publishes under way are queued for the
+    /// log, memory is not short, and the session has not ended.
     fn may_read(&self) -> bool {
         !self.pump.has_ended()
             && self.pending_commands() < MAX_PENDING
-            && (self.pending.is_none() || !self.state.budget.is_short())
+            && self.pending.as_ref().is_none_or(|pending| pending.are_queued() && !self.state.budget.is_short())
     }
 
     /// Writes queued control objects, but no messages.

@@ -34,8 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The appender's task. The task ends with the log.
-pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) {
-    let mut node = Appender::new(timeout);
+pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs) {
+    let mut node = Appender::new();
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(peers::PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
@@ -76,7 +76,6 @@ pub(super) struct Appender {
     connection: Option<Connection>,
     /// The value of [`RedisLog::tail_breaks`] when the connection was opened.
     tail_breaks: u64,
-    timeout: Duration,
     /// The time at which a batch last dropped entries that were too old.
     aged_at: Option<Instant>,
     /// The error of the last trimming, as it was logged.
@@ -85,13 +84,12 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    pub(super) fn new(timeout: Duration) -> Appender {
+    pub(super) fn new() -> Appender {
         Appender {
             record: None,
             batch: 0,
             connection: None,
             tail_breaks: 0,
-            timeout,
             aged_at: None,
             untrimmed: None,
             functions: Functions::default(),
@@ -146,7 +144,8 @@ impl Appender {
 
     /// Sends the batch until its outcome is known or the time is up.
     async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, AppendError> {
-        let deadline = Instant::now() + self.timeout;
+        // No publisher waits for longer than its time, and each of them has left some time for this.
+        let deadline = jobs.iter().map(Job::give_up_at).min().unwrap_or_else(Instant::now);
         let mut pause = FIRST_PAUSE;
         // Whether Redis may still run an earlier copy of the batch.
         let mut unanswered = false;

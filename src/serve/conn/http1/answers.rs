@@ -5,13 +5,13 @@
 
 use super::decided_by_head::{Scope, is_decided_by_head};
 use super::publish_template::{PendingTemplate, PublishHead, PublishTemplate};
+use crate::log::queued::Queued;
 use crate::serve::http::access_log::Entry;
 use crate::serve::http::head::{write_chunked, write_head, write_length};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::limits::memory::BufferId;
 use crate::serve::net::stream::ClientStream;
-use crate::serve::publishing::queued::Queued;
 use crate::serve::router;
 use crate::serve::routes::context::Context;
 use crate::serve::routes::publish::PublishRequest;
