@@ -173,7 +173,10 @@ async fn one_privilege_less() {
     set_user(&redis, &without("+function|list")).await;
     let node = Node::start(&["--redis", &url]).await;
     node.publish("todo", "1").await;
-    eventually("a word about FCALL", async || node.log().contains("FCALL longtail_publish is not").then_some(())).await;
+    eventually("a word about FCALL", async || {
+        node.log().contains("FCALL longtail_publish and FCALL longtail_answer are not").then_some(())
+    })
+    .await;
     set_user(&redis, &without("&push:*")).await;
     let node = Node::start_unready(&["--redis", &url]).await;
     eventually("a word about PUBLISH", async || {
