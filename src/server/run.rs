@@ -139,7 +139,9 @@ impl Background {
         let counts = self.counts.iter_mut().map(|(_, task)| ("the task that reports counts to other nodes", task));
         let bridge = self.bridge.iter_mut().map(|task| ("the task that takes PUBLISHes into the log", task));
         let needed = self.needed.iter_mut().map(|(what, task)| (*what, task));
-        let all = needed.chain(counts).chain(bridge).chain([("the task that follows the log", &mut self.tail)]);
+        let presence = self.presence.iter_mut().map(|(_, task)| ("the task that tells who reads channels", task));
+        let tail = [("the task that follows the log", &mut self.tail)];
+        let all = needed.chain(counts).chain(presence).chain(bridge).chain(tail);
         let ended = select_all(all.map(|(task, handle)| Box::pin(async move { (task, handle.await) })));
         let ((task, ended), ..) = ended.await;
         RunError::Task { task, reason: ended.err().map_or("it returned".into(), |error| error.to_string()) }
@@ -224,10 +226,11 @@ mod tests {
         fn needed<'a>(background: &'a Background, name: &str) -> Option<&'a JoinHandle<()>> {
             background.needed.iter().find(|(what, _)| what.contains(name)).map(|(_, task)| task)
         }
-        let tasks: [(Task, &str); 5] = [
+        let tasks: [(Task, &str); 6] = [
             (|background| Some(&background.tail), "follows the log"),
             (|background| background.bridge.as_ref(), "takes PUBLISHes"),
             (|background| background.counts.as_ref().map(|(_, task)| task), "reports counts"),
+            (|background| background.presence.as_ref().map(|(_, task)| task), "tells who reads"),
             (|background| needed(background, "appends to the log"), "appends to the log"),
             (|background| needed(background, "the timers"), "the timers"),
         ];
@@ -236,6 +239,7 @@ mod tests {
             let redis = Some("redis://127.0.0.1:1".into());
             let mut config = Config::default();
             (config.message_log.redis, config.message_log.wait_for_log) = (redis, true);
+            config.presence.presence = vec!["*".parse().expect("a pattern")];
             let mut server = server_with(config).await;
             let mut background = Background::spawn(&mut server);
             task(&background).unwrap_or_else(|| panic!("no task {name}")).abort();
