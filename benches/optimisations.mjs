@@ -29,8 +29,8 @@ const { values: options } = parseArgs({
 });
 
 /**
- * The rows of docs/performance.md, smaller for callgrind. A turn publishes `batch` messages at once; `load` is for rtload.
- * Row m has many publishers in one channel.
+ * The rows of docs/performance.md, smaller for callgrind. A turn publishes `batch` messages at once; `load` is for
+ * rtload. Row m has many publishers in one channel.
  */
 const SSE = { path: 'sse' };
 const POLL = { path: 'long-poll' };
@@ -132,7 +132,10 @@ class Clients {
         });
     }
 
-    /** Polls that were answered ask again: all at once, while the server does not run, so that each run counts the same. */
+    /**
+     * Polls that were answered ask again: all at once, while the server does not run, so that each run counts the
+     * same.
+     */
     async askAgain() {
         process.kill(this.pid, 'SIGSTOP');
         this.asks.splice(0).forEach((ask) => ask());

@@ -189,8 +189,8 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub publish_rate: u32,
 
-    /// Memory budget for data that clients have not read yet or not sent completely: heads, TLS handshakes, bodies. If it
-    /// is exceeded, the server disconnects the slowest readers. Incomplete input may take half of it
+    /// Memory budget for data that clients have not read yet or not sent completely: heads, TLS handshakes, bodies. If
+    /// it is exceeded, the server disconnects the slowest readers. Incomplete input may take half of it
     #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,

@@ -1,5 +1,5 @@
-//! The HTTP client of this program, with or without TLS: for the authorization webhook and for `longtail check`,
-//! `publish` and `tail`.
+//! The HTTP client of this program, with or without TLS: for the authorization webhook, for the hook, and for
+//! `longtail check`, `publish` and `tail`.
 
 use bytes::Bytes;
 use http_body_util::Full;

@@ -95,12 +95,14 @@ impl Server {
         let tls = certificate(config, metrics)?;
         let (origins, authorizer) = access::access(&config.access, !config.presence.presence.is_empty(), metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
+        // Mistakes in flags are found before the server listens, and before it waits for the log.
+        let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
         let OpenLog { log, appender, remote_counts, presence, sessions, calls, bridge, is_listening } =
-            open_log::open_log(config, metrics).await?;
+            open_log::open_log(config, endpoint, metrics).await?;
         let (calls, calls_task) = calls.unzip();
-        let hook = hook::hook(&config.hook, calls, metrics)?;
+        let hook = hook::hook(&config.hook, http, calls, metrics);
         let (reactor, reactor_task) = Reactor::start()?;
         let (timers, timers_task) = Timers::start();
         let timers_task = ("the task of the timers", timers_task);

@@ -334,6 +334,13 @@ async fn the_cost_of_small_parts_is_linear() {
         let form = format!("{}channel=a%20b", "a&".repeat(count));
         assert_eq!(Request::form("/poll", &form).send(node.http).await.error_code(), "bad_channel");
     };
+    let chunks = async |count: usize| {
+        // A body in chunks of one byte. (The bytes of chunk extensions are limited.)
+        let body = "1\r\n1\r\n".repeat(count);
+        let head = "POST /publish?channel=a%20b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let answer = raw(node.http, format!("{head}{body}0\r\n\r\n").as_bytes()).await.expect("an answer");
+        assert_eq!(answer.error_code(), "bad_channel", "{}", answer.text());
+    };
     macro_rules! linear {
         ($($name:ident $most:expr;)*) => {$(
             let most: usize = $most;
@@ -353,6 +360,7 @@ async fn the_cost_of_small_parts_is_linear() {
         array 500_000;
         keys 200_000;
         fields 60_000;
+        chunks 120_000;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use support::world::start_on;
 use support::{Log, Node, Reader, RedisServer, Request, Subscription, World, eventually};
@@ -148,6 +148,30 @@ async fn a_publish_may_ask_for_counts(log: Log) {
     let refused = node.try_publish("channel=c&counts=maybe", "1").await;
     assert_eq!((refused.status, refused.error_code().as_str()), (400, "bad_request"));
     assert_eq!(channel(node, "c").await["retained"], 0, "nothing was published");
+}
+
+/// A script keeps Redis busy until it ends, so it does not count more than a thousand channels.
+#[tokio::test]
+async fn many_channels_are_counted_in_several_steps() {
+    let redis = RedisServer::start().await;
+    let (one, two) = (start_on(&redis, &[]).await, start_on(&redis, &[]).await);
+    let _reader = Reader::open(&two, &two.transport("sse").await, Subscription::to(&["c2499"])).await;
+    until(&one, "c2499", "a reader on the other node", |counts| counts["readers"]["total"] == 1).await;
+    redis.command(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]).await;
+    redis.command(&["CONFIG", "SET", "slowlog-max-len", "10000"]).await;
+    let list = |from: usize| (from..from + 100).map(|n| format!("c{n}")).collect::<Vec<_>>();
+    let messages: Vec<Value> = (0..25).map(|n| json!({"channels": list(n * 100), "data": 1})).collect();
+    let body = Value::from(messages).to_string();
+    let request = Request::post("/publish?counts=1", body.as_bytes()).header("Content-Type", "application/json");
+    let answer = request.send(one.http).await.json();
+    assert_eq!(answer["complete"], true, "{answer}");
+    assert_eq!(answer["messages"][24]["readers"]["c2499"]["total"], 1, "{}", answer["messages"][24]);
+    assert_eq!(answer["messages"][0]["readers"]["c0"]["total"], 0, "{}", answer["messages"][0]);
+    // The slow log names the first arguments of a command, and the number of the others.
+    let log = format!("{:?}", redis.command(&["SLOWLOG", "GET", "-1"]).await);
+    let more = |text: &str| text.split("... (").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    let asked: Vec<usize> = log.split("counts").skip(1).filter_map(|text| more(text.split("counts").next()?)).collect();
+    assert!(asked.len() >= 3 && asked.iter().all(|count| *count <= 1000), "{asked:?}");
 }
 
 async fn what_is_asked_badly(log: Log) {

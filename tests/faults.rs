@@ -44,8 +44,8 @@ fn refused_for_now(answer: &Response) -> bool {
 
 const FLOW: usize = 300;
 
-/// The id of a message without its epoch. A message that no node has read when Redis ends belongs to the next epoch: its
-/// publisher was told an id of the previous one.
+/// The id of a message without its epoch. A message that no node has read when Redis ends belongs to the next epoch:
+/// its publisher was told an id of the previous one.
 fn without_epoch(id: &str) -> String {
     id.split('.').next().unwrap_or_default().to_owned()
 }

@@ -240,12 +240,22 @@ async fn a_client_is_known_by_its_id_its_channels_and_its_headers() {
     assert_eq!(by_json.header(cookie.0, cookie.1).send(node.http).await.status, 200);
     assert_eq!((last().header("cookie"), &last().body["client"]), (Some("sid=7; a=b"), &json!("you")));
 
-    // A page of another site can make a browser send these bodies with the user's cookies, and without an `Origin` in an
-    // old browser.
+    // A page of another site can make a browser send these bodies with the user's cookies, and without an `Origin` in
+    // an old browser.
     let form = "event=e&data=milk&client=you";
     for request in [Request::form("/event", form), Request::post("/event", body).header("Content-Type", "text/plain")] {
         let refused = request.header(cookie.0, cookie.1).send(node.http).await;
         assert_eq!((refused.status, refused.error_code().as_str()), (403, "forbidden_origin"));
+    }
+    // A browser offers JSON in a hidden frame as a download.
+    let form_with_json = Request::form("/event", r#"{"event":"e","client":"a b"}"#);
+    for (request, status, kind) in [
+        (Request::form("/event", form).header(cookie.0, cookie.1), 403, "text/plain; charset=utf-8"),
+        (Request::form("/event", "data=1"), 400, "text/plain; charset=utf-8"),
+        (form_with_json, 400, "application/json; charset=utf-8"),
+    ] {
+        let refused = request.send(node.http).await;
+        assert_eq!((refused.status, refused.header("content-type")), (status, Some(kind)), "{}", refused.text());
     }
     let by_page = Request::form("/event", form).header(cookie.0, cookie.1).header("Origin", "https://app.example");
     let answer = by_page.send(node.http).await;
@@ -255,6 +265,50 @@ async fn a_client_is_known_by_its_id_its_channels_and_its_headers() {
     let other = Request::form("/event", form).header("Origin", "https://evil.example").send(node.http).await;
     assert_eq!(other.error_code(), "forbidden_origin");
     assert_eq!(application.calls().len(), 3);
+}
+
+/// Every page may send events to an open server. The application gets the cookies and the password of the user only
+/// from the server's own pages, from pages that the operator names, and from programs.
+#[tokio::test]
+async fn an_open_server_does_not_forward_cookies_of_foreign_pages() {
+    let application = Application::start(|_, _| Do::Answer(204, String::new())).await;
+    for allowed in [&["--allow-origin", "https://app.example"][..], &["--allow-origin", "*"]] {
+        let node = application.node(&[&["--open"], allowed].concat()).await;
+        let own = format!("http://{}", node.http);
+        let by_json = |request: Request| request.header("Content-Type", "application/json");
+        let body = br#"{"event":"e"}"#;
+        for (origin, is_trusted) in [
+            (None, true),
+            (Some(own.as_str()), true),
+            (Some("https://app.example"), allowed[1] != "*"),
+            (Some("https://evil.example"), false),
+            (Some("https://app.example.evil.example"), false),
+            (Some("http://localhost:1"), false),
+            (Some("null"), false),
+        ] {
+            let of_page = |request: Request| {
+                let request = request.header("Cookie", "sid=7").header("Authorization", "Basic YTpi");
+                origin.into_iter().fold(request, |request, origin| request.header("Origin", origin))
+            };
+            for way in ["ws", "json", "form"] {
+                if way == "ws" {
+                    let mut socket = RawWebSocket::open_by(node.http, of_page(handshake("/ws"))).await;
+                    socket.text(r#"{"type":"event","event":"e"}"#).await;
+                    socket.next_of("ack").await;
+                } else if way == "json" {
+                    let answer = of_page(by_json(Request::post("/event", body))).send(node.http).await;
+                    let cors = (answer.status, answer.header("access-control-allow-origin").is_some());
+                    assert_eq!(cors, (200, origin.is_some()), "{origin:?}");
+                } else if origin.is_some() {
+                    let answer = of_page(Request::form("/event", "event=e&data=1")).send(node.http).await;
+                    assert_eq!(answer.status, 200, "{origin:?}: {}", answer.text());
+                }
+                let call = application.calls().pop().expect("a call");
+                let expected = if is_trusted { (Some("sid=7"), Some("Basic YTpi")) } else { (None, None) };
+                assert_eq!((call.header("cookie"), call.header("authorization")), expected, "{way}: {origin:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -309,8 +363,8 @@ async fn answers_are_carried_out() {
             let got = Way::open(&node, way).await.ask(&node, &json!({"event": "e", "data": answer})).await;
             assert_eq!(got, Ok(expected), "{way}: {answer}");
         }
-        let refuse =
-            json!({"refuse": {"message": "no milk", "data": {"left": [0]}}, "publish": [{"channel": "c", "data": 1}]});
+        let refuse = json!({"message": "no milk", "data": {"left": [0]}});
+        let refuse = json!({"refuse": refuse, "publish": [{"channel": "c", "data": 1}], "join": ["a"]});
         let error = Way::open(&node, way).await.ask(&node, &json!({"event": "e", "data": refuse})).await;
         let error = error.expect_err("refused");
         assert_eq!(
@@ -584,6 +638,25 @@ async fn a_client_goes_on_while_its_event_waits() {
         let last = way.next().await;
         assert_eq!((&last["ref"], &last["code"]), (&json!("event"), &json!("application_failed")));
     }
+}
+
+/// A connection without a channel may be silent for `--request-timeout`. While the application takes longer than that
+/// to answer, the client has nothing to send.
+#[tokio::test]
+async fn a_slow_answer_does_not_count_as_silence_of_the_client() {
+    let application =
+        Application::start(|_, _| Do::Late(Duration::from_millis(1500), 200, r#"{"ack":[1]}"#.to_owned())).await;
+    let node = application.node(&["--hook-timeout", "6", "--request-timeout", "1"]).await;
+    let mut client = Way::open(&node, "tcp").await;
+    for _ in 0..2 {
+        assert_eq!(client.ask(&node, &json!({"event": "e"})).await, Ok(json!([1])));
+        sleep(Duration::from_millis(400)).await;
+    }
+    let Way::Tcp(mut client) = client else { unreachable!("it is TCP") };
+    let answered = Instant::now();
+    assert_eq!(client.line().await, None);
+    let silent = answered.elapsed() + Duration::from_millis(400);
+    assert!(silent > Duration::from_millis(800) && silent < Duration::from_secs(4), "closed after {silent:?}");
 }
 
 #[tokio::test]

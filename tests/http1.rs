@@ -226,8 +226,8 @@ async fn an_idle_connection_lives_longer_than_half_a_head() {
     }
 }
 
-/// The default is longer than the 60 s after which load balancers close their side, so that they never send a request on a
-/// connection that the server closes.
+/// The default is longer than the 60 s after which load balancers close their side, so that they never send a request
+/// on a connection that the server closes.
 #[tokio::test]
 async fn the_default_outlives_load_balancers() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_longtail")).arg("--help").output().expect("help");

@@ -74,6 +74,97 @@ async fn a_call_has_several_channels_exceptions_and_arguments() {
     assert_eq!(node.metric("longtail_log_ignored_excludes_total").await, 1.0);
 }
 
+/// `args` is an array by the grammar of JSON (RFC 8259), as the nodes read it: each call that is acknowledged is read.
+#[tokio::test]
+async fn arguments_are_json_as_the_nodes_read_it() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    loaded(&redis).await;
+    let call = async |data: &str| call(&redis, &["todo", data, "args", "1"]).await;
+    eventually("a node to say that all read it", async || call("[]").await.ok()).await;
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let good = [
+        "[0]",
+        "[-0]",
+        "[10.50e+3,1E-2,-1e400]",
+        "[12345678901234567890]",
+        " \t\r\n[ 1 , 2 ] \n",
+        "[true,false,null]",
+        r#"["\"\\\/\b\f\n\r\t\u00e4\ud800"]"#,
+        "[\"\u{7f}\u{85} ä 🦊\"]",
+        r#"[{}]"#,
+        r#"[{"a":{"":[]},"b":[[],[1]]}]"#,
+        &deep,
+    ];
+    for data in good {
+        call(data).await.unwrap_or_else(|error| panic!("{data:.60}: {error}"));
+    }
+    let bad = [
+        "",
+        "[",
+        "[1",
+        "[1]]",
+        "[1] x",
+        "[1,]",
+        "[,1]",
+        "[,]",
+        "[1 2]",
+        "{}",
+        "1",
+        "\"[]\"",
+        "\u{b}[1]",
+        "[1]\u{c}",
+        "\u{feff}[1]",
+        "[NaN]",
+        "[nan]",
+        "[-nan]",
+        "[inf]",
+        "[Infinity]",
+        "[-Infinity]",
+        "[0x10]",
+        "[01]",
+        "[-01]",
+        "[+1]",
+        "[1.]",
+        "[.5]",
+        "[1e]",
+        "[1e+]",
+        "[-]",
+        "[1a]",
+        "[True]",
+        "[nul]",
+        "[nullx]",
+        "['a']",
+        "[a]",
+        "[\"a]",
+        "[\"a\nb\"]",
+        "[\"a\tb\"]",
+        "[\"\u{0}\"]",
+        "[\"\u{1f}\"]",
+        r#"["\x"]"#,
+        r#"["\u12g4"]"#,
+        r#"["\u12"]"#,
+        r#"[{"a"}]"#,
+        r#"[{"a":}]"#,
+        r#"[{"a":1,}]"#,
+        r#"[{a:1}]"#,
+        r#"[{1:1}]"#,
+        r#"[{"a" 1}]"#,
+        "[{]}",
+        "[[}]",
+        "[1}",
+        "[1]\u{0}",
+        "[\u{0}1]",
+        "[/**/]",
+    ];
+    for data in bad {
+        let error = call(data).await.err().unwrap_or_else(|| panic!("{data:?} is acknowledged")).to_string();
+        assert!(error.contains("JSON array"), "{data:?}: {error}");
+    }
+    eventually("all of them", async || (read(&node, "todo").await.len() == good.len() + 1).then_some(())).await;
+    assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 0.0, "{}", node.log());
+}
+
 /// The same key within five minutes appends nothing, whichever way to publish it uses.
 #[tokio::test]
 async fn a_key_counts_once() {

@@ -4,8 +4,11 @@ use crate::support;
 
 use std::collections::HashMap;
 use std::time::Duration;
+use support::websocket::frame;
 use support::world::{each_transport, start_on};
-use support::{Kind, Node, Reader, RedisServer, Subscription, eventually};
+use support::{Kind, LineClient, Node, RawWebSocket, Reader, RedisServer, SOON, Subscription, eventually, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const LOG: &str = "longtail:log";
 const PEERS: &str = "{longtail:log}:peers";
@@ -310,6 +313,107 @@ async fn nodes_that_are_set_differently_say_so() {
     let fourth = start_on(&redis, &of(|difference| difference.2)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!fourth.log().contains("give all nodes"), "{}", fourth.log());
+}
+
+/// Any client of Redis may write a record. A record whose formats make no sense counts as that of a node which reads only
+/// format 1, and the nodes renew their own records.
+#[tokio::test]
+async fn a_forged_record_hinders_no_renewal() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    let own = async || {
+        let records = records(&redis).await.into_iter().find(|(name, _)| name != "forged");
+        records.and_then(|(_, record)| record.split(' ').next()?.parse::<u64>().ok())
+    };
+    let deep = format!("{{\"reads\":{}2{}}}", "[".repeat(1500), "]".repeat(1500));
+    for record in [
+        r#"{"reads":[NaN]}"#,
+        r#"{"reads":[3,nan]}"#,
+        r#"{"reads":[-nan,1e400,-1e400]}"#,
+        r#"{"reads":[inf]}"#,
+        r#"{"reads":[0x7ff,-1,0,2.5,1e300,9007199254740993]}"#,
+        r#"{"reads":[null,true,"2",[2],{"2":2}]}"#,
+        r#"{"reads":{"NaN":2}}"#,
+        r#"{"reads":"2"}"#,
+        r#"{"reads":2}"#,
+        "[]",
+        "NaN",
+        "",
+        &deep,
+    ] {
+        let begun = now_ms(&redis).await;
+        let what = format!("the node to renew its record beside {record:.60}");
+        renew_until(&redis, record, &what, async || own().await.filter(|seen| *seen > begun)).await;
+        let note = redis.text(&["HGET", "{longtail:log}:settings", "format"]).await;
+        assert_eq!(note.split(' ').next(), Some("1"), "the format that all read beside {record:.60}");
+    }
+    assert!(!node.log().contains("Redis refuses this node's record"), "{}", node.log());
+    node.publish("todo", "1").await;
+}
+
+/// The publications of a connection keep their order while some of them wait until the format of their entries may be
+/// written: a node that has just started waits for four seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publications_of_a_connection_keep_their_order() {
+    const COUNT: usize = 12;
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--publish-timeout", "20"]).await;
+    // Numbers that 3 divides need format 1, and the others format 2.
+    let object = |name: &str, n: usize| match n % 3 {
+        0 => format!(r#"{{"channel":"{name}","data":{n}}}"#),
+        _ => format!(r#"{{"channels":["{name}","{name}-2"],"data":{n}}}"#),
+    };
+    let numbers = 1..=COUNT;
+    let command = |name: &str, n: usize| object(name, n).replacen('{', r#"{"type":"publish","#, 1);
+    let socket = async {
+        let mut socket = RawWebSocket::open(&node, "/ws").await;
+        let frames: Vec<u8> = numbers.clone().flat_map(|n| frame(0x81, command("ws", n).as_bytes())).collect();
+        socket.send(&frames).await;
+        let mut acks = 0;
+        while acks < COUNT {
+            let object = socket.frame().await.expect("a frame").json();
+            assert_ne!(object["type"], "error", "{object}");
+            acks += usize::from(object["type"] == "ack");
+        }
+    };
+    let lines = async {
+        let mut client = LineClient::connect(node.tcp).await;
+        for n in numbers.clone() {
+            client.send(&command("tcp", n)).await;
+        }
+        let mut acks = 0;
+        while acks < COUNT {
+            let object = client.json().await;
+            assert_ne!(object["type"], "error", "{object}");
+            acks += usize::from(object["type"] == "ack");
+        }
+    };
+    let pipeline = async {
+        let request = |n: usize| {
+            let body = object("http", n);
+            let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+            format!("POST /publish HTTP/1.1\r\nHost: localhost\r\n{head}\r\n{body}")
+        };
+        let last = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned();
+        let all: String = numbers.clone().map(request).chain([last]).collect();
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        stream.write_all(all.as_bytes()).await.expect("sent");
+        let mut answers = String::new();
+        let read = stream.read_to_string(&mut answers);
+        within(SOON, "the answers", read).await.expect("answers");
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), COUNT + 1, "{answers}");
+    };
+    tokio::join!(socket, lines, pipeline);
+    let mut order: HashMap<String, Vec<usize>> = HashMap::new();
+    for fields in entries(&redis).await {
+        let value = |name: &str| fields.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
+        let channel = value("channel").or_else(|| Some(value("channels")?.split(',').next()?.to_owned()));
+        order.entry(channel.expect("a channel")).or_default().push(value("data").expect("data").parse().expect("n"));
+    }
+    let wanted: Vec<usize> = numbers.collect();
+    for name in ["ws", "tcp", "http"] {
+        assert_eq!(order[name], wanted, "{name}");
+    }
 }
 
 /// The text of other nodes' records is bounded and harmless in the log.

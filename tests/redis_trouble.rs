@@ -85,14 +85,21 @@ async fn a_full_memory_and_a_replica() {
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let answer = node.try_publish("channel=todo", "2").await;
     assert_eq!(answer.error_code(), "log_unavailable");
-    assert!(answer.text().contains("raise maxmemory"), "{}", answer.text());
+    // Any client may publish: it hears the kind of the error, and the server's log has the error and its fix.
+    assert!(answer.text().contains("(the memory of Redis is full)"), "{}", answer.text());
+    says(&node, &["WARN", "an append failed", "raise maxmemory"]).await;
+    let answer = node.try_publish("channel=todo&volatile=1", "2").await;
+    assert!(answer.status == 200 || answer.text().contains("(the memory of Redis is full)"), "{}", answer.text());
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     publishes_again(&node).await;
 
     redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     let answer = node.try_publish("channel=todo", "3").await;
     assert_eq!(answer.error_code(), "log_unavailable");
-    assert!(answer.text().contains("replica"), "{}", answer.text());
+    let texts = ["(Redis is a replica)", "(Redis has no primary at the moment)"];
+    assert!(texts.iter().any(|text| answer.text().contains(text)), "{}", answer.text());
+    assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
+    says(&node, &["WARN", "replica"]).await;
     redis.command(&["REPLICAOF", "NO", "ONE"]).await;
     publishes_again(&node).await;
     let url = redis.url();
@@ -164,9 +171,7 @@ async fn an_entry_with_the_greatest_id() {
         for query in ["channel=todo", "channel=todo&key=k"] {
             let answer = node.try_publish(query, "3").await;
             assert_eq!((answer.status, answer.error_code().as_str()), (503, "log_unavailable"), "{}", answer.text());
-            for word in ["greatest", "XDEL", "XSETID", "RENAME"] {
-                assert!(answer.text().contains(word), "expected {word} in the answer: {}", answer.text());
-            }
+            assert!(answer.text().contains("(the log in Redis has used up its ids)"), "{}", answer.text());
         }
         says(&node, &["WARN", "greatest", "XSETID", "RENAME"]).await;
         redis.command(mend).await;

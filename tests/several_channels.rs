@@ -1,6 +1,8 @@
 //! A message to several channels reaches each reader once and in order, whether the tail writes it or the reader's task
 //! reads it, from the node's memory or from the log, while readers change their channels.
 
+use crate::support;
+
 use bytes::Bytes;
 use longtail::internals::cursor::{Cursor, Start};
 use longtail::internals::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Limit, Outlet, Step, Subscription};
@@ -14,6 +16,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::{Node, Reader};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const READERS: usize = 3;
@@ -240,8 +243,8 @@ proptest! {
     }
 }
 
-/// (the channels of the message, the channels and the client that it leaves out, the channel under which a reader of `a`
-/// and `b` gets it)
+/// (the channels of the message, the channels and the client that it leaves out, the channel under which a reader of
+/// `a` and `b` gets it)
 #[tokio::test]
 async fn a_volatile_message_comes_once_too() {
     let (log, hub) = hub(1000).await;
@@ -308,4 +311,30 @@ async fn a_message_counts_once_against_the_retention() {
         assert_eq!((retained.messages, retained.channels), (messages, channels), "after message {n}");
         assert_eq!(hub.counts(&channel(1)).retained, messages);
     }
+}
+
+/// The channels of a message share its payload. Each publication here would be 93 MiB if each channel had a copy.
+#[tokio::test]
+async fn many_channels_take_the_memory_of_one() {
+    let node = Node::start(&["--retain-bytes", "8MiB"]).await;
+    let names: Vec<String> = (0..100).map(|n| format!("c{n}")).collect();
+    let list: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let one = |n: usize| format!(r#"{{"channels":[{}],"data":"{n} {}"}}"#, list.join(","), "x".repeat(64_000));
+    // One channel has a reader, and the others do not.
+    let mut reader = Reader::open(&node, &node.transport("sse").await, support::Subscription::to(&[&names[99]])).await;
+    node.publish("c99", "0").await;
+    assert_eq!(reader.next_message().await.data(), "0");
+    let before = node.peak_resident();
+    for turn in 0..4 {
+        let body: Vec<String> = (0..15).map(|n| one(turn * 15 + n)).collect();
+        let answer = node.publish_json(&format!("[{}]", body.join(","))).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        for n in 0..15 {
+            let message = reader.next_message().await;
+            assert!(message.data().starts_with(&format!("\"{} x", turn * 15 + n)), "message {n} of turn {turn}");
+        }
+    }
+    let grown = node.peak_resident().saturating_sub(before) >> 20;
+    println!("four publications of 15 payloads of 64,000 bytes to 100 channels: {grown} MiB");
+    assert!(grown <= 32, "expected at most 32 MiB, came {grown} MiB");
 }

@@ -213,7 +213,8 @@ async fn a_full_node_says_bye() {
     assert_eq!((bye.kind, bye.number("code")), (Kind::Bye, Some(4004)), "{text}");
 }
 
-/// A client whose path drops silent connections asks for more heartbeats than the server would send, and never for fewer.
+/// A client whose path drops silent connections asks for more heartbeats than the server would send, and never for
+/// fewer.
 #[tokio::test]
 async fn a_stream_may_ask_for_more_heartbeats() {
     let World { node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "60"]).await;

@@ -13,27 +13,27 @@
 // `tests.rs`, a file that begins with `#![cfg(test)]`, and a file whose `mod` line stands below `#[cfg(test)]`, with
 // all files below it.
 //
-// Lines: `lines` are all lines of a file outside tests, blank lines and comments too. `code` leaves blank lines and lines
-// that are only a comment out. The length of a file is its `lines`.
+// Lines: `lines` are all lines of a file outside tests, blank lines and comments too. `code` leaves blank lines and
+// lines that are only a comment out. The length of a file is its `lines`.
 //
 // A function's length is from the line of its `fn` to the line of its closing brace, both counted. Its attributes and
 // documentation are not. A function within a function counts in both. A function without a body is not counted.
 //
 // An import is a pair of files: the first one names something that the second one defines. Names are found in `use`
-// items (groups, `self`, globs and `as` included) and in paths within the code that begin with `crate`, `super`, `self`,
-// with a module below the file, or with a module that a `use` brought in. A re-export is followed to the file that
-// defines the name. So `pub use child::Name` in `mod.rs` is not an import of `child.rs`, unless `mod.rs` uses `Name`
-// itself. `mod name;` is not an import, either. The binary's `longtail::` is the library's `crate::`. Methods and trait
-// implementations, which are reached without a name of their file, are not seen.
+// items (groups, `self`, globs and `as` included) and in paths within the code that begin with `crate`, `super`,
+// `self`, with a module below the file, or with a module that a `use` brought in. A re-export is followed to the file
+// that defines the name. So `pub use child::Name` in `mod.rs` is not an import of `child.rs`, unless `mod.rs` uses
+// `Name` itself. `mod name;` is not an import, either. The binary's `longtail::` is the library's `crate::`. Methods
+// and trait implementations, which are reached without a name of their file, are not seen.
 //
 // A folder's files are those directly within it, and `name.rs` where there is a folder `name`. A file directly in the
 // source folder without such a folder is a folder of its own. An import between two folders is one between two of their
 // files.
 //
 // A circle is a set of files (or folders) each of which reaches each other one by imports. A floor is one more than the
-// highest floor among the imports; all members of a circle stand on the same floor. The ground floor, 0, imports nothing.
-// The head of a folder (`mod.rs`, or `name.rs` beside the folder `name`) often defines what the folder's files use, and
-// names them too. So circles of files are given twice: all of them, and those that are left without the heads.
+// highest floor among the imports; all members of a circle stand on the same floor. The ground floor, 0, imports
+// nothing. The head of a folder (`mod.rs`, or `name.rs` beside the folder `name`) often defines what the folder's files
+// use, and names them too. So circles of files are given twice: all of them, and those that are left without the heads.
 'use strict';
 
 import { readFileSync, readdirSync } from 'node:fs';

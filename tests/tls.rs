@@ -155,6 +155,7 @@ async fn plain_http_from_elsewhere_is_sent_to_https() {
     let answer = Request::post("/publish?channel=a", b"1").send(address).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"));
     assert!(answer.text().contains("https://"), "{}", answer.text());
+    assert_eq!(node.metric("longtail_refused_total{reason=\"bad_request\"}").await, 1.0);
     let answer = node.get("/poll?channel=a&cursor=earliest").await.json();
     assert_eq!(answer["messages"], serde_json::json!([]), "nothing was published");
     let common = Certificate::common();

@@ -1,5 +1,5 @@
-// Ourselves, the floor, nchan and Socket.IO side by side: server CPU per delivery as a ratio to `rtload bare` in the same
-// pair of runs, medians over the pairs.
+// Ourselves, the floor, nchan and Socket.IO side by side: server CPU per delivery as a ratio to `rtload bare` in the
+// same pair of runs, medians over the pairs.
 //
 //   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,s,d] [--write]
 //
@@ -49,8 +49,8 @@ const ROWS = {
         { as: 'b', title: 'row b with the log in Redis, including the CPU of Redis', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], peers: WITH_REDIS, goal: 1.3 },
         { as: 'f', title: 'row f with the log in Redis, including the CPU of Redis', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], peers: WITH_REDIS },
     ],
-    // The same number of deliveries a second to few and to many; then a message for one reader, in few and in many channels. The
-    // floor has one channel a connection, so it has fewer of them in the last.
+    // The same number of deliveries a second to few and to many; then a message for one reader, in few and in many
+    // channels. The floor has one channel a connection, so it has fewer of them in the last.
     s: [
         ...[[100, 400], [1000, 40], [19000, 2]].map(([readers, rate]) => (
             { as: `${readers}`, title: `1 channel × ${many(readers)} readers, ${rate} messages/s`, load: ['-n', `${readers}`, '--rate', `${rate}`] })),

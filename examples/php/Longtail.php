@@ -64,7 +64,8 @@ final class HttpPublisher
      * @param string $url where Longtail is, such as `http://127.0.0.1:8080`
      * @param string|null $key a server key of `--publish-key`, or a token; null if the server is open
      * @param array<string, mixed> $options `timeout`: seconds for all attempts together (10); `attempts`: how often
-     *     a message is sent at most (3); `ssl`: PHP's SSL context options, such as `['cafile' => '/etc/ssl/our-ca.pem']`
+     *     a message is sent at most (3); `ssl`: PHP's SSL context options, such as
+     *     `['cafile' => '/etc/ssl/our-ca.pem']`
      */
     public function __construct(string $url, ?string $key = null, array $options = [])
     {
@@ -94,8 +95,9 @@ final class HttpPublisher
      *
      * @param string|string[] $channel one channel or several
      * @param mixed $data anything that json_encode() takes; an empty object is `(object) []`
-     * @param array<string, mixed> $options `event`, `exclude` (the client id that does not get it), `except` (client ids
-     *     and channels whose readers do not get it), `volatile`, `key`; `args` (a list of arguments) instead of data
+     * @param array<string, mixed> $options `event`, `exclude` (the client id that does not get it), `except` (client
+     *     ids and channels whose readers do not get it), `volatile`, `key`; `args` (a list of arguments) instead of
+     *     data
      * @return string|null the cursor of the message; null for a volatile one
      */
     public function publish($channel, $data, array $options = []): ?string
@@ -234,7 +236,8 @@ final class RedisPublisher
 
     /**
      * @param string|object $redis `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`; `rediss://…` with TLS;
-     *     `unix:///PATH?db=N&user=U&pass=P`; or an object with a method publish(), such as a client of Predis or phpredis
+     *     `unix:///PATH?db=N&user=U&pass=P`; or an object with a method publish(), such as a client of Predis or
+     *     phpredis
      * @param array<string, mixed> $options `prefix`: what stands before the channel, as in the server's
      *     `--redis-subscribe` (`push:`); `timeout`: seconds for one message (2); `ssl`: PHP's SSL context options
      */
@@ -371,7 +374,8 @@ final class Tokens
      * Signs a token.
      *
      * @param array<string, mixed> $claims `subscribe` and `publish`: lists of channels, where a `*` at the end matches
-     *     any text; `sub`: the user's id; `client`: the only client id that may use the token; and others, such as `info`
+     *     any text; `sub`: the user's id; `client`: the only client id that may use the token; and others, such as
+     *     `info`
      * @param int $ttl seconds for which the token is valid
      */
     public function sign(array $claims, int $ttl): string
@@ -532,7 +536,9 @@ abstract class Endpoint
     }
 }
 
-/** A question of `--authorize-url`: may this user subscribe or publish to these channels? The cookie is in `$_COOKIE`. */
+/**
+ * A question of `--authorize-url`: may this user subscribe or publish to these channels? The cookie is in `$_COOKIE`.
+ */
 final class Question
 {
     /** `subscribe` or `publish`. */

@@ -6,11 +6,11 @@ use clap::Args;
 use hyper::Uri;
 use std::path::PathBuf;
 
-/// The types of calls.
-const TYPES: [&str; 4] = ["connect", "event", "ack", "disconnect"];
+/// The types of calls that have a source in this build.
+const SUPPORTED: [&str; 4] = ["connect", "event", "ack", "disconnect"];
 
 /// The types of calls without a source in this build.
-const LATER: [&str; 4] = ["occupied", "vacated", "member_added", "member_removed"];
+const UNSUPPORTED: [&str; 4] = ["occupied", "vacated", "member_added", "member_removed"];
 
 /// The types of calls that the application gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,11 +73,12 @@ fn stream_name(text: &str) -> Result<String, String> {
 fn notify(text: &str) -> Result<Notify, String> {
     let mut types = Vec::new();
     for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
-        if LATER.contains(&name) {
-            return Err(format!("this build cannot call the application for {name} yet: use {}", TYPES.join(", ")));
+        if UNSUPPORTED.contains(&name) {
+            let supported = SUPPORTED.join(", ");
+            return Err(format!("this build cannot call the application for {name} yet: use {supported}"));
         }
-        let known = TYPES.into_iter().find(|known| *known == name);
-        types.push(known.ok_or_else(|| format!("use {}, with commas between them", TYPES.join(", ")))?);
+        let known = SUPPORTED.into_iter().find(|known| *known == name);
+        types.push(known.ok_or_else(|| format!("use {}, with commas between them", SUPPORTED.join(", ")))?);
     }
     Ok(Notify(types))
 }
@@ -120,7 +121,7 @@ mod tests {
         ] {
             assert_eq!(notify(text), Ok(Notify(types.to_vec())), "{text}");
         }
-        for name in LATER {
+        for name in UNSUPPORTED {
             let error = notify(&format!("event,{name}")).expect_err("refused");
             assert!(error.contains(name) && error.contains("this build"), "{error}");
         }

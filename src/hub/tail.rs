@@ -136,7 +136,7 @@ fn apply(hub: &Hub, event: TailEvent, undelivered: &mut Undelivered) {
             let count = messages.iter().filter(|message| message.kind() == Kind::Message).count();
             hub.read.fetch_add(count as u64, Ordering::Relaxed);
             let mut memory = hub.memory.write();
-            let is_whole = memory.extend(after, messages, upto, hub.log.now_ms(), &mut undelivered.messages);
+            let is_whole = memory.extend(after, messages, upto, hub.log.now_ms(), undelivered);
             let head = memory.cursor();
             drop(memory);
             if !is_whole {

@@ -11,18 +11,30 @@ use std::sync::Arc;
 pub(super) struct Undelivered {
     /// Messages with their channel's slot, in log order.
     pub(super) messages: Vec<(usize, Arc<Message>)>,
+    /// Their size, by [`Message::weight`].
+    bytes: usize,
     /// Whether the log has changed, so that each reader has to look up its position again.
     pub(super) has_log_changed: bool,
 }
 
+/// The size of messages, by [`Message::weight`], that is enough for one delivery. The memory may have dropped them
+/// already, so `--retain-bytes` does not bound them.
+const BYTES: usize = 4 << 20;
+
 impl Undelivered {
+    /// Adds a message of a channel that has readers.
+    pub(super) fn push(&mut self, slot: usize, message: Arc<Message>, weight: usize) {
+        self.messages.push((slot, message));
+        self.bytes += weight;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty() && !self.has_log_changed
     }
 
     /// Whether there are enough messages for one delivery.
     pub(super) fn is_full(&self) -> bool {
-        self.messages.len() >= LIMIT.messages
+        self.messages.len() >= LIMIT.messages || self.bytes >= BYTES
     }
 
     /// Whether a message after the first `before` messages is in the same channel as one of these.
@@ -34,18 +46,21 @@ impl Undelivered {
     /// Makes every reader look up its position again, so that these messages need not be delivered.
     pub(super) fn log_has_changed(&mut self) {
         self.messages.clear();
+        self.bytes = 0;
         self.has_log_changed = true;
     }
 
     /// The messages by channel, in log order within each channel.
     pub(super) fn by_channel(&mut self) -> Vec<(usize, Messages)> {
         let mut messages = std::mem::take(&mut self.messages);
+        self.bytes = 0;
         // The sort is stable, so the messages of a channel stay in the log's order.
         messages.sort_by_key(|(slot, _)| *slot);
         let mut channels: Vec<(usize, Messages)> = Vec::new();
         for (slot, message) in messages {
             match channels.last_mut() {
-                Some((last, same)) if *last == slot => same.push(message),
+                // A slot may have passed to another channel: the first one has lost its readers and its messages since.
+                Some((last, same)) if *last == slot && same[0].channel() == message.channel() => same.push(message),
                 _ => channels.push((slot, smallvec![message])),
             }
         }

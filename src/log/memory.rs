@@ -2,6 +2,7 @@
 
 use super::clock::LogClock;
 use super::idempotency::{KEY_BYTES, KeyHash, RememberedKeys};
+use super::queued::Queued;
 use super::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
@@ -220,8 +221,15 @@ impl State {
 }
 
 impl MessageLog for MemoryLog {
-    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
-        Box::pin(async move { self.append_now(drafts) })
+    fn append_in_order(
+        &self,
+        drafts: Vec<Draft>,
+        queued: Queued,
+    ) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+        Box::pin(async move {
+            queued.set();
+            self.append_now(drafts)
+        })
     }
 
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {

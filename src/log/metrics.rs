@@ -61,7 +61,7 @@ pub struct LogMetrics {
     pub waiting: Gauge,
     /// The number of times that this node's subscription was lost. The node does not receive PUBLISHes until it
     /// subscribes again.
-    pub deaf: Counter,
+    pub lost_subscriptions: Counter,
     /// The number of changes of the lease holder that this node has seen.
     pub lease_changes: Counter,
     /// Whether this node holds the lease: 1 or 0.
@@ -89,7 +89,7 @@ impl Default for LogMetrics {
             ignored_excludes: Counter::default(),
             overflowed: Counter::default(),
             waiting: Gauge::default(),
-            deaf: Counter::default(),
+            lost_subscriptions: Counter::default(),
             lease_changes: Counter::default(),
             holds_lease: Gauge::default(),
         }
@@ -112,14 +112,19 @@ impl LogMetrics {
         counter("bridge_refused_messages", "PUBLISHes that are not messages", &self.refused);
         let help = "PUBLISHes whose idempotency key was not remembered, because the keys of publishers through Redis had used up their share";
         counter("bridge_forgotten_keys", help, &self.forgotten_keys);
-        let help = "PUBLISHes and entries that all readers got, because their exclude is not a client id";
+        let help =
+            "PUBLISHes and entries with an exclude or an item of except that is not a name and leaves out nobody";
         counter("log_ignored_excludes", help, &self.ignored_excludes);
         counter(
             "bridge_overflowed_messages",
             "PUBLISHes that were received and lost, because too many waited or they waited too long",
             &self.overflowed,
         );
-        counter("bridge_deaf", "Lost subscriptions; the node may have missed PUBLISHes after each of them", &self.deaf);
+        counter(
+            "bridge_deaf",
+            "Lost subscriptions; the node may have missed PUBLISHes after each of them",
+            &self.lost_subscriptions,
+        );
         counter("bridge_lease_changes", "Observed changes of the lease holder", &self.lease_changes);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("log_reachable", "Whether the log can be reached", &self.reachable);

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod metrics;
 pub mod presence;
 pub mod publish_payload;
+pub mod queued;
 pub mod redis;
 pub mod sessions;
 pub mod subscriber_counts;
@@ -19,6 +20,7 @@ pub use extent::{Ancestor, Descent, Extent, Lineage, Resolved};
 
 use crate::cursor::{Cursor, Id};
 use crate::message::{Draft, Message};
+use queued::Queued;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,12 +41,23 @@ pub trait MessageLog: Send + Sync {
     /// For a draft whose idempotency key was seen within the last five minutes, the cursor is that of the first draft
     /// with the key.
     ///
+    /// `queued` is set when the drafts are queued or wait in line for the queue. A call that begins later is later in
+    /// the log. Usually this is so at the first poll, also if the polling task has used up tokio's budget. But drafts
+    /// that not every node of the log can read yet wait outside of the queue, and other calls overtake them.
+    ///
     /// # Cancel safety
     ///
-    /// At the first poll, the drafts are queued or wait in line for the queue. Calls keep the order of their first
-    /// polls. The order also holds if the polling task has used up tokio's budget. If the future is dropped later, the
-    /// drafts may or may not be appended.
-    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
+    /// If the future is dropped after its first poll, the drafts may or may not be appended.
+    fn append_in_order(
+        &self,
+        drafts: Vec<Draft>,
+        queued: Queued,
+    ) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
+
+    /// Appends drafts for a caller that does not need an order.
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+        self.append_in_order(drafts, Queued::default())
+    }
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
@@ -131,9 +144,10 @@ pub struct Unreachable;
 /// The reason why an append was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// It is proven that the drafts are not in the log and never will be.
+    /// It is proven that the drafts are not in the log and never will be. Every publisher gets the text, so it is
+    /// fixed: what another server says may name addresses and users.
     #[error("the log is unavailable ({0}); nothing was appended")]
-    Unavailable(String),
+    Unavailable(&'static str),
     /// The drafts were written to the log's connection, but no answer came in time.
     #[error("the log gave no answer in time; the message may or may not have been appended")]
     OutcomeUnknown,

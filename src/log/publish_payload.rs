@@ -89,17 +89,19 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 }
 
 /// The maximum number of bytes of the fields beside the payload: the longest lists of names, and the short fields.
-const OTHER_FIELDS: usize = (Channels::MAX + MAX_EXCEPT) * (Channel::MAX_LENGTH + 4) + 1024;
+pub(super) const OTHER_FIELDS: usize = (Channels::MAX + MAX_EXCEPT) * (Channel::MAX_LENGTH + 4) + 1024;
 
 /// The publisher that idempotency keys of PUBLISHes belong to.
 pub(super) const PUBLISHER: &str = "redis";
 
-/// Parses the payload of a PUBLISH as a draft.
+/// Parses the payload of a PUBLISH as a draft. `channel` is what the name of the PUBLISH stands for. It need not be a
+/// channel if the payload itself names channels.
 ///
 /// # Errors
 ///
 /// A text for the log that explains why the payload is not a message.
-pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
+pub fn draft(channel: Result<Channel, BadChannel>, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
+    let channel = channel.map_err(|bad| bad_channels(bad.into()));
     // The object may be longer than its payload: it has other fields, and a text may have escapes.
     if payload.len() > max_payload.saturating_mul(6).saturating_add(OTHER_FIELDS) {
         return Err("it is larger than --max-message-bytes");
@@ -109,11 +111,11 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
         if payload.len() > max_payload {
             return Err("it is larger than --max-message-bytes");
         }
-        return Ok(Draft::new(channel, Payload::from_any(text)));
+        return Ok(Draft::new(channel?, Payload::from_any(text)));
     };
     let channels = match &envelope.channels {
         Some(names) => Channels::parse(names.iter().map(String::as_str)).map_err(bad_channels)?,
-        None => channel.into(),
+        None => channel?.into(),
     };
     let except: Vec<&str> = envelope.except.iter().flatten().map(String::as_str).collect();
     let fields = DraftFields {
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
 
     fn pushed(payload: &str) -> Result<Draft, &'static str> {
-        draft("todo".parse().expect("valid"), payload.as_bytes(), 100)
+        draft("todo".parse(), payload.as_bytes(), 100)
     }
 
     #[test]
@@ -217,6 +219,26 @@ mod tests {
         assert_eq!((draft.channel.as_str(), draft.channels().len()), ("todo", 1));
     }
 
+    /// (the channel of the name, the payload, the channels of the message or the reason why it is not one)
+    #[test]
+    fn channels_replace_the_channel_of_the_name() {
+        for (name, payload, expected) in [
+            ("todo", r#"{"data":1,"channels":["a","b"]}"#, Ok("a b")),
+            ("a b", r#"{"data":1,"channels":["a","b"]}"#, Ok("a b")),
+            ("", r#"{"data":1,"channels":["a"]}"#, Ok("a")),
+            ("~s/1", r#"{"args":[],"channels":["a"]}"#, Ok("a")),
+            ("a b", r#"{"data":1,"channels":null}"#, Err("its channel name is invalid")),
+            ("a b", r#"{"data":1}"#, Err("its channel name is invalid")),
+            ("a b", "1", Err("its channel name is invalid")),
+            ("~s/1", "1", Err("its channel name is reserved: names that begin with ~ are the server's")),
+            ("a b", r#"{"data":1,"channels":["c d"]}"#, Err("its channel name is invalid")),
+        ] {
+            let read = draft(name.parse(), payload.as_bytes(), 100);
+            let names = read.map(|draft| draft.channels().iter().map(Channel::as_str).collect::<Vec<_>>().join(" "));
+            assert_eq!(names, expected.map(str::to_owned), "{name:?} {payload}");
+        }
+    }
+
     /// If the `exclude` of a message is empty or not a client id, all readers get the message.
     #[test]
     fn an_exclude_that_is_not_a_client_id_loses_no_message() {
@@ -242,10 +264,9 @@ mod tests {
 
     #[test]
     fn what_is_no_text_or_too_long_is_no_message() {
-        let channel: Channel = "c".parse().expect("valid");
-        assert!(draft(channel.clone(), b"\xff", 100).is_err());
-        assert!(draft(channel.clone(), &[b'x'; 101], 100).is_err());
-        assert!(draft(channel, &[b'['; 5000], 100).is_err());
+        for payload in [&b"\xff"[..], &[b'x'; 101], &[b'['; 5000]] {
+            assert!(draft("c".parse(), payload, 100).is_err());
+        }
     }
 
     #[test]

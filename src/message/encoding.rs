@@ -36,13 +36,16 @@ impl Encoding {
     /// Returns the message in this encoding. The first call makes the bytes. They are shared and kept for as long as
     /// the message.
     pub fn frame(&'static self, message: &Message) -> Bytes {
-        let Some(encode) = self.encode else { return message.object().clone() };
-        message.frames.get(self, || {
-            let mut out = Vec::with_capacity(message.object().len() + 128);
+        // A variant's object is a frame, too. It is made first, because one frame cannot be made while another one is.
+        let object = message.object();
+        let Some(encode) = self.encode else { return object.clone() };
+        let frame = message.frames.get(self, || {
+            let mut out = Vec::with_capacity(object.len() + 128);
             MADE.fetch_add(1, Ordering::Relaxed);
             encode(message, &mut out);
             out.into()
-        })
+        });
+        frame.clone()
     }
 
     /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs them once: a kept
@@ -99,12 +102,12 @@ impl Frames {
 
     /// Returns the frame of an encoding. The first call makes the frame. If two callers ask at the same time, one of
     /// them makes it while the other waits.
-    fn get(&self, encoding: &'static Encoding, make: impl Fn() -> Bytes) -> Bytes {
+    pub(super) fn get(&self, encoding: &'static Encoding, make: impl Fn() -> Bytes) -> &Bytes {
         let mut frames = self;
         loop {
             let frame = frames.0.get_or_init(|| Box::new(Frame { encoding, bytes: make(), next: Frames::default() }));
             if frame.encoding == encoding {
-                return frame.bytes.clone();
+                return &frame.bytes;
             }
             frames = &frame.next;
         }
@@ -116,7 +119,7 @@ const _: () = assert!(size_of::<Frames>() <= 16);
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Event, Payload};
+    use super::super::{Draft, Event, Extras, Payload};
     use super::*;
 
     static TWICE: Encoding = Encoding::new("twice", |message, out| {
@@ -138,6 +141,16 @@ mod tests {
         assert_eq!(TWICE.frame(&message).as_ptr(), twice.as_ptr());
         assert_eq!(LENGTH.frame(&message).as_ptr(), length.as_ptr());
         assert_eq!(OBJECT.frame(&message).as_ptr(), message.object().as_ptr());
+    }
+
+    #[test]
+    fn the_object_of_a_variant_is_made_before_other_frames() {
+        let channels: Box<[_]> = ["a", "todo"].map(|name| name.parse().expect("a channel")).into();
+        let draft = Draft::new("a".parse().expect("a channel"), Payload::from_any("1"));
+        let message = draft.with_extras(Extras { channels: channels.clone(), ..Extras::default() }).into_message(None);
+        let (variant, alone) = (message.variant(&channels[1]), self::message());
+        assert_eq!(TWICE.frame(&variant), TWICE.frame(&alone));
+        assert_eq!(OBJECT.frame(&variant), OBJECT.frame(&alone));
     }
 
     #[test]

@@ -53,16 +53,15 @@ pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Counts and logs a message that everybody gets, because its `exclude` is not a client id, or an item of its `except` is
-/// not a name.
+/// Counts and logs a message with an `exclude` that is not a client id, or with an item of `except` that is not a name.
+/// Such a value leaves nobody out; the others of the message count.
 pub fn warn_ignored_exclude(counter: &Counter, from: &str) {
     let ignored = counter.inc() + 1;
     tracing::warn!(
         from,
         ignored,
-        "the exclude of a message is not a client id, or an item of its except is neither a client id nor a channel, so \
-         it leaves out nobody: leave the field out, or send the id that the client has (1 to 100 of A-Z a-z 0-9 _ - . : \
-         @)"
+        "the exclude of a message is not a client id, or an item of its except is neither a client id nor a channel. \
+         This value leaves out nobody: omit it, or send the id that the client has (1 to 100 of A-Z a-z 0-9 _ - . : @)"
     );
 }
 

@@ -128,6 +128,9 @@ impl ExceptItem {
 /// The most items that the `except` of a message may have.
 pub const MAX_EXCEPT: usize = 100;
 
+/// The most binary parts that a message may have. Each of them takes memory of its own, however short it is.
+pub const MAX_ATTACHMENTS: usize = 256;
+
 /// The channels of a message: at least one, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channels(SmallVec<[Channel; 1]>);

@@ -13,7 +13,7 @@ mod user;
 pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
 pub use encoding::Encoding;
 pub use exclude::{client_name, except_names, present, warn_ignored_exclude};
-pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_EXCEPT};
+pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_ATTACHMENTS, MAX_EXCEPT};
 pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape};
 pub use pattern::{Pattern, unmatched};
 pub use user::{BadUser, User};
@@ -28,15 +28,18 @@ use std::sync::Arc;
 
 /// One message of the log, shared by all its receivers.
 ///
-/// A message to several channels has a [variant](Message::variant) for each of them: the object names its channel.
+/// A message to several channels has a [variant](Message::variant) for each of them: the object names its channel. The
+/// variants share the payload's bytes until the object of a variant is needed.
 pub struct Message {
     cursor: Option<Cursor>,
     channel: Channel,
     event: Event,
     exclude: Option<ClientId>,
     extras: Option<Arc<Extras>>,
-    /// The message object. The payload is a part of these bytes, so that it is in memory only once.
-    object: Bytes,
+    /// The message object; in a variant, the object of the message's first channel. The payload is a part of these
+    /// bytes, so that it is in memory only once.
+    written: Bytes,
+    /// The payload's place in `written`.
     payload: Range<u32>,
     frames: Frames,
 }
@@ -96,7 +99,7 @@ impl Message {
         }
         object.push(b'}');
         let payload = at(payload.start)..at(payload.end);
-        Message { cursor, channel, event, exclude, extras, object: object.into(), payload, frames: Frames::default() }
+        Message { cursor, channel, event, exclude, extras, written: object.into(), payload, frames: Frames::default() }
     }
 
     /// An event that an application sends to one session: the object `{"type":"event",…}`. `reserved` is the channel of
@@ -126,16 +129,39 @@ impl Message {
             event,
             exclude: None,
             extras: Some(Arc::new(extras)),
-            object: object.into(),
+            written: object.into(),
             payload,
             frames: Frames::default(),
         }
     }
 
-    /// The same message for the readers of another of its channels. The object names this channel.
+    /// The same message for the readers of another of its channels. The object names this channel. The object is made
+    /// when it is first needed: most channels of a message may have no readers here, and a payload may be long.
     pub fn variant(&self, channel: &Channel) -> Message {
-        let (event, exclude) = (self.event.clone(), self.exclude.clone());
-        Message::with_extras(self.cursor, channel.clone(), event, self.payload(), exclude, self.extras.clone())
+        Message {
+            cursor: self.cursor,
+            channel: channel.clone(),
+            event: self.event.clone(),
+            exclude: self.exclude.clone(),
+            extras: self.extras.clone(),
+            written: self.written.clone(),
+            payload: self.payload.clone(),
+            frames: Frames::default(),
+        }
+    }
+
+    /// The first of several channels, if this message is the variant of another channel. `written` names the first one.
+    fn written_channel(&self) -> Option<&Channel> {
+        self.extras.as_deref()?.channels.first().filter(|first| **first != self.channel)
+    }
+
+    /// The object of a variant: `written` with its own channel.
+    fn rewrite(&self, first: &Channel) -> Bytes {
+        let id = self.cursor.map_or(0, |cursor| "\"id\":\"\",".len() + cursor.text().as_str().len());
+        let start = "{\"channel\":\"".len() + id;
+        let parts =
+            [&self.written[..start], self.channel.as_str().as_bytes(), &self.written[start + first.as_str().len()..]];
+        parts.concat().into()
     }
 
     /// The position right after the message; `None` for a volatile one.
@@ -220,13 +246,22 @@ impl Message {
 
     /// The message object as JSON on one line.
     pub fn object(&self) -> &Bytes {
-        &self.object
+        match self.written_channel() {
+            None => &self.written,
+            Some(first) => self.frames.get(&encoding::OBJECT, || self.rewrite(first)),
+        }
+    }
+
+    /// The length of the object.
+    fn object_len(&self) -> usize {
+        let first = self.written_channel().unwrap_or(&self.channel);
+        self.written.len() + self.channel.as_str().len() - first.as_str().len()
     }
 
     /// The payload as JSON on one line.
     pub fn payload(&self) -> &str {
         // The range is always valid UTF-8 at character boundaries, because it was written from a &str.
-        std::str::from_utf8(&self.object[self.payload_range()]).unwrap_or_default()
+        std::str::from_utf8(&self.written[self.payload_range()]).unwrap_or_default()
     }
 
     fn payload_range(&self) -> Range<usize> {
@@ -235,16 +270,17 @@ impl Message {
 
     /// Returns the parts of the message object before and after the payload.
     pub fn around_payload(&self) -> (&[u8], &[u8]) {
-        let payload = self.payload_range();
-        (&self.object[..payload.start], &self.object[payload.end..])
+        let (object, after) = (self.object(), self.written.len() - self.payload.end as usize);
+        let end = object.len() - after;
+        (&object[..end - self.payload_range().len()], &object[end..])
     }
 
     /// The number of bytes that the message counts against `--retain-bytes`: its JSON, and 160 bytes for its other
-    /// memory. The variants of a message share the properties that most messages lack, so these count with the first of
-    /// them.
+    /// memory. A variant counts as if its object was made, because a reader may come at any time. The variants of a
+    /// message share the properties that most messages lack, so these count with the first of them.
     pub fn weight(&self) -> usize {
-        let is_first = |extras: &&Extras| extras.channels.first().is_none_or(|first| *first == self.channel);
-        self.object.len() + 160 + self.extras().filter(is_first).map_or(0, Extras::size)
+        let extras = self.extras().filter(|_| self.written_channel().is_none());
+        self.object_len() + 160 + extras.map_or(0, Extras::size)
     }
 }
 
@@ -255,13 +291,14 @@ fn at(index: usize) -> u32 {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.object))
+        f.write_str(&String::from_utf8_lossy(self.object()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::Id;
 
     #[test]
     fn the_object_holds_the_payload_as_it_was_written() {
@@ -290,6 +327,7 @@ mod tests {
         let draft = Draft::new(channels[1].clone(), Payload::from_any("1"));
         let message = draft.with_extras(Extras { channels: channels.clone(), ..Extras::default() }).into_message(None);
         let variant = message.variant(&channels[1]);
+        assert_eq!(variant.payload().as_ptr(), message.payload().as_ptr(), "the payload is shared");
         assert_eq!(
             message.object(),
             "{\"channel\":\"a\",\"event\":\"message\",\"data\":1}",
@@ -297,6 +335,29 @@ mod tests {
         );
         assert_eq!(variant.object(), "{\"channel\":\"b\",\"event\":\"message\",\"data\":1}");
         assert_eq!((message.channels(), variant.channels()), (&*channels, &*channels));
+        assert_eq!(variant.object().as_ptr(), variant.object().as_ptr(), "the object is made once");
+    }
+
+    #[test]
+    fn a_variant_is_written_as_a_message_of_its_channel() {
+        let cursor = Cursor { id: Id { ms: 1_234_567, seq: 89 }, epoch: "abc".parse().expect("valid") };
+        let channels: Box<[Channel]> = ["first", "b", "the/third:long"].map(|name| name.parse().expect("valid")).into();
+        for (cursor, is_args) in [(None, false), (None, true), (Some(cursor), false), (Some(cursor), true)] {
+            let of = |channels: Box<[Channel]>| {
+                let draft = Draft::new(channels[0].clone(), Payload::from_any("[\"{\\\"channel\\\":\"]"));
+                let channels = if channels.len() > 1 { channels } else { Box::default() };
+                let draft = draft.with_extras(Extras { channels, is_args, ..Extras::default() });
+                Draft { event: "a \"b\"".parse().expect("valid"), ..draft }.into_message(cursor)
+            };
+            let message = of(channels.clone());
+            for channel in &channels {
+                let (variant, alone) = (message.variant(channel), of([channel.clone()].into()));
+                assert_eq!(variant.object_len(), alone.object().len(), "known before the object is made");
+                assert_eq!(variant.object(), alone.object());
+                assert_eq!(variant.around_payload(), alone.around_payload());
+                assert_eq!(variant.payload(), alone.payload());
+            }
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ pub enum BadEvent {
     Reserved,
 }
 
-/// A client's id. A client id. It is usually a UUID, which takes 16 bytes. Any other short token is kept as it is.
+/// A client's id. It is usually a UUID, which takes 16 bytes. Any other short token is kept as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// A UUID in its usual spelling.

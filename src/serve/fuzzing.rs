@@ -125,7 +125,8 @@ impl Conversation {
             lines.extend_from_slice(&bytes);
         }
         match outcome {
-            // A publish is answered when it is in the log, and an event when the application has answered. That answer would be a line like the others.
+            // A publish is answered when it is in the log, and an event when the application has answered. That answer
+            // would be a line like the others.
             Outcome::Publish(..) | Outcome::Event(_) => lines.extend_from_slice(b"{\"type\":\"ack\"}\n"),
             Outcome::Done | Outcome::TooLarge => {}
         }

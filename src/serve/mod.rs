@@ -27,6 +27,7 @@ pub use access::authorizer::{AccessRules, Authorizer};
 pub use access::forwarded::Proxies;
 pub use access::keys::Keys;
 pub use access::origin::{AccessMode, OriginPolicy};
+pub use access::secret_file::{self, SHORT_SECRET};
 pub use access::tokens::{BadKey, Tokens};
 pub use access::webhook::{MAX_IN_FLIGHT, Webhook};
 pub use client_sessions::metrics::SessionMetrics;

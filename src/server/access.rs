@@ -3,7 +3,9 @@
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
 use crate::message::Pattern;
-use crate::serve::{AccessMode, AccessRules, AllowedOrigins, Authorizer, Keys, OriginPolicy, Tokens, Webhook};
+use crate::serve::{
+    AccessMode, AccessRules, AllowedOrigins, Authorizer, Keys, OriginPolicy, SHORT_SECRET, Tokens, Webhook, secret_file,
+};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,9 +13,6 @@ use tracing::warn;
 
 /// The server warns if a server key has fewer characters than this.
 const SHORT_KEY: usize = 16;
-
-/// The server warns if a secret has fewer bytes than this: the length of its hash (RFC 7518 §3.2).
-const SHORT_SECRET: usize = 32;
 
 /// Builds the rules for pages that may use the server, and for clients that may subscribe and publish. `needs_users`:
 /// whether it matters who reads a public channel.
@@ -55,26 +54,28 @@ fn rules(flags: &AccessFlags, needs_users: bool, metrics: &mut Registry) -> Resu
     Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application, needs_users })
 }
 
+/// Warns if a secret is so short that it can be guessed. An empty one is an error.
+pub fn warn_if_short(flag: &str, length: usize) {
+    if (1..SHORT_SECRET).contains(&length) {
+        warn!("{flag}: a secret of less than {SHORT_SECRET} bytes can be guessed; `openssl rand -hex 32` makes one");
+    }
+}
+
 /// The verifier of tokens, if a flag sets one.
 fn tokens(flags: &AccessFlags) -> Result<Option<Tokens>, BadConfig> {
     let read = |flag: &str, path: &PathBuf| {
         std::fs::read(path).map_err(|error| bad_flag(flag, &format!("{}: {error}", path.display())))
     };
     let by_secret = |flag: &str, secret: &[u8]| {
-        if (1..SHORT_SECRET).contains(&secret.len()) {
-            warn!(
-                "{flag}: a secret of less than {SHORT_SECRET} bytes can be guessed; `openssl rand -hex 32` makes one"
-            );
-        }
+        warn_if_short(flag, secret.len());
         Tokens::by_secret(secret).map_err(|error| bad_flag(flag, &error))
     };
     if let Some(secret) = &flags.token_secret {
         return by_secret("--token-secret", secret.0.as_bytes()).map(Some);
     }
     if let Some(path) = &flags.token_secret_file {
-        let secret = read("--token-secret-file", path)?;
-        let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
-        return by_secret("--token-secret-file", secret.strip_suffix(b"\r").unwrap_or(secret)).map(Some);
+        let content = read("--token-secret-file", path)?;
+        return by_secret("--token-secret-file", secret_file::secret(&content)).map(Some);
     }
     let Some(path) = &flags.token_public_key else { return Ok(None) };
     let key = Tokens::by_public_key(&read("--token-public-key", path)?);

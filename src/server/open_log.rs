@@ -32,12 +32,12 @@ pub struct OpenLog {
     pub appender: Option<JoinHandle<()>>,
     /// The counts of other nodes; `None` for a log in memory, because it does not have other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// The stream of `--hook-stream` with its task, if it is set.
+    pub calls: Option<(Arc<CallStream>, JoinHandle<()>)>,
     /// The members of channels; `None` if no channel has presence.
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
-    /// The stream of `--hook-stream` with its task, if it is set.
-    pub calls: Option<(Arc<CallStream>, JoinHandle<()>)>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -58,10 +58,24 @@ impl Bridge {
     }
 }
 
-/// Opens the log.
-pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog, StartError> {
+/// The address of `--redis`, if it is set, with the certificates of the `--redis-tls-…` flags.
+///
+/// # Errors
+///
+/// The address or a certificate cannot be used.
+pub fn endpoint(config: &Config) -> Result<Option<Endpoint>, BadConfig> {
+    let Some(url) = &config.message_log.redis else { return Ok(None) };
+    Endpoint::parse(url, certificates(config)?).map(Some).map_err(|error| bad_flag("--redis", &error))
+}
+
+/// Opens the log: in Redis at `endpoint`, or in memory.
+pub async fn open_log(
+    config: &Config,
+    endpoint: Option<Endpoint>,
+    metrics: &mut Registry,
+) -> Result<OpenLog, StartError> {
     let (has_presence, most) = (!config.presence.presence.is_empty(), config.presence.presence_members as usize);
-    let Some(url) = &config.message_log.redis else {
+    let Some(endpoint) = endpoint else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
         let log = Arc::new(MemoryLog::new(config.message_log.retention()).with_key_bytes(config.message_log.key_bytes));
         let presence = has_presence.then(|| Arc::new(MemoryPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
@@ -78,7 +92,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
             is_listening,
         });
     };
-    let (log, appender) = open_redis(config, url).await?;
+    let (log, appender) = open_redis(config, endpoint).await?;
     log.metrics().register(metrics);
     let patterns = config.message_log.patterns().unwrap_or_default();
     for pattern in &patterns {
@@ -95,19 +109,18 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let sessions = Arc::new(RedisSessions::new(log.clone()));
     Ok(OpenLog {
         log,
-        sessions,
         appender: Some(appender),
         remote_counts: Some(remote_counts),
-        presence,
         calls,
+        presence,
+        sessions,
         bridge: Some(bridge),
         is_listening,
     })
 }
 
 /// Connects to Redis once, so that a mistake in the configuration is an error at start.
-async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, JoinHandle<()>), StartError> {
-    let endpoint = Endpoint::parse(url, certificates(config)?).map_err(|error| bad_flag("--redis", &error))?;
+async fn open_redis(config: &Config, endpoint: Endpoint) -> Result<(Arc<RedisLog>, JoinHandle<()>), StartError> {
     if endpoint.is_tls() {
         // A process has a single provider. An error means that the embedding program has already chosen one.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -43,7 +43,8 @@ impl Server {
             failure = background.failure() => Err(failure),
         };
         if let Err(error) = &ended {
-            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another one.
+            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another
+            // one.
             error!("{error}");
             // This closes the listeners, so that clients are refused and try another node.
             state.drain.begin();
@@ -141,12 +142,10 @@ impl Background {
         let counts = self.counts.iter_mut().map(|(_, task)| ("the task that reports counts to other nodes", task));
         let bridge = self.bridge.iter_mut().map(|task| ("the task that takes PUBLISHes into the log", task));
         let needed = self.needed.iter_mut().map(|(what, task)| (*what, task));
+        let presence = self.presence.iter_mut().map(|(_, task)| ("the task that tells who reads channels", task));
         let sessions = [("the task that keeps the records of client sessions", &mut self.sessions.1)];
-        let all = needed
-            .chain(counts)
-            .chain(bridge)
-            .chain(sessions)
-            .chain([("the task that follows the log", &mut self.tail)]);
+        let tail = [("the task that follows the log", &mut self.tail)];
+        let all = needed.chain(counts).chain(presence).chain(bridge).chain(sessions).chain(tail);
         let ended = select_all(all.map(|(task, handle)| Box::pin(async move { (task, handle.await) })));
         let ((task, ended), ..) = ended.await;
         RunError::Task { task, reason: ended.err().map_or("it returned".into(), |error| error.to_string()) }
@@ -201,9 +200,12 @@ mod tests {
     use tokio::net::TcpStream;
 
     async fn server() -> Server {
+        server_with(Config::default()).await
+    }
+
+    async fn server_with(config: Config) -> Server {
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        let config = Config { listen, tcp_listen: AddressOrOff(None), ..Config::default() };
-        Server::bind(&config).await.expect("bound")
+        Server::bind(&Config { listen, tcp_listen: AddressOrOff(None), ..config }).await.expect("bound")
     }
 
     /// If one of its tasks has ended, the server ends with an error, so that it is started again. Otherwise, it would
@@ -227,20 +229,30 @@ mod tests {
 
     #[tokio::test]
     async fn each_task_is_watched() {
-        type Put = fn(&mut Background, JoinHandle<()>);
-        let end: [(Put, &str); 3] = [
-            (|background, task| background.tail = task, "follows the log"),
-            (|background, task| background.bridge = Some(task), "takes PUBLISHes"),
-            (|background, task| background.needed.push(("the timers", task)), "the timers"),
+        type Task = fn(&Background) -> Option<&JoinHandle<()>>;
+        fn needed<'a>(background: &'a Background, name: &str) -> Option<&'a JoinHandle<()>> {
+            background.needed.iter().find(|(what, _)| what.contains(name)).map(|(_, task)| task)
+        }
+        let tasks: [(Task, &str); 7] = [
+            (|background| Some(&background.tail), "follows the log"),
+            (|background| background.bridge.as_ref(), "takes PUBLISHes"),
+            (|background| background.counts.as_ref().map(|(_, task)| task), "reports counts"),
+            (|background| background.presence.as_ref().map(|(_, task)| task), "tells who reads"),
+            (|background| Some(&background.sessions.1), "records of client sessions"),
+            (|background| needed(background, "appends to the log"), "appends to the log"),
+            (|background| needed(background, "the timers"), "the timers"),
         ];
-        for (put, name) in end {
-            // The timers end with the server.
-            let mut server = server().await;
+        for (task, name) in tasks {
+            // With a log in Redis the server has all of its tasks. Nothing listens on this port, and the server waits.
+            let redis = Some("redis://127.0.0.1:1".into());
+            let mut config = Config::default();
+            (config.message_log.redis, config.message_log.wait_for_log) = (redis, true);
+            config.presence.presence = vec!["*".parse().expect("a pattern")];
+            let mut server = server_with(config).await;
             let mut background = Background::spawn(&mut server);
-            put(&mut background, tokio::spawn(async { panic!("a fault") }));
+            task(&background).unwrap_or_else(|| panic!("no task {name}")).abort();
             let failure = background.failure().await.to_string();
-            assert!(failure.contains(name) && failure.contains("a fault"), "{failure}");
-            background.end().await;
+            assert!(failure.contains(name) && failure.contains("cancelled"), "{failure}");
         }
         let mut server = server().await;
         let mut healthy = Background::spawn(&mut server);

@@ -150,7 +150,7 @@ fn delivery(
 ) -> Arc<DeliveryMetrics> {
     let delivery = Arc::new(DeliveryMetrics::new(serve::transports()));
     hub.observe_fan_out(delivery.clone());
-    let help = "Publications that all readers got, because their exclude is not a client id";
+    let help = "Publications with an exclude or an item of except that is not a name and leaves out nobody";
     metrics.register("publish_ignored_excludes", help, delivery.ignored_excludes.clone());
     metrics.register_collector(Box::new(Exporter {
         delivery: delivery.clone(),

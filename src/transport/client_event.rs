@@ -101,8 +101,8 @@ impl<'a> EventFields<'a> {
 }
 
 impl EventFields<'_> {
-    /// Checks the event. `wants_ack`: whether the client waits for an answer. `max_payload` is the maximum number of bytes
-    /// of the arguments.
+    /// Checks the event. `wants_ack`: whether the client waits for an answer. `max_payload` is the maximum number of
+    /// bytes of the arguments.
     ///
     /// # Errors
     ///

@@ -44,7 +44,7 @@ codes! {
     NotUtf8 = "not_utf8", 400;
     /// A part of the request is over its limit.
     TooLarge = "too_large", 413;
-    /// The subscription has more channels than allowed.
+    /// The subscription or the message has more channels than allowed.
     TooManyChannels = "too_many_channels", 400;
     /// Credentials are missing, invalid or expired.
     Unauthorized = "unauthorized", 401;
@@ -142,7 +142,7 @@ impl From<crate::message::BadChannels> for ApiError {
     fn from(error: crate::message::BadChannels) -> ApiError {
         let code = match error {
             BadChannels::None | BadChannels::Name(_) => Code::BadChannel,
-            BadChannels::TooMany => Code::BadRequest,
+            BadChannels::TooMany => Code::TooManyChannels,
         };
         ApiError::new(code, error.to_string())
     }

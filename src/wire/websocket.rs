@@ -113,7 +113,7 @@ fn header(opcode: u8, len: usize, out: &mut Vec<u8>) {
 pub enum Frame {
     /// A whole text message, its fragments joined.
     Text(String),
-    /// A ping. A ping. Its payload has to be sent back in a pong.
+    /// A ping. Its payload has to be sent back in a pong.
     Ping(Bytes),
     /// A pong, solicited or not. Its payload is dropped.
     Pong,

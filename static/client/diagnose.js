@@ -2,7 +2,9 @@
  * Tries every transport of the server, and reports in words how the network path to the server behaves.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
- *   Longtail.need(url, 'diagnose', function (diagnose) { diagnose(url, { channel: 'todo', long: true, progress: fn }, done); });
+ *   Longtail.need(url, 'diagnose', function (diagnose) {
+ *     diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
+ *   });
  *
  * With `long`, it also looks for time-outs, which takes 70 seconds longer. The report is an object with `text`, the
  * whole report, and `findings`, an array. A finding is { transport, works, text }. There is one finding for each

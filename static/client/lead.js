@@ -127,8 +127,8 @@
     answer(leader);
   }
 
-  // Begins to lead from the cursor `last`; `tabs` has the last announcement of each other tab by its id, and `say` tells
-  // all tabs. Returns the function that handles the announcements of tabs.
+  // Begins to lead from the cursor `last`; `tabs` has the last announcement of each other tab by its id, and `say`
+  // tells all tabs. Returns the function that handles the announcements of tabs.
   Longtail.lead = function (url, options, last, tabs, say) {
     var leader = {
       url: url,

@@ -77,6 +77,22 @@
     return one[0] - other[0] || one[1] - other[1];
   }
 
+  // The connection continues from its cursor, and is told of changes from there on.
+  function reopen(lt) {
+    if (lt.state !== 'paused') {
+      lt.pause();
+      lt.resume();
+    }
+  }
+
+  // Removes a user from a list, and adds it if it has come.
+  function update(list, change) {
+    for (var i = list.length; i--;) {
+      if (list[i].id === change.data.id) { list.splice(i, 1); }
+    }
+    if (change.type === 'member_added') { list.push(change.data); }
+  }
+
   // `link` has the connection's addresses and token.
   Longtail.members = function (link, channel, fn) {
     var lt = link.owner;
@@ -93,16 +109,13 @@
       fn.call(lt, list.slice(0), change);
     }
 
-    // Removes a user from the list, and adds it if it has come. Returns whether the change is new.
+    // Updates the list. Returns whether the change is new.
     function apply(change) {
       var place = parts(change.id);
       if (place[2] !== at[2]) { return fetch(); }
       if (!(isAfter(place, at) > 0)) { return false; }
       at = place;
-      for (var i = list.length; i--;) {
-        if (list[i].id === change.data.id) { list.splice(i, 1); }
-      }
-      if (change.type === 'member_added') { list.push(change.data); }
+      update(list, change);
       return true;
     }
 
@@ -140,14 +153,6 @@
       return false;
     }
 
-    // The connection continues from its cursor, and is told of changes from there on.
-    function reopen() {
-      if (lt.state !== 'paused') {
-        lt.pause();
-        lt.resume();
-      }
-    }
-
     ask();
     var known = asking;
     lt.on('member_added', changed);
@@ -155,13 +160,13 @@
     lt.on('gap', fetch);
     if (!isTold(lt)) {
       told.push(lt);
-      reopen();
+      reopen(lt);
     }
     lt.on('open', function () {
       ask();
       if (known !== asking) {
         known = asking;
-        reopen();
+        reopen(lt);
         isEarly = true;
       }
       // The changes before this position did not come.

@@ -257,8 +257,8 @@
       return { id: this.id, title: this.story.title, p50, p99 };
     }
 
-    // Shows the HTTP version that the browser and the server agreed on, if the browser reports it. It reports a stream only
-    // when the stream has ended.
+    // Shows the HTTP version that the browser and the server agreed on, if the browser reports it. It reports a stream
+    // only when the stream has ended.
     nameProtocol() {
       const path = new URL((this.base || Demo.home) + '/' + this.transport, location.href).href;
       const found = performance.getEntriesByType('resource').filter(entry => entry.name.startsWith(path) && entry.nextHopProtocol).pop();

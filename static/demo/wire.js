@@ -44,7 +44,8 @@
           source.addEventListener('missed', event => {
             for (const fn of lanes.values()) fn({ what: 'missed', count: Number(event.data) }, Date.now());
           });
-          // The browser reconnects by itself, but not after an error status: a proxy answers 502 while the server is away.
+          // The browser reconnects by itself, but not after an error status: a proxy answers 502 while the server is
+          // away.
           source.addEventListener('error', () => {
             if (source.readyState === EventSource.CLOSED) setTimeout(watch, 3000);
           });

@@ -14,7 +14,8 @@ export type TransportName =
 export interface Options {
   /** The channels to read: one name or several. */
   channels: string | string[];
-  /** The position where reading begins: `latest` (the default), `earliest`, or a cursor of any message or connection. */
+  /** The position where reading begins: `latest` (the default), `earliest`, or a cursor of any message or connection.
+   * */
   cursor?: string;
   /** With `latest`: the number of retained messages to begin with, 0 to 1,000. */
   last?: number;
@@ -22,7 +23,8 @@ export interface Options {
   transports?: TransportName | TransportName[];
   /** The client id, a UUID. Default: a new one. */
   client?: string;
-  /** A token, or a function that gets one. The library calls it again before a token expires, and when the server refuses a token. */
+  /** A token, or a function that gets one. The library calls it again before a token expires, and when the server
+   * refuses a token. */
   token?: string | ((done: (token: string) => void) => void | string | Promise<string>);
   /** Milliseconds between two polls. Default: 2,000. */
   interval?: number;

@@ -27,7 +27,8 @@ const withoutGuard = text => text.replace(/<script>try\{if\(parent.*?<\/script>/
 
 const frame = callback => `/forever-frame?channel=a&callback=${callback}`;
 
-// A window of the foreign page opens a second one, becomes the application, and the second one becomes the frame's page.
+// A window of the foreign page opens a second one, becomes the application, and the second one becomes the frame's
+// page.
 async function asWindow(context, app, evil) {
   const first = await context.newPage();
   await first.goto(evil + '/evil');

@@ -362,8 +362,8 @@ test('the page is accessible to screen readers', async () => {
 });
 
 test('the diagrams glide, and step where the user wants less motion', async () => {
-  // The smallest of four distances by which the diagram moves. A busy machine draws few frames a second, so neither their
-  // number nor the time between them is meaningful.
+  // The smallest of four distances by which the diagram moves. A busy machine draws few frames a second, so neither
+  // their number nor the time between them is meaningful.
   const least = () => page.evaluate(() => new Promise(resolve => {
     const group = document.querySelector('#lane-tcp .diagram > g');
     const place = () => Number(/translate\((-?[\d.]+)/.exec(group.getAttribute('transform'))[1]);

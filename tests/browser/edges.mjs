@@ -1,5 +1,5 @@
-// The browser library at the edges, in Chromium with a server: memory, gateways, refusals, long lists of channels, commands
-// over a WebSocket, tokens.
+// The browser library at the edges, in Chromium with a server: memory, gateways, refusals, long lists of channels,
+// commands over a WebSocket, tokens.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';

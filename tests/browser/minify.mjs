@@ -1,5 +1,5 @@
-// Makes the minified library that the server has at /client.min.js, its files that are loaded when they are first needed,
-// and the npm package. Prints a table of sizes.
+// Makes the minified library that the server has at /client.min.js, its files that are loaded when they are first
+// needed, and the npm package. Prints a table of sizes.
 //   node minify.mjs           writes static/client.min.js, static/lazy/ and package/
 //   node minify.mjs --check   fails if the files are out of date, or too large
 import { readFileSync, writeFileSync, mkdirSync, existsSync } from 'node:fs';

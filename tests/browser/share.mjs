@@ -20,7 +20,8 @@ const tab = (context, base, options = {}) => connectedPage(context, base, { chan
 
 const shares = page => opened(page, 'shared');
 
-// Publishes numbers from `sent` on until all tabs share, then one more, and waits until each tab has it. Returns the next.
+// Publishes numbers from `sent` on until all tabs share, then one more, and waits until each tab has it. Returns the
+// next.
 async function shareAgain(base, tabs, sent) {
   await until('all share', async () => {
     await publish(base, 'c', sent++);

@@ -1,4 +1,5 @@
-// Many tabs of one browser without WebSocket, in Chromium: a browser opens six connections to a host, and no tab may hang.
+// Many tabs of one browser without WebSocket, in Chromium: a browser opens six connections to a host, and no tab may
+// hang.
 //   node --test slots.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';

@@ -117,8 +117,9 @@ export async function libraryPage(context, origin, { path = '/healthz', script =
   return page;
 }
 
-// Connects in a page as `lt`, and keeps what the page hears: the data of messages in `seen`, the time of each in `times`,
-// what `state`, `transport`, `error` and `close` tell in `states`, `steps`, `errors` and `ends`, and the number of `gaps`.
+// Connects in a page as `lt`, and keeps what the page hears: the data of messages in `seen`, the time of each in
+// `times`, what `state`, `transport`, `error` and `close` tell in `states`, `steps`, `errors` and `ends`, and the
+// number of `gaps`.
 export const listen = (page, options, url = '') => page.evaluate(([url, options]) => {
   Object.assign(window, { seen: [], times: [], states: [], steps: [], errors: [], ends: [], gaps: 0 });
   // A test may give a function `askToken` to the page.

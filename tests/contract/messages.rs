@@ -89,8 +89,8 @@ async fn excluded_clients_do_not_get_it(log: Log) {
     .await;
 }
 
-/// A reader of several of a message's channels gets it once, under the name of the first of them that it reads. A client
-/// or a reader of a channel in `except` does not get it.
+/// A reader of several of a message's channels gets it once, under the name of the first of them that it reads. A
+/// client or a reader of a channel in `except` does not get it.
 async fn a_message_to_several_channels_comes_once(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     let (author, other) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());

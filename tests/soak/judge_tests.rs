@@ -186,8 +186,8 @@ fn a_lost_end_is_told_late_only_to_a_reader_that_changes_its_node() {
     }
 }
 
-/// The clock is behind the last id. 7-2 is lost and another entry has its id; what was at 7-3 is lost, too, and is appended
-/// again under the same id.
+/// The clock is behind the last id. 7-2 is lost and another entry has its id; what was at 7-3 is lost, too, and is
+/// appended again under the same id.
 #[test]
 fn an_entry_that_was_lost_may_get_its_id_again() {
     let at = |seq: u64, number: u32| (Place { ms: 7, seq }, Value { way: 'X', number });

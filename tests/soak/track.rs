@@ -155,8 +155,8 @@ impl Track {
     /// - A reader changes from a node that has read the lost entries to one that has not. For the second node the log
     ///   goes on where it stands, and nothing in it says otherwise. The gap comes as soon as a node that has read more
     ///   looks at the log.
-    /// - Redis's clock is behind the last id, so ids only count. Then a `PUBLISH` that was lost and is appended again may
-    ///   get its old id. The reader has read it twice, before the gap and after it, and the first one was lost.
+    /// - Redis's clock is behind the last id, so ids only count. Then a `PUBLISH` that was lost and is appended again
+    ///   may get its old id. The reader has read it twice, before the gap and after it, and the first one was lost.
     pub fn went_on(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, log: &HashSet<Entry>) {
         let is_lost = |entry: &Entry| gone.get(entry) == Some(&Loss::Replaced);
         for (index, run) in self.runs.iter().enumerate() {

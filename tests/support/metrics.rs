@@ -26,7 +26,8 @@ impl Metrics {
         Some(Metrics { samples: samples.collect(), text })
     }
 
-    /// Returns the value of a sample, or 0 if there is no such sample. `name` includes the labels: `name{label="value"}`.
+    /// Returns the value of a sample, or 0 if there is no such sample. `name` includes the labels:
+    /// `name{label="value"}`.
     pub fn value(&self, name: &str) -> f64 {
         self.samples.get(name).copied().unwrap_or_default()
     }

@@ -190,8 +190,17 @@ impl Node {
 
     /// Bytes of memory that the process itself uses now.
     pub fn resident(&self) -> usize {
+        self.status("VmRSS:")
+    }
+
+    /// The most bytes of memory that the process has used.
+    pub fn peak_resident(&self) -> usize {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(name)).expect(name);
         let kib: usize = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
         kib << 10
     }

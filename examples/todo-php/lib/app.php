@@ -27,7 +27,8 @@ header("Content-Security-Policy: default-src 'none'; style-src 'self'; img-src '
     . "connect-src 'self' $push " . preg_replace('/^http/', 'ws', $push) . "; "
     . "form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
 
-// A cookie belongs to a host name: the cookie of a user who signed in on localhost would not reach a Longtail on 127.0.0.1.
+// A cookie belongs to a host name: the cookie of a user who signed in on localhost would not reach a Longtail on
+// 127.0.0.1.
 if (($_SERVER['HTTP_HOST'] ?? '') !== preg_replace('~^https?://~', '', setting('TODO_URL'))) {
     if ($_SERVER['REQUEST_METHOD'] !== 'GET') {
         refuse(400, 'This application lives at ' . setting('TODO_URL') . '.');

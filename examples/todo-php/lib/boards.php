@@ -80,8 +80,8 @@ function item(array $row): array
  * there is nothing to change. Then no version is used up either, and browsers may take a hole in the versions for
  * something that they have missed.
  *
- * The counter is written first: that locks the board's row until the commit (SQLite: the database), so that versions come
- * in the order of the commits. It also makes a write the first statement. In SQLite a transaction that begins by
+ * The counter is written first: that locks the board's row until the commit (SQLite: the database), so that versions
+ * come in the order of the commits. It also makes a write the first statement. In SQLite a transaction that begins by
  * reading is refused at once when it wants to write and somebody else has written meanwhile; it cannot wait then.
  */
 function change_board(int $board, callable $change): ?array

@@ -10,9 +10,11 @@ function channel(int $board): string
 
 /**
  * Tells the other browsers. Call it after the commit, never inside the transaction: a browser that learns of a
- * change may read the board at once, and must not get the old one; and a change that is rolled back must not be announced.
+ * change may read the board at once, and must not get the old one; and a change that is rolled back must not be
+ * announced.
  *
- * `$client` is the id of the page that made the change. It draws the change from our answer, so it does not get the message.
+ * `$client` is the id of the page that made the change. It draws the change from our answer, so it does not get the
+ * message.
  *
  * Returns false if no subscriber can have got it. The change is saved by then, so a missing Redis is not a reason to
  * fail: the client waits for half a second at most, and errors go to the error log.

@@ -3,6 +3,7 @@
 use super::{Memory, View};
 use crate::cursor::{Cursor, Id};
 use crate::hub::id_of;
+use crate::hub::undelivered::Undelivered;
 use crate::log::{Descent, Extent};
 use crate::message::{Kind, Message};
 use std::sync::Arc;
@@ -84,16 +85,17 @@ impl Memory {
         self.truncate_after(Id::ZERO);
     }
 
-    /// Adds new messages to the memory and to `fresh`, each with its channel's slot. Entries that are not messages only
-    /// move the position. Returns false if entries in between were lost. In that case every reader has to look up its
-    /// position again.
+    /// Adds new messages to the memory, and to `fresh` if their channels have readers. Entries that are not messages only
+    /// move the position. Messages that the retention does not keep are dropped after each message: a message counts
+    /// once for each of its channels, so all messages of an event together may take a hundred times their bytes. Returns
+    /// false if entries in between were lost. In that case every reader has to look up its position again.
     pub(in crate::hub) fn extend(
         &mut self,
         after: Id,
         messages: Vec<Arc<Message>>,
         upto: Id,
         now_ms: u64,
-        fresh: &mut Vec<(usize, Arc<Message>)>,
+        fresh: &mut Undelivered,
     ) -> bool {
         let Some((head, log_floor)) = self.view.as_ref().map(|view| (view.head, view.log_floor)) else { return true };
         let has_hole = after > head;
@@ -111,6 +113,7 @@ impl Memory {
                 Some(_) if message.channel().is_reserved() => self.add_control(message, fresh),
                 Some(_) => {}
             }
+            self.evict(now_ms);
         }
         if let Some(view) = &mut self.view {
             view.head = view.head.max(upto);
@@ -119,24 +122,31 @@ impl Memory {
         !has_hole
     }
 
-    fn add(&mut self, message: Arc<Message>, fresh: &mut Vec<(usize, Arc<Message>)>) {
+    fn add(&mut self, message: Arc<Message>, fresh: &mut Undelivered) {
         let slot = self.slot_of(message.channel());
-        self.bytes += message.weight();
+        let weight = message.weight();
+        self.bytes += weight;
         self.slots[slot].ring.push_back(message.clone());
-        fresh.push((slot, message.clone()));
+        // A reader that comes later looks into the ring first.
+        if !self.slots[slot].readers.is_empty() {
+            fresh.push(slot, message.clone(), weight);
+        }
         self.window.push_back((message, slot));
     }
 
-    fn add_control(&mut self, entry: Arc<Message>, fresh: &mut Vec<(usize, Arc<Message>)>) {
+    fn add_control(&mut self, entry: Arc<Message>, fresh: &mut Undelivered) {
         let slot = self.slot_of(entry.channel());
-        self.control.bytes += entry.weight();
+        let weight = entry.weight();
+        self.control.bytes += weight;
         self.slots[slot].ring.push_back(entry.clone());
-        fresh.push((slot, entry.clone()));
+        if !self.slots[slot].readers.is_empty() {
+            fresh.push(slot, entry.clone(), weight);
+        }
         self.control.entries.push_back((entry, slot));
     }
 
     /// Adds the variants of a message to the rings of its channels, except the channels whose readers do not get it.
-    fn add_variants(&mut self, message: &Arc<Message>, fresh: &mut Vec<(usize, Arc<Message>)>) {
+    fn add_variants(&mut self, message: &Arc<Message>, fresh: &mut Undelivered) {
         let before = self.window.len();
         for channel in message.channels().iter().filter(|channel| !message.excludes_readers_of(channel)) {
             let is_first = channel == message.channel();

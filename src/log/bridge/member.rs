@@ -18,7 +18,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) const JITTER: Duration = Duration::from_millis(100);
 
 /// The time that is added to a member's wait soon after its join. Earlier members may still have messages from before
-/// its marker, and these come first.
+/// its marker, and these come first. An earlier member that does not run for this time is overtaken. With the longest
+/// wait of a member, 300 ms, this leaves 400 ms of the second within which the bridge appends each message.
 const NEWCOMER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The time after a join during which a member adds [`NEWCOMER_PATIENCE`] to its wait.
@@ -27,7 +28,7 @@ pub(super) const NEWCOMER: Duration = Duration::from_secs(2);
 /// How long a member that has a hole in its numbers waits for members that may still have the missing ones.
 const HOLE: Duration = Duration::from_millis(600);
 
-/// How often a member asks for a marker until it hears one.
+/// How often a member asks for a marker until it receives one.
 const JOIN: Duration = Duration::from_millis(500);
 
 /// How many slots from before the first marker a member keeps. They arrive between its subscription and the marker. The
@@ -225,7 +226,7 @@ impl Member {
     }
 
     /// Queues the slot of a PUBLISH that has arrived. Returns how many messages were dropped to make room.
-    pub(super) fn hear(&mut self, place: PublishSlot, now: Instant) -> usize {
+    pub(super) fn receive(&mut self, place: PublishSlot, now: Instant) -> usize {
         let waited = self.waiting() > 0;
         let Some(segment) = self.segments.back_mut() else {
             self.early.push_back(place);
@@ -262,9 +263,9 @@ impl Member {
     /// # Errors
     ///
     /// The other members listen to another server now. A replica delivers the PUBLISHes of its primary, and the servers
-    /// of a Cluster deliver PUBLISHes to one another. So another member also hears and counts the messages that follow
+    /// of a Cluster deliver PUBLISHes to one another. So another member also receives and counts the messages that follow
     /// the marker.
-    pub(super) fn hear_marker(
+    pub(super) fn receive_marker(
         &mut self,
         marker: Marker,
         server: &str,
@@ -402,7 +403,7 @@ impl Member {
                 self.unchanged = now;
             }
         }
-        // Only the oldest segment counts as progress. Otherwise a message that only this member has heard would wait
+        // Only the oldest segment counts as progress. Otherwise a message that only this member has received would wait
         // while the holder goes on with later messages.
         let oldest = self.first_waiting().map(|segment| segment.marker.segment.clone());
         let (mut gone, mut has_gone_on) = (0, oldest.is_none());

@@ -1,8 +1,8 @@
-//! The bridge from PUBLISH to the log: every node hears each PUBLISH, and one node appends it.
+//! The bridge from PUBLISH to the log: every node receives each PUBLISH, and one node appends it.
 //!
 //! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on
-//! a channel that all nodes hear. The PUBLISHes that a server delivers between two markers are a *segment*. Each node
-//! that has heard the marker knows the number of each PUBLISH after it. The script stores the last number taken in each
+//! a channel that all nodes receive. The PUBLISHes that a server delivers between two markers are a *segment*. Each node
+//! that has received the marker knows the number of each PUBLISH after it. The script stores the last number taken in each
 //! segment, in one step with the entries, and takes only PUBLISHes that follow that number. So nodes need not compare
 //! payloads, and it does no harm to offer a PUBLISH that was already taken or that another node offers at the same
 //! moment.
@@ -49,7 +49,7 @@ const QUEUE_BYTES: usize = 64 << 20;
 /// How long a session continues to append its waiting messages after its subscription is lost, and at the end of the
 /// process.
 const FINISH: Duration = Duration::from_secs(600);
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINISH_AT_EXIT: Duration = Duration::from_secs(1);
 
 /// How many sessions without a subscription may append their waiting messages at a time. Each may keep a full queue.
 const FINISHING: usize = 8;
@@ -70,14 +70,14 @@ pub async fn run(
 ) {
     let mut pause = FIRST_PAUSE;
     let mut reported = String::new();
-    let (mut apart, mut finishing) = (None, JoinSet::new());
+    let (mut unreachable, mut finishing) = (None, JoinSet::new());
     while !*stop.borrow() {
         let mut session = Session::new(log.clone(), &config);
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = session.listen(&config.patterns, &mut apart, &listening) => ended,
+            ended = session.listen(&config.patterns, &mut unreachable, &listening) => ended,
             () = is_set(&mut stop) => {
-                finishing.spawn(session.finish(LAST_WORDS));
+                finishing.spawn(session.finish(FINISH_AT_EXIT));
                 break;
             }
         };
@@ -87,10 +87,10 @@ pub async fn run(
                 pause = FIRST_PAUSE;
             }
             reported.clear();
-            let times = log.metrics().deaf.inc() + 1;
+            let times = log.metrics().lost_subscriptions.inc() + 1;
             warn!(reason = %ended, times, "the subscription in Redis is lost, so PUBLISHes may be missed");
             // The messages that the session has already received still have to be appended.
-            let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
+            let time = if finishing.len() < FINISHING { FINISH } else { FINISH_AT_EXIT };
             finishing.spawn(session.finish(time));
         } else if reported != ended.to_string() {
             reported = ended.to_string();
@@ -105,7 +105,7 @@ pub async fn run(
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     let all = async { while finishing.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(LAST_WORDS, all).await;
+    let _ = tokio::time::timeout(FINISH_AT_EXIT, all).await;
 }
 
 async fn is_set(stop: &mut watch::Receiver<bool>) {

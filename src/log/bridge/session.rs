@@ -2,7 +2,7 @@
 //! to the script.
 
 mod connect;
-mod hear;
+mod receive;
 mod script_call;
 
 use super::member::{JITTER, Member, Moved, PATIENCE, Request};
@@ -35,20 +35,20 @@ const PING: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many messages the session receives in a row before it checks whether a request is due.
-const EARFUL: usize = 500;
+const MESSAGES_IN_A_ROW: usize = 500;
 
 /// The reason why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
     /// The subscription did not begin, or was lost.
     #[error("{0}")]
-    Deaf(ScriptError),
+    Unsubscribed(ScriptError),
     /// The log has moved to another server (a failover). The new server delivers PUBLISHes in another order.
     #[error("the log has moved to another server")]
     Moved,
     /// In a Cluster: the other nodes listen to a server that this node cannot reach.
     #[error("this node cannot reach the server to which the other nodes listen: {0}")]
-    Apart(ScriptError),
+    Unreachable(ScriptError),
     /// The session was away for so long that Redis has forgotten its numbers.
     #[error("the bridge's numbers in Redis differ from the numbers that this node knew")]
     LostTrack,
@@ -62,7 +62,7 @@ impl From<Moved> for Ended {
 
 /// Set in a Cluster if members listen to a server that this node cannot reach: that server, the last sign of life from
 /// those members, and the time of that sign.
-pub(super) type Apart = Option<(String, String, Instant)>;
+pub(super) type UnreachableServer = Option<(String, String, Instant)>;
 
 pub(super) struct Session {
     log: Arc<RedisLog>,
@@ -87,7 +87,7 @@ impl Session {
     pub(super) fn new(log: Arc<RedisLog>, config: &BridgeConfig) -> Session {
         let id = uuid::Uuid::new_v4().to_string();
         let names = log.keys();
-        // Members with other patterns hear PUBLISHes in another order and cannot count together with this one.
+        // Members with other patterns receive PUBLISHes in another order and cannot count together with this one.
         let globs: Vec<_> = config.patterns.iter().map(Pattern::to_string).collect();
         let group: String = Sha1::digest(globs.join(" ")).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let markers = names.beside(&format!("bridge:{group}"));
@@ -107,11 +107,11 @@ impl Session {
     pub(super) async fn listen(
         &mut self,
         patterns: &[Pattern],
-        apart: &mut Apart,
+        unreachable: &mut UnreachableServer,
         listening: &watch::Sender<bool>,
     ) -> Ended {
         let listened = async {
-            let client = self.choose_server(apart).await?;
+            let client = self.choose_server(unreachable).await?;
             self.subscribe_and_listen(client, patterns, listening).await
         };
         match listened.await {
@@ -142,7 +142,7 @@ impl Session {
                 let answer = tokio::time::timeout(PING, sink.ping::<Value>()).await;
                 match answer {
                     Ok(Ok(_)) => {}
-                    Ok(Err(error)) => return Ended::Deaf(ScriptError::Unanswered(error)),
+                    Ok(Err(error)) => return Ended::Unsubscribed(ScriptError::Unanswered(error)),
                     Err(_) => return timed_out(),
                 }
             }
@@ -152,14 +152,14 @@ impl Session {
             let due = self.member.due().map(|due| due.max(self.rests_until));
             let waiting = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));
             tokio::select! {
-                heard = stream.next() => {
+                received = stream.next() => {
                     let gone = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
-                    let heard = heard.ok_or_else(|| Ended::Deaf(ScriptError::Unanswered(gone())))?;
-                    self.hear(&heard, patterns)?;
+                    let received = received.ok_or_else(|| Ended::Unsubscribed(ScriptError::Unanswered(gone())))?;
+                    self.receive(&received, patterns)?;
                     // Messages that arrived together are handled together.
-                    for _ in 0..EARFUL {
-                        let Some(Some(heard)) = stream.next().now_or_never() else { break };
-                        self.hear(&heard, patterns)?;
+                    for _ in 0..MESSAGES_IN_A_ROW {
+                        let Some(Some(received)) = stream.next().now_or_never() else { break };
+                        self.receive(&received, patterns)?;
                     }
                     if self.member.has_joined() && !*listening.borrow() {
                         listening.send_replace(true);
@@ -234,5 +234,5 @@ enum Never {}
 
 fn timed_out() -> Ended {
     let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
-    Ended::Deaf(ScriptError::Unanswered(silence.into()))
+    Ended::Unsubscribed(ScriptError::Unanswered(silence.into()))
 }

@@ -1,5 +1,5 @@
 //! Members and the script under random faults: no message is taken twice, and a message is not lost if a surviving node
-//! has heard it.
+//! has received it.
 
 use super::member::{Learned, Marker, Member, NEWCOMER, PATIENCE};
 use super::queue::{Bounds, PublishSlot};
@@ -28,7 +28,7 @@ struct Subscription {
     node: usize,
     server: usize,
     /// How many of its server's deliveries the member has received.
-    heard: usize,
+    received: usize,
     /// Messages that the member received before a marker.
     early: Vec<u64>,
     is_cut: bool,
@@ -50,7 +50,7 @@ struct World {
     published: u64,
     /// Runs of the script.
     spoken: u64,
-    /// For each message, the nodes that have heard it.
+    /// For each message, the nodes that have received it.
     witnesses: BTreeMap<u64, BTreeSet<usize>>,
 }
 
@@ -127,9 +127,9 @@ impl World {
         let id = format!("m{}", self.subscriptions.len());
         let patience = PATIENCE + Duration::from_millis(self.subscriptions.len() as u64 * 17 % 100);
         let server = self.primary();
-        let heard = self.servers[server].len();
+        let received = self.servers[server].len();
         let member = Member::new(id, BOUNDS, patience, self.now);
-        self.subscriptions.push(Subscription { member, node, server, heard, early: Vec::new(), is_cut: false });
+        self.subscriptions.push(Subscription { member, node, server, received, early: Vec::new(), is_cut: false });
     }
 
     fn deliver(&mut self, delivered: Delivered) {
@@ -180,15 +180,15 @@ impl World {
         learned
     }
 
-    fn hear(&mut self, index: usize, count: usize) {
+    fn receive(&mut self, index: usize, count: usize) {
         let subscription = &mut self.subscriptions[index];
         let server = format!("s{}", subscription.server);
         for _ in 0..count {
-            let Some(delivered) = self.servers[subscription.server].get(subscription.heard).cloned() else { return };
+            let Some(delivered) = self.servers[subscription.server].get(subscription.received).cloned() else { return };
             if subscription.is_cut {
                 return;
             }
-            subscription.heard += 1;
+            subscription.received += 1;
             match delivered {
                 Delivered::Marker(text) => {
                     let marker = Marker::parse(&text).expect("a marker");
@@ -198,7 +198,7 @@ impl World {
                             self.witnesses.entry(number).or_default().insert(subscription.node);
                         }
                     }
-                    if subscription.member.hear_marker(marker, &server, false, self.now).is_err() {
+                    if subscription.member.receive_marker(marker, &server, false, self.now).is_err() {
                         return self.end(index);
                     }
                 }
@@ -211,7 +211,7 @@ impl World {
                             subscription.early.push(number);
                         }
                     }
-                    assert_eq!(subscription.member.hear(place, self.now), 0);
+                    assert_eq!(subscription.member.receive(place, self.now), 0);
                 }
             }
         }
@@ -241,7 +241,7 @@ impl World {
             Fate::Empty => self.deliver(Delivered::PublishSlot(PublishSlot::Nothing(1))),
             Fate::Hear(back, count) => {
                 if let Some(index) = self.newest(back) {
-                    self.hear(index, count);
+                    self.receive(index, count);
                 }
             }
             Fate::Say(back) | Fate::SayUnanswered(back) => {
@@ -291,12 +291,12 @@ impl World {
             let has_heard_all = subscription.is_cut
                 || subscription.member.has_joined()
                     && subscription.server == self.primary()
-                    && subscription.heard == self.servers[subscription.server].len();
+                    && subscription.received == self.servers[subscription.server].len();
             has_heard_all && subscription.member.waiting() == 0
         })
     }
 
-    /// All live members wake up, hear all deliveries and offer all their messages.
+    /// All live members wake up, receive all deliveries and offer all their messages.
     fn settle(&mut self) {
         for node in &mut self.nodes {
             node.is_stalled = false;
@@ -310,7 +310,7 @@ impl World {
                 let subscription = &self.subscriptions[index];
                 let is_done = subscription.is_cut && subscription.member.waiting() == 0 && !subscription.member.holds();
                 if self.is_up(index) && !is_done {
-                    self.hear(index, usize::MAX);
+                    self.receive(index, usize::MAX);
                     self.say(index, true);
                 }
             }
@@ -368,7 +368,7 @@ proptest! {
         world.check()?;
     }
 
-    /// A member that comes back after its segment was dropped loses the messages that only it has heard, and does not
+    /// A member that comes back after its segment was dropped loses the messages that only it has received, and does not
     /// append any message twice.
     #[test]
     fn segments_are_dropped(fates in prop::collection::vec(fate(), 0..300)) {
@@ -401,7 +401,7 @@ fn in_order() {
         world.publish();
         world.now += Duration::from_millis(10);
         for (index, bridged) in bridged.iter_mut().enumerate() {
-            world.hear(index, usize::MAX);
+            world.receive(index, usize::MAX);
             *bridged += world.say(index, true).bridged;
         }
     }
@@ -426,7 +426,7 @@ fn a_dead_holder_is_not_waited_for() {
         world.now += Duration::from_millis(5);
         for index in 0..3 {
             if world.is_up(index) {
-                world.hear(index, usize::MAX);
+                world.receive(index, usize::MAX);
                 if world.subscriptions[index].member.due().is_some_and(|due| due <= world.now) {
                     world.say(index, true);
                 }
@@ -438,7 +438,7 @@ fn a_dead_holder_is_not_waited_for() {
     assert!(waited < Duration::from_millis(350), "it waited for {waited:?}");
 }
 
-/// A member that has just joined leaves the first offer to a member that has heard the messages before its marker.
+/// A member that has just joined leaves the first offer to a member that has received the messages before its marker.
 #[test]
 fn a_newcomer_does_not_overtake() {
     let mut world = World::new();
@@ -450,7 +450,7 @@ fn a_newcomer_does_not_overtake() {
     for _ in 0..5 {
         world.publish();
     }
-    (0..6).for_each(|index| world.hear(index, usize::MAX));
+    (0..6).for_each(|index| world.receive(index, usize::MAX));
     world.start();
     for _ in 0..5 {
         world.publish();
@@ -462,7 +462,7 @@ fn a_newcomer_does_not_overtake() {
     for _ in 0..200 {
         world.now += Duration::from_millis(5);
         for index in [5, 6] {
-            world.hear(index, usize::MAX);
+            world.receive(index, usize::MAX);
             if world.subscriptions[index].member.due().is_some_and(|due| due <= world.now) {
                 world.say(index, true);
             }
@@ -471,14 +471,14 @@ fn a_newcomer_does_not_overtake() {
     assert_eq!(world.script.log, (0..10).collect::<Vec<_>>());
 }
 
-/// A message that only one member has heard does not wait while the holder goes on with later messages.
+/// A message that only one member has received does not wait while the holder goes on with later messages.
 #[test]
 fn a_flow_does_not_hide_what_lies_before_it() {
     let mut world = World::new();
     world.start();
-    world.hear(0, usize::MAX);
+    world.receive(0, usize::MAX);
     world.publish();
-    world.hear(0, usize::MAX);
+    world.receive(0, usize::MAX);
     world.start();
     let began = world.now;
     // The member that joined later holds the lease, and always has a message to append.
@@ -487,7 +487,7 @@ fn a_flow_does_not_hide_what_lies_before_it() {
         world.publish();
         world.now += Duration::from_millis(20);
         for index in [1, 0] {
-            world.hear(index, usize::MAX);
+            world.receive(index, usize::MAX);
             if world.subscriptions[index].member.due().is_some_and(|due| due <= world.now) {
                 world.say(index, true);
             }

@@ -10,7 +10,7 @@ pub struct RedisConfig {
     pub prefix: String,
     /// The retention of the log.
     pub retention: Retention,
-    /// The time for which an append waits for its outcome after it was sent.
+    /// The time for which a publisher waits for the outcome of its append, in all.
     pub timeout: Duration,
     /// The number of replicas that must have a batch before its appends are acknowledged.
     pub wait_replicas: u32,

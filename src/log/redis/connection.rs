@@ -297,8 +297,8 @@ impl Connection {
         })
     }
 
-    /// Reads as [`read_and_identify`](Connection::read_and_identify) does, but does not wait for entries, and leaves out
-    /// entries beyond the limits.
+    /// Reads as [`read_and_identify`](Connection::read_and_identify) does, but does not wait for entries, and leaves
+    /// out entries beyond the limits.
     pub(super) async fn read_bounded_and_identify(
         &mut self,
         log: &str,

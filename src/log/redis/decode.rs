@@ -112,8 +112,8 @@ mod tests {
     use super::*;
     use redis::Value;
 
-    /// One entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another format or
-    /// of an unknown kind, or an entry that is not a message.
+    /// One entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another format
+    /// or of an unknown kind, or an entry that is not a message.
     fn take(kinds: &str) -> (Option<u64>, Vec<u64>, Option<u64>, bool) {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let entry = |(n, kind): (usize, char)| {

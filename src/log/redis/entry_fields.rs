@@ -4,8 +4,10 @@
 //! has that format. An entry that another program adds may have the fields of format 2 without `v`.
 
 use super::format;
-use crate::log::publish_payload::{bad_channels, reason};
-use crate::message::{BadChannel, Channel, Channels, Draft, DraftFields, Event, ExceptItem, Extras, Kind, Message};
+use crate::log::publish_payload::{OTHER_FIELDS, bad_channels, reason};
+use crate::message::{
+    BadChannel, Channel, Channels, Draft, DraftFields, Event, ExceptItem, Extras, Kind, MAX_ATTACHMENTS, Message,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use std::sync::Arc;
@@ -175,13 +177,16 @@ fn list(value: &[u8]) -> Vec<&str> {
     text(value).unwrap_or_default().split(',').take(Channels::MAX.max(crate::message::MAX_EXCEPT) + 1).collect()
 }
 
-/// The binary parts, whose bytes are at most as many as those of a payload.
+/// The binary parts. Their bytes are at most as many as those of a payload.
 fn attachments(value: &[u8], max_bytes: usize) -> Result<Box<[bytes::Bytes]>, NotAMessage> {
     if value.is_empty() {
         return Ok(Box::default());
     }
     if value.len() / 4 * 3 > max_bytes.saturating_add(3 * Channels::MAX) {
         return Err("its binary parts are larger than --max-message-bytes".into());
+    }
+    if value.iter().filter(|byte| **byte == b',').count() >= MAX_ATTACHMENTS {
+        return Err("it has more than 256 binary parts".into());
     }
     let parts = value.split(|byte| *byte == b',').map(|part| BASE64.decode(part).map(Into::into));
     Ok(parts.collect::<Result<_, _>>().map_err(|_| "its binary parts are not base64")?)
@@ -239,6 +244,11 @@ pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
 /// The message that another node has sent with [`volatile_to_json`]. A volatile message is not kept and its delivery is
 /// not promised: this node drops one whose format it does not read.
 pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
+    // Any client of Redis may send one, and a list of short texts takes many times its bytes. A node's own may have
+    // escapes in its payload, and binary parts in base64.
+    if json.len() > max_payload.saturating_mul(8).saturating_add(OTHER_FIELDS) {
+        return None;
+    }
     let words: Vec<String> = serde_json::from_slice(json).ok()?;
     let pairs = words.chunks_exact(2).map(|pair| (pair[0].as_bytes(), pair[1].as_bytes()));
     EntryFields::collect(pairs).draft(max_payload).ok().map(|draft| draft.into_message(None))
@@ -359,6 +369,7 @@ mod tests {
             (&["channel", "a"], "no field `data`"),
             (&["data", "1"], "no field `channel`"),
             (&["v", "2", "channel", "a", "data", "1", "binary", "?"], "base64"),
+            (&["v", "2", "channel", "a", "data", "1", "binary", &",".repeat(256)], "more than 256 binary parts"),
         ] {
             let refused = read(fields).expect_err("not a message");
             assert!(matches!(refused, NotAMessage::Skipped(text) if text.contains(reason)), "{fields:?}: {refused:?}");
@@ -366,5 +377,7 @@ mod tests {
         assert_eq!(read(&["v", "3", "channel", "a", "data", "1"]), Err(NotAMessage::Unreadable(3)));
         assert_eq!(read(&["v", "2", "channel", "a", "data", "1", "kind", "later"]), Err(NotAMessage::UnknownKind));
         assert!(read(&["channel", "a", "data", "1", "kind", "later"]).is_ok(), "a field of another program");
+        let most = read(&["v", "2", "channel", "a", "data", "1", "binary", &",".repeat(255)]).expect("a message");
+        assert_eq!(most.extras.expect("extras").attachments.len(), 256);
     }
 }

@@ -90,11 +90,30 @@ impl ScriptError {
         }
     }
 
+    /// What publishers hear. Any client may publish, so this text does not name an address, a user, a key or a setting.
+    /// The whole error is for the server's log.
+    pub(super) fn public_text(&self) -> &'static str {
+        let or = |error, text| fix(error).map_or(text, |fix| fix.public_text);
+        match self {
+            ScriptError::Unconnected(error) => or(error, "Redis cannot be reached"),
+            ScriptError::NotNow(error) => or(error, "Redis is not ready"),
+            ScriptError::Refused(error) => or(error, "Redis refuses to append"),
+            ScriptError::Unanswered(error) => or(error, "Redis does not answer"),
+            ScriptError::NoPrimary(_) => "Redis has no primary at the moment",
+            ScriptError::Unfit(_) => "this Redis server cannot hold the log",
+            ScriptError::Unreplicated { .. } => "too few replicas of Redis have the message",
+            ScriptError::Unexpected => "Redis gave an unexpected answer",
+        }
+    }
+
     /// Whether the command may have run, or may still run.
     pub(super) fn is_unsettled(&self) -> bool {
         matches!(self, ScriptError::Unanswered(_) | ScriptError::Unexpected | ScriptError::Unreplicated { .. })
     }
 }
+
+/// What publishers hear of a server that is not a usable Redis.
+const UNREACHABLE: &str = "Redis cannot be reached";
 
 /// Writes the text of Redis, and the fix if it is known.
 fn explain(error: &RedisError) -> String {
@@ -119,6 +138,8 @@ fn is_not_tls(error: &RedisError) -> bool {
 
 struct Fix {
     text: &'static str,
+    /// The kind of the error, for publishers.
+    public_text: &'static str,
     /// Whether the error may go away while the node waits.
     passes: bool,
 }
@@ -127,38 +148,52 @@ fn fix(error: &RedisError) -> Option<Fix> {
     let text = error.to_string();
     // The text of a script's error is long, and contains the error code.
     let is = |code: &str| error.code() == Some(code) || text.contains(code);
-    let lasts = |text| Some(Fix { text, passes: false });
-    let passes = |text| Some(Fix { text, passes: true });
+    let lasts = |public_text, text| Some(Fix { text, public_text, passes: false });
+    let passes = |public_text, text| Some(Fix { text, public_text, passes: true });
     if error.kind() == ErrorKind::Parse {
-        lasts("it may be an HTTP server, or a port with TLS (rediss://): correct --redis")
+        lasts(UNREACHABLE, "it may be an HTTP server, or a port with TLS (rediss://): correct --redis")
     } else if is_not_tls(error) {
-        lasts("correct --redis, or use redis:// for a Redis without TLS")
+        lasts(UNREACHABLE, "correct --redis, or use redis:// for a Redis without TLS")
     } else if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
-        lasts("the user or the password in --redis is wrong: redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/")
+        lasts(
+            "Redis refuses the login",
+            "the user or the password in --redis is wrong: redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/",
+        )
     } else if is("NOAUTH") || text.contains("Authentication required") {
-        lasts("it requires a password: --redis redis://:PASSWORD@HOST/")
+        lasts("Redis refuses the login", "it requires a password: --redis redis://:PASSWORD@HOST/")
     } else if text.contains("refused to switch database") {
-        lasts("correct the number of the database in --redis, after the host: redis://HOST/0")
+        lasts(
+            "Redis refuses the login",
+            "correct the number of the database in --redis, after the host: redis://HOST/0",
+        )
     } else if is("NOPERM") || text.contains("executing the script can't") || text.contains("ACL failure in script") {
-        lasts("the user of --redis is not allowed to do that: docs/redis.md has the ACL line")
+        lasts(
+            "Redis does not allow the server to append",
+            "the user of --redis is not allowed to do that: docs/redis.md has the ACL line",
+        )
     } else if is("WRONGTYPE") {
-        lasts("the key of the log is not a stream: DEL it, or set another --redis-prefix")
+        lasts(
+            "the log in Redis cannot be used",
+            "the key of the log is not a stream: DEL it, or set another --redis-prefix",
+        )
     } else if text.contains("exhausted the last possible ID") {
         lasts(
+            "the log in Redis has used up its ids",
             "another program has appended an entry with the greatest possible id, and no id can follow it. XDEL of the entry \
              does not free the id: RENAME the stream away (readers are told of a gap), or XDEL the \
              entry and then XSETID the stream to the id before it",
         )
     } else if is("OOM") {
-        passes("its memory is full: raise maxmemory, or lower --retain-bytes")
+        passes("the memory of Redis is full", "its memory is full: raise maxmemory, or lower --retain-bytes")
     } else if is("MISCONF") {
-        passes("it cannot write to its disk")
+        passes("Redis cannot write to its disk", "it cannot write to its disk")
     } else if is("READONLY") {
-        passes("it is a replica: name the primary in --redis")
+        passes("Redis is a replica", "it is a replica: name the primary in --redis")
     } else if is("NOREPLICAS") {
-        passes("too few of its replicas are up (min-replicas-to-write)")
+        passes("too few replicas of Redis are up", "too few of its replicas are up (min-replicas-to-write)")
     } else if text.contains("certificate") || text.contains("Certificate") {
         lasts(
+            UNREACHABLE,
             "its certificate is not trusted: name the authority with --redis-tls-ca, and in the URL the host that the \
              certificate is for",
         )
@@ -194,6 +229,14 @@ mod tests {
             ScriptError::Refused(RedisError::from((ResponseError.into(), "what is that"))),
         ] {
             assert!(!error.advice().contains("--wait-for-log"), "{error}{}", error.advice());
+        }
+        for (error, public) in [
+            (ScriptError::Unconnected(wrong()), "Redis refuses the login"),
+            (ScriptError::NoPrimary("h:1 is a replica".into()), "Redis has no primary at the moment"),
+            (ScriptError::Refused(no_database()), "Redis refuses the login"),
+            (ScriptError::Refused(RedisError::from((ResponseError.into(), "secret"))), "Redis refuses to append"),
+        ] {
+            assert_eq!(error.public_text(), public, "{error}");
         }
         assert!(ScriptError::Unconnected(wrong()).to_string().contains("redis://:PASSWORD@HOST/"));
         assert!(ScriptError::Unconnected(no_database()).to_string().contains("the number of the database"));

@@ -15,10 +15,10 @@ use tracing::warn;
 
 /// The version is raised with each change of the library's behaviour. A node leaves a newer library alone: an older
 /// node may start beside newer ones.
-const VERSION: u64 = 8;
+const VERSION: u64 = 9;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
-    let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"));
+    let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"), include_str!("lua/json.lua"));
     let publish = include_str!("lua/publish.lua");
     let keys = format!("local KEY_LIFE, KEY_BYTES = {}, {KEY_BYTES}", KEY_LIFE.as_millis());
     // The common part of the scripts reads KEYS when it is loaded, but in a library KEYS exists only within a call.

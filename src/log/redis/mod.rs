@@ -1,8 +1,9 @@
 //! The log in Redis: one stream, `P:log`.
 //!
 //! There are three connections: the [`tail`] blocks on the first, [`append`] uses the second, and [`ranges`] are read
-//! on the third. Counts and the [`call_stream`] have connections of their own. All other keys of the log have names of the form `{P:log}:…`, so they are in the same Cluster slot as
-//! the stream. Each script in `lua/` makes its changes in one step.
+//! on the third. Counts and the [`call_stream`] have connections of their own. All other keys of the log have names of
+//! the form `{P:log}:…`, so they are in the same Cluster slot as the stream. Each script in `lua/` makes its changes in
+//! one step.
 
 mod abort_on_drop;
 mod append;
@@ -16,6 +17,7 @@ mod entry;
 mod entry_fields;
 mod error;
 mod format;
+mod format_gate;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -49,6 +51,7 @@ pub use subscriber_counts::RedisSubscriberCounts;
 
 use super::clock::LogClock;
 use super::metrics::LogMetrics;
+use super::queued::Queued;
 use super::{AppendError, BoxFuture, MessageLog, Page, Retention, TailEvent, Unreachable};
 use crate::cursor::Cursor;
 use crate::message::{Draft, Message};
@@ -86,10 +89,13 @@ pub struct RedisLog {
     /// lock would also wait for the client of one caller.
     ranges: tokio::sync::Mutex<ranges::RangeConnection>,
     volatile: broadcast::Sender<Arc<Message>>,
+    /// The error of the last volatile message, as it was logged.
+    volatile_error: Mutex<Option<String>>,
     skipped: Skipped,
     unreadable: decode::Unreadable,
     control_entries: control_entries::ControlEntries,
     peers: peers::Peers,
+    format_gate: format_gate::FormatGate,
     /// The `run_id` of the process that the newest connection leads to. All other connections then move to the same
     /// server.
     server: Mutex<String>,
@@ -104,12 +110,11 @@ pub struct RedisLog {
 }
 
 impl RedisLog {
-    /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with the
-    /// log. If it ends earlier, appends are no longer possible, so the server must watch the task.
+    /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with
+    /// the log. If it ends earlier, appends are no longer possible, so the server must watch the task.
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, JoinHandle<()>) {
-        let timeout = config.timeout;
         let (log, jobs) = RedisLog::without_appender(endpoint, config);
-        let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
+        let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs));
         (log, appender)
     }
 
@@ -126,12 +131,14 @@ impl RedisLog {
             endpoint,
             keys,
             peers: peers::Peers::new(&config),
+            format_gate: format_gate::FormatGate::default(),
             config,
             seen: Mutex::new(None),
             mark: Mutex::new(None),
             clock: LogClock::here(),
             ranges: tokio::sync::Mutex::default(),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
+            volatile_error: Mutex::default(),
             server: Mutex::new(String::new()),
             tail_breaks: AtomicU64::new(0),
             advised: Mutex::new(String::new()),
@@ -178,7 +185,7 @@ impl RedisLog {
         let _ = self.volatile.send(Arc::new(message));
     }
 
-    /// Opens a connection. Opens a connection to the log. Each answer may take up to `answer_within`.
+    /// Opens a connection to the log. Each answer may take up to `answer_within`.
     pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
         let connection = self.reach(answer_within).await?;
         let info = connection.info();
@@ -213,15 +220,15 @@ impl RedisLog {
     }
 
     /// Appends drafts that are not volatile. Drafts in a format that not every node reads wait before they are queued, so
-    /// they do not hold up others. A draft of the same publisher may overtake them.
-    async fn append_durable(&self, drafts: Vec<Draft>) -> Result<Vec<Cursor>, AppendError> {
+    /// they do not hold up others.
+    async fn append_durable(&self, drafts: Vec<Draft>, queued: &Queued) -> Result<Vec<Cursor>, AppendError> {
         let format = drafts.iter().map(format::needed_by).max().unwrap_or(format::LOWEST);
-        if format == format::LOWEST {
-            return self.queue.append(drafts, self.queue.withdraw_at()).await;
+        let deadlines = self.queue.deadlines();
+        if format == format::LOWEST || self.format_gate.is_open(&self.peers, format) {
+            return self.queue.append(drafts, deadlines, queued).await;
         }
-        self.peers.wait_for_format(format, self.queue.withdraw_at()).await?;
-        // The time in the queue begins anew: at the end of a long wait, an idle appender would get no time at all.
-        self.queue.append(drafts, self.queue.withdraw_at()).await
+        let admission = self.format_gate.pass(self.this.clone(), format, deadlines.withdraw_at);
+        self.queue.append_after(admission, drafts, self.queue.after_a_wait(deadlines), queued).await
     }
 
     /// Whether an entry of this draft may be written, as far as this node knows the others. A PUBLISH cannot wait until
@@ -285,11 +292,17 @@ impl RedisLog {
 }
 
 impl MessageLog for RedisLog {
-    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+    fn append_in_order(
+        &self,
+        drafts: Vec<Draft>,
+        queued: Queued,
+    ) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
         Box::pin(async move {
             let is_volatile: Vec<bool> = drafts.iter().map(|draft| draft.volatile).collect();
             let (volatile, durable): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.volatile);
-            let cursors = if durable.is_empty() { Vec::new() } else { self.append_durable(durable).await? };
+            let cursors = if durable.is_empty() { Vec::new() } else { self.append_durable(durable, &queued).await? };
+            // Volatile messages have no place in the log.
+            queued.set();
             if !volatile.is_empty() {
                 let this = self.this.clone();
                 let sent = in_own_task(async move { this.upgrade()?.append_volatile(volatile).await.err() }).await;

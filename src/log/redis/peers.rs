@@ -11,13 +11,12 @@
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};
 use super::{RedisConfig, RedisLog, ScriptError, entry, format};
-use crate::log::AppendError;
 use parking_lot::Mutex;
 use redis::Value;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -37,11 +36,6 @@ const STALE: Duration = Duration::from_secs(3);
 /// The time after a refusal by Redis until the node tries the renewal again.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// The maximum number of drafts that wait until a format may be written, and the interval at which each of them checks
-/// this.
-const WAITING: usize = 1024;
-const FORMAT_PAUSE: Duration = Duration::from_millis(50);
-
 /// The record of a node, for the other nodes. A record of another version of Longtail may have more or fewer fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -50,7 +44,7 @@ pub(super) struct Record {
     pub(super) name: String,
     /// The version of Longtail.
     pub(super) version: String,
-    /// The formats of entries that the node reads.
+    /// The formats of entries that the node reads, for the renewal script, which interprets them.
     pub(super) reads: Vec<u32>,
     /// The settings that must be the same on all nodes.
     pub(super) settings: Settings,
@@ -67,12 +61,10 @@ impl Record {
         }
     }
 
-    /// A record that cannot be parsed counts as that of a node that reads only the lowest format.
-    fn parse(text: &str) -> Record {
+    /// The record of another node. `reads` are the formats that the script has found in it.
+    fn parse(text: &str, reads: Vec<u32>) -> Record {
         let mut record: Record = serde_json::from_str(text).unwrap_or_default();
-        if record.reads.is_empty() {
-            record.reads = vec![format::LOWEST];
-        }
+        record.reads = reads;
         record.name = printable(&record.name);
         record.version = printable(&record.version);
         record
@@ -93,8 +85,8 @@ pub(super) struct Peers {
     node: String,
     record: Record,
     state: Mutex<State>,
-    /// Places for drafts that wait until a format may be written.
-    waiting: Semaphore,
+    /// Wakes the drafts that wait until a format may be written.
+    renewed: Notify,
 }
 
 #[derive(Default)]
@@ -118,8 +110,8 @@ struct Renewals {
     since: Option<Instant>,
     /// The time of the last renewal.
     renewed: Option<Instant>,
-    /// The highest format that all nodes read.
-    common: u32,
+    /// The highest format that all nodes read; `None` before the first renewal.
+    common: Option<u32>,
 }
 
 impl Renewals {
@@ -130,27 +122,31 @@ impl Renewals {
         }
         self.since.get_or_insert(now);
         self.renewed = Some(now);
-        self.common = common;
+        self.common = Some(common);
     }
 
     fn write_format(&self, now: Instant) -> u32 {
         let has_settled = self.since.is_some_and(|since| now.duration_since(since) >= SETTLED);
         let is_fresh = self.renewed.is_some_and(|renewed| now.duration_since(renewed) <= STALE);
-        if has_settled && is_fresh { self.common } else { format::LOWEST }
+        self.common.filter(|_| has_settled && is_fresh).unwrap_or(format::LOWEST)
     }
-}
 
-/// The highest format that all of these nodes read.
-fn common<'a>(readers: impl Iterator<Item = &'a [u32]> + Clone) -> u32 {
-    let Some(first) = readers.clone().next() else { return format::LOWEST };
-    let all = first.iter().copied().filter(|format| readers.clone().all(|reads| reads.contains(format)));
-    all.max().unwrap_or(format::LOWEST)
+    /// The time from which the record has existed for long enough.
+    fn settled_at(&self) -> Option<Instant> {
+        self.since.map(|since| since + SETTLED)
+    }
+
+    /// The highest format that all nodes read that this node knows. Before the first renewal it does not know an older
+    /// node.
+    fn known_format(&self) -> u32 {
+        self.common.unwrap_or(format::EXTENDED)
+    }
 }
 
 impl Peers {
     pub(super) fn new(config: &RedisConfig) -> Peers {
-        let (node, waiting) = (uuid::Uuid::new_v4().to_string(), Semaphore::new(WAITING));
-        Peers { node, record: Record::of(config), state: Mutex::default(), waiting }
+        let (node, renewed) = (uuid::Uuid::new_v4().to_string(), Notify::new());
+        Peers { node, record: Record::of(config), state: Mutex::default(), renewed }
     }
 
     /// Returns the format in which entries may be written now.
@@ -160,30 +156,31 @@ impl Peers {
 
     /// The highest format that all nodes read that this node knows, whether or not others may not know this node yet.
     pub(super) fn known_format(&self) -> u32 {
-        self.state.lock().standing.common.max(format::LOWEST)
+        self.state.lock().standing.known_format()
     }
 
-    /// Waits until a format may be written. The wait does not hold a lock, and at most [`WAITING`] drafts wait.
-    ///
-    /// # Errors
-    ///
-    /// The format may not be written before the time is over.
-    pub(super) async fn wait_for_format(&self, format: u32, until: Instant) -> Result<(), AppendError> {
-        if self.write_format() >= format {
-            return Ok(());
-        }
-        let unavailable = |reason: &str| AppendError::Unavailable(reason.to_owned());
-        let _place = self.waiting.try_acquire().map_err(|_| unavailable("too many messages wait for other nodes"))?;
-        while Instant::now() < until {
-            tokio::time::sleep(FORMAT_PAUSE.min(until - Instant::now())).await;
-            if self.write_format() >= format {
-                return Ok(());
+    /// Waits until a format may be written. Cancel safe.
+    pub(super) async fn may_write(&self, format: u32) {
+        loop {
+            let mut renewed = std::pin::pin!(self.renewed.notified());
+            // From here on a renewal wakes this task, also one that comes before the wait.
+            renewed.as_mut().enable();
+            let settled = {
+                let standing = &self.state.lock().standing;
+                if standing.write_format(Instant::now()) >= format {
+                    return;
+                }
+                // If that time has passed, only a renewal changes the format.
+                standing.settled_at().filter(|at| *at > Instant::now())
+            };
+            match settled {
+                Some(at) => tokio::select! {
+                    () = renewed => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => renewed.await,
             }
         }
-        Err(unavailable(
-            "not every node is known to read messages with several channels, except or args: a node of an older \
-             version runs, or this node has just started",
-        ))
     }
 
     /// Ends the renewals. Returns the record's key and field, which the caller deletes.
@@ -218,18 +215,18 @@ impl Peers {
             }
             reply => reply?,
         };
-        let (was_known, others) = parse(&reply).ok_or(ScriptError::Unexpected)?;
+        let (was_known, common, others) = parse(&reply).ok_or(ScriptError::Unexpected)?;
         let mut state = self.state.lock();
         state.refused = None;
         let peers = state.meet(others);
-        let all = peers.iter().map(|peer| peer.record.reads.as_slice());
-        let common = common(std::iter::once(self.record.reads.as_slice()).chain(all));
         state.standing.renew(was_known, common, Instant::now());
         state.note_outgrown(&self.record, &peers);
         let awake = peers.iter().filter(|peer| peer.is_awake);
         let theirs: Vec<_> = awake.map(|peer| (peer.record.name.as_str(), &peer.record.settings)).collect();
         state.agreement.look(&self.record.settings, &theirs);
         log.metrics.format.set(i64::from(state.standing.write_format(Instant::now())));
+        drop(state);
+        self.renewed.notify_waiters();
         Ok(())
     }
 
@@ -260,8 +257,10 @@ impl State {
     /// this format.
     fn note_outgrown(&mut self, own: &Record, peers: &[Peer]) {
         let mut awake = peers.iter().filter(|peer| peer.is_awake);
-        let format = common(awake.clone().map(|peer| peer.record.reads.as_slice()));
-        let outgrown = Some(format).filter(|format| !own.reads.contains(format));
+        let read_by_all = |format: &u32| awake.clone().all(|peer| peer.record.reads.contains(format));
+        let first = awake.clone().next().map_or(&[][..], |peer| &peer.record.reads);
+        let format = first.iter().copied().filter(read_by_all).max();
+        let outgrown = format.filter(|format| !own.reads.contains(format));
         if outgrown == self.outgrown {
             return;
         }
@@ -279,14 +278,20 @@ impl State {
 
 type Others = Vec<(String, String, Record)>;
 
-/// The script's answer.
-fn parse(reply: &Value) -> Option<(bool, Others)> {
-    let [Value::Int(was_known), others] = entry::array(reply)? else { return None };
+/// The script's answer: whether this node's record was known, the format that all nodes read, and the other nodes.
+fn parse(reply: &Value) -> Option<(bool, u32, Others)> {
+    let [Value::Int(was_known), Value::Int(format), others] = entry::array(reply)? else { return None };
     // A record that is not a text counts as an empty one.
     let text = |value| super::text(value).unwrap_or_default().to_owned();
-    let others = entry::array(others)?.chunks_exact(3);
-    let others = others.map(|other| (text(&other[0]), text(&other[1]), Record::parse(&text(&other[2]))));
-    Some((*was_known == 1, others.collect()))
+    let number = |value: &Value| match value {
+        Value::Int(number) => u32::try_from(*number).ok(),
+        _ => None,
+    };
+    let others = entry::array(others)?.chunks_exact(4).map(|other| {
+        let reads = entry::array(&other[3])?.iter().filter_map(number).collect();
+        Some((text(&other[0]), text(&other[1]), Record::parse(&text(&other[2]), reads)))
+    });
+    Some((*was_known == 1, u32::try_from(*format).ok()?, others.collect::<Option<_>>()?))
 }
 
 #[cfg(test)]
@@ -294,28 +299,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_highest_format_that_all_read() {
-        for (readers, highest) in [
-            (&[][..], 1),
-            (&[&[1][..]], 1),
-            (&[&[1, 2][..]], 2),
-            (&[&[1, 2][..], &[1, 2, 3]], 2),
-            (&[&[1, 2, 3][..], &[1, 3], &[3, 1, 7]], 3),
-            (&[&[1, 2][..], &[1], &[1, 2]], 1),
-            (&[&[2][..], &[3]], 1),
-            (&[&[1, 2][..], &[]], 1),
-        ] {
-            assert_eq!(common(readers.iter().copied()), highest, "{readers:?}");
+    fn a_record_that_makes_no_sense_is_an_empty_one() {
+        for text in ["", "{}", "[]", "nonsense", "{\"reads\":[]}", "{\"reads\":[-1]}", "{\"reads\":\"2\"}", "\u{0}"] {
+            assert_eq!(Record::parse(text, vec![1]), Record { reads: vec![1], ..Record::default() }, "{text}");
+        }
+        let record = Record::parse("{\"reads\":[1,2],\"name\":\"a\\nb\\u001b[31m\",\"more\":{}}", vec![1, 2]);
+        assert_eq!((record.reads.as_slice(), record.name.as_str()), (&[1, 2][..], "ab[31m"));
+    }
+
+    /// A PUBLISH is refused only if this node knows an older node.
+    #[test]
+    fn before_the_first_renewal_no_older_node_is_known() {
+        let mut standing = Renewals::default();
+        assert_eq!(
+            (standing.known_format(), standing.write_format(Instant::now())),
+            (format::EXTENDED, format::LOWEST)
+        );
+        for (common, known) in [(1, 1), (2, 2), (1, 1)] {
+            standing.renew(true, common, Instant::now());
+            assert_eq!(standing.known_format(), known);
         }
     }
 
-    #[test]
-    fn a_record_that_makes_no_sense_reads_the_lowest_format() {
-        for text in ["", "{}", "[]", "nonsense", "{\"reads\":[]}", "{\"reads\":[-1]}", "{\"reads\":\"2\"}", "\u{0}"] {
-            assert_eq!(Record::parse(text).reads, [1], "{text}");
-        }
-        let record = Record::parse("{\"reads\":[1,2],\"name\":\"a\\nb\\u001b[31m\",\"more\":{}}");
-        assert_eq!((record.reads.as_slice(), record.name.as_str()), (&[1, 2][..], "ab[31m"));
+    /// A wait ends with the renewal that brings the format, or with the time after which all nodes know this one.
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_a_format_needs_no_polling() {
+        let config = RedisConfig {
+            prefix: "h".into(),
+            retention: crate::log::Retention { age: LIFE, messages: 1, bytes: 1, control: 10 },
+            timeout: LIFE,
+            wait_replicas: 0,
+            max_payload: 1,
+            key_bytes: 1,
+            subscribe: Vec::new(),
+        };
+        let peers = Peers::new(&config);
+        let renew = |common: u32| {
+            peers.state.lock().standing.renew(true, common, Instant::now());
+            peers.renewed.notify_waiters();
+        };
+        let begun = Instant::now();
+        let renewals = async {
+            for common in [2, 2, 1, 1, 1, 1, 2] {
+                renew(common);
+                tokio::time::sleep(PERIOD).await;
+            }
+        };
+        tokio::join!(renewals, async {
+            peers.may_write(format::EXTENDED).await;
+            assert_eq!(begun.elapsed(), 6 * PERIOD, "the renewal after the older node has gone");
+            peers.may_write(format::EXTENDED).await;
+            assert_eq!(begun.elapsed(), 6 * PERIOD);
+        });
+        let (peers, begun) = (Peers::new(&config), Instant::now());
+        peers.state.lock().standing.renew(false, 2, begun);
+        tokio::time::advance(SETTLED - STALE).await;
+        peers.state.lock().standing.renew(true, 2, Instant::now());
+        peers.may_write(format::EXTENDED).await;
+        assert_eq!(begun.elapsed(), SETTLED, "between two renewals");
     }
 
     /// For each renewal: the time in seconds, whether the record still existed, and the format that all nodes read.

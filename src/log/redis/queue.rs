@@ -4,7 +4,9 @@
 use super::abort_on_drop::in_own_task;
 use crate::cursor::Cursor;
 use crate::log::AppendError;
+use crate::log::queued::Queued;
 use crate::message::{Draft, Extras};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -26,13 +28,23 @@ type AppendResult = Result<Vec<Cursor>, AppendError>;
 /// The publishers' side.
 pub(super) struct Queue {
     entrance: Arc<Entrance>,
-    /// The time after which a draft that was not sent is withdrawn.
-    patience: Duration,
+    /// The time for which a publisher waits, in all.
+    timeout: Duration,
     /// The reason why there is no connection, for the publishers of drafts that are withdrawn.
     obstacle: Obstacle,
 }
 
-type Obstacle = Arc<parking_lot::Mutex<Option<String>>>;
+type Obstacle = Arc<parking_lot::Mutex<Option<&'static str>>>;
+
+/// The time limits of one append.
+#[derive(Clone, Copy)]
+pub(super) struct Deadlines {
+    /// The time at which the drafts are withdrawn, if they were not sent.
+    pub(super) withdraw_at: Instant,
+    /// The time at which the appender gives up. The publisher itself does not: only the appender can tell whether the
+    /// drafts were sent.
+    pub(super) give_up_at: Instant,
+}
 
 /// The place where publishers wait until there is room.
 struct Entrance {
@@ -57,20 +69,35 @@ pub(super) struct Job {
 struct Request {
     drafts: Vec<Draft>,
     claim: Arc<Claim>,
+    give_up_at: Instant,
     answer: oneshot::Sender<AppendResult>,
+}
+
+/// The publisher's side of a request.
+struct PendingOutcome {
+    claim: Arc<Claim>,
+    answered: oneshot::Receiver<AppendResult>,
 }
 
 #[cfg(test)]
 impl Job {
     /// A job whose publisher does not wait for the answer.
     pub(super) fn of(drafts: Vec<Draft>) -> Job {
-        let request = Request { drafts, claim: Arc::default(), answer: oneshot::channel().0 };
+        let now = Instant::now();
+        let (request, _) = Request::new(drafts, Deadlines { withdraw_at: now, give_up_at: now });
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room");
         Job { request, _room: room }
     }
 }
 
 impl Request {
+    fn new(drafts: Vec<Draft>, deadlines: Deadlines) -> (Request, PendingOutcome) {
+        let claim = Arc::<Claim>::default();
+        let (answer, answered) = oneshot::channel();
+        let request = Request { drafts, claim: claim.clone(), give_up_at: deadlines.give_up_at, answer };
+        (request, PendingOutcome { claim, answered })
+    }
+
     fn size(&self) -> usize {
         let extras = |draft: &Draft| draft.extras.as_deref().map_or(0, Extras::size);
         self.drafts.iter().map(|draft| draft.payload.as_str().len() + 100 + extras(draft)).sum()
@@ -96,23 +123,29 @@ impl Claim {
 }
 
 impl Queue {
-    /// Makes both sides of a queue. `timeout`: how long a publisher waits in all. If its draft was not sent after half
-    /// of this time, the draft is withdrawn.
+    /// Makes both sides of a queue. `timeout`: the time for which a publisher waits, in all.
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
         let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };
         let obstacle = Obstacle::default();
-        let queue = Queue { entrance: Arc::new(entrance), patience: timeout / 2, obstacle: obstacle.clone() };
+        let queue = Queue { entrance: Arc::new(entrance), timeout, obstacle: obstacle.clone() };
         (queue, Jobs { jobs, obstacle })
     }
 
-    /// Returns the time at which a draft that arrives now is withdrawn if it was not sent before.
-    pub(super) fn withdraw_at(&self) -> Instant {
-        Instant::now() + self.patience
+    /// The time limits of an append that begins now. Half of the time is left for the outcome after the drafts were
+    /// sent.
+    pub(super) fn deadlines(&self) -> Deadlines {
+        let now = Instant::now();
+        Deadlines { withdraw_at: now + self.timeout / 2, give_up_at: now + self.timeout }
     }
 
-    /// Appends drafts that are not volatile. They are queued at the first poll, and withdrawn at this time if they were
-    /// not sent.
+    /// The time limits of an append that has waited for something else than the queue up to its `withdraw_at`. It gets
+    /// half of the rest of its time: otherwise an idle appender would get no time at all to send the drafts.
+    pub(super) fn after_a_wait(&self, deadlines: Deadlines) -> Deadlines {
+        Deadlines { withdraw_at: deadlines.withdraw_at + self.timeout / 4, ..deadlines }
+    }
+
+    /// Appends drafts that are not volatile. They are queued at the first poll.
     ///
     /// # Errors
     ///
@@ -122,26 +155,52 @@ impl Queue {
     ///
     /// Drafts that are queued are still appended, unless they wait for a connection. Drafts that wait for room are not
     /// appended.
-    pub(super) async fn append(&self, drafts: Vec<Draft>, withdraw_at: Instant) -> AppendResult {
-        let claim = Arc::new(Claim::default());
-        let (answer, mut answered) = oneshot::channel();
-        let job = Request { drafts, claim: claim.clone(), answer };
-        if let Err(job) = self.entrance.try_enter(job) {
-            let entrance = self.entrance.clone();
-            // The wait runs in a separate task. Otherwise, it would block all other publishers while this publisher
-            // does not poll it. The task ends with its publisher.
-            let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
-            if in_own_task(entering).await.is_err() {
-                return Err(AppendError::Unavailable("too many messages wait for Redis".into()));
-            }
+    pub(super) async fn append(&self, drafts: Vec<Draft>, deadlines: Deadlines, queued: &Queued) -> AppendResult {
+        let (request, pending) = Request::new(drafts, deadlines);
+        let waiting = match self.entrance.try_enter(request) {
+            Ok(()) => None,
+            // The wait runs in a task of its own: otherwise it would block all other publishers while this one is busy
+            // elsewhere. The task ends with its publisher. It has its place in the line from here on.
+            Err(request) => Some(in_own_task(self.entrance.clone().enter(request, deadlines))),
+        };
+        // The drafts have their place in the order when the first poll of `waiting` is done, which is the same poll.
+        queued.set();
+        if let Some(waiting) = waiting {
+            waiting.await?;
         }
+        self.outcome(pending, deadlines).await
+    }
+
+    /// Appends drafts as [`Queue::append`] does, but they are queued after `admission`, whose value is kept until then.
+    /// `admission` is polled in a task of its own, except at the first time.
+    pub(super) async fn append_after<T: Send>(
+        &self,
+        admission: impl Future<Output = Result<T, AppendError>> + Send + 'static,
+        drafts: Vec<Draft>,
+        deadlines: Deadlines,
+        queued: &Queued,
+    ) -> AppendResult {
+        let (request, pending) = Request::new(drafts, deadlines);
+        let entrance = self.entrance.clone();
+        in_own_task(async move {
+            let _admitted = admission.await?;
+            entrance.enter(request, deadlines).await
+        })
+        .await?;
+        queued.set();
+        self.outcome(pending, deadlines).await
+    }
+
+    /// Waits for the outcome of drafts that are queued.
+    async fn outcome(&self, pending: PendingOutcome, deadlines: Deadlines) -> AppendResult {
+        let PendingOutcome { claim, mut answered } = pending;
         tokio::select! {
             answer = &mut answered => return settle(answer),
-            () = tokio::time::sleep_until(withdraw_at) => {}
+            () = tokio::time::sleep_until(deadlines.withdraw_at) => {}
         }
         if claim.make(Claim::WITHDRAWN) {
-            let obstacle = self.obstacle.lock().clone();
-            return Err(AppendError::Unavailable(obstacle.unwrap_or_else(|| "Redis cannot be reached".into())));
+            let obstacle = *self.obstacle.lock();
+            return Err(AppendError::Unavailable(obstacle.unwrap_or("Redis cannot be reached")));
         }
         settle(answered.await)
     }
@@ -158,15 +217,19 @@ impl Entrance {
     }
 
     /// Waits for the request's turn and for room.
-    async fn enter(&self, request: Request) {
-        // A publisher for which there is room, but which has not been polled yet, is not overtaken by a publisher that
-        // finds room at once.
-        let _line = self.line.lock().await;
-        if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
-            && let Ok(place) = self.jobs.reserve().await
-        {
-            place.send(Job { request, _room: room });
-        }
+    async fn enter(self: Arc<Entrance>, request: Request, deadlines: Deadlines) -> Result<(), AppendError> {
+        let entering = async {
+            // A publisher for which there is room, but which has not been polled yet, is not overtaken by a publisher
+            // that finds room at once.
+            let _line = self.line.lock().await;
+            if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
+                && let Ok(place) = self.jobs.reserve().await
+            {
+                place.send(Job { request, _room: room });
+            }
+        };
+        let entered = tokio::time::timeout_at(deadlines.withdraw_at, entering).await;
+        entered.map_err(|_| AppendError::Unavailable("too many messages wait for Redis"))
     }
 }
 
@@ -191,7 +254,7 @@ impl Jobs {
     }
 
     /// Stores the reason why there is no connection; `None` if there is a connection.
-    pub(super) fn note_obstacle(&self, reason: Option<String>) {
+    pub(super) fn note_obstacle(&self, reason: Option<&'static str>) {
         *self.obstacle.lock() = reason;
     }
 }
@@ -213,6 +276,11 @@ impl Job {
         self.request.claim.make(Claim::TAKEN)
     }
 
+    /// The time at which the appender gives up.
+    pub(super) fn give_up_at(&self) -> Instant {
+        self.request.give_up_at
+    }
+
     /// Answers the publisher, if it still exists.
     pub(super) fn answer(self, answer: AppendResult) {
         let _ = self.request.answer.send(answer);
@@ -223,7 +291,7 @@ impl Job {
 mod tests {
     use super::*;
     use crate::message::Payload;
-    use std::future::{Future, poll_fn};
+    use std::future::{poll_fn, ready};
     use std::pin::pin;
     use std::task::Poll;
 
@@ -231,7 +299,7 @@ mod tests {
 
     impl Queue {
         async fn append_now(&self, drafts: Vec<Draft>) -> AppendResult {
-            self.append(drafts, self.withdraw_at()).await
+            self.append(drafts, self.deadlines(), &Queued::default()).await
         }
     }
 
@@ -329,11 +397,11 @@ mod tests {
         // The appender does not take the draft: the publisher waits for half of the patience.
         let left = append("left");
         let job = jobs.batch().await.expect("it is queued").remove(0);
-        let unavailable = |reason: &str| Err(AppendError::Unavailable(reason.into()));
+        let unavailable = |reason: &'static str| Err(AppendError::Unavailable(reason));
         assert_eq!(left.await.expect("no panic"), unavailable("Redis cannot be reached"));
         assert!(!job.take(), "it was taken back");
         // The publisher's error names the reason why the appender waits.
-        jobs.note_obstacle(Some("a replica".into()));
+        jobs.note_obstacle(Some("a replica"));
         assert_eq!(append("told").await.expect("no panic"), unavailable("a replica"));
         drop(jobs.batch().await);
         jobs.note_obstacle(None);
@@ -348,6 +416,40 @@ mod tests {
         let open = append("open");
         drop(jobs.batch().await);
         assert!(matches!(open.await.expect("no panic"), Err(AppendError::OutcomeUnknown)));
+    }
+
+    /// All waits of a draft together take the time of a publish, and a wait before the queue leaves time to send it.
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_before_the_queue_counts() {
+        let (queue, mut jobs) = Queue::new(PATIENCE);
+        let append = async |wait: Duration| {
+            let (begun, queued, deadlines) = (Instant::now(), Queued::default(), queue.deadlines());
+            let admission = async move {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            };
+            let outcome = queue.append_after(admission, draft("a", 9), queue.after_a_wait(deadlines), &queued).await;
+            assert!(queued.is_set());
+            (outcome, begun.elapsed())
+        };
+        let (refused, took) = append(PATIENCE / 2).await;
+        assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+        assert_eq!(took, PATIENCE * 3 / 4);
+        drop(jobs.batch().await);
+        // The appender gives up at the same time as for a publish that did not wait.
+        let begun = Instant::now();
+        let taking = async {
+            let job = jobs.batch().await.expect("it is queued").remove(0);
+            assert!(job.take());
+            assert_eq!(job.give_up_at() - begun, PATIENCE);
+            job.answer(Ok(Vec::new()));
+        };
+        let ((appended, took), ()) = tokio::join!(append(PATIENCE / 2), taking);
+        assert_eq!((appended, took), (Ok(Vec::new()), PATIENCE / 2));
+        // A draft that is not admitted is never queued.
+        let (queued, refusal) = (Queued::default(), Err::<(), _>(AppendError::Unavailable("no")));
+        let refused = queue.append_after(ready(refusal), draft("a", 9), queue.deadlines(), &queued).await;
+        assert!(refused.is_err() && !queued.is_set());
     }
 
     #[tokio::test]

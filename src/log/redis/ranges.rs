@@ -108,11 +108,21 @@ impl RedisLog {
         // All earlier callers may be waiting for a Redis that does not answer.
         let ranges = tokio::time::timeout(self.config.timeout, self.range_connection()).await;
         let ranges = ranges.unwrap_or_else(|_| Err(ScriptError::Unconnected(ScriptError::timed_out())));
-        let unavailable = |error: ScriptError| AppendError::Unavailable(error.to_string());
+        let unavailable = |error: ScriptError| {
+            // A publisher of volatile messages meets the same error with each of them.
+            if self.volatile_error.lock().replace(error.to_string()).is_none_or(|last| last != error.to_string()) {
+                tracing::warn!(%error, "a volatile message was not sent");
+            }
+            AppendError::Unavailable(error.public_text())
+        };
         let mut ranges = ranges.map_err(unavailable)?;
         let connection = ranges.connection.as_mut().ok_or_else(|| unavailable(ScriptError::Unexpected))?;
         let sent = connection.publish(&self.keys.volatile(), &texts).await;
         ranges.has_answered(sent.is_ok());
+        drop(ranges);
+        if sent.is_ok() {
+            *self.volatile_error.lock() = None;
+        }
         // A Redis that was stopped sends its answers when it continues.
         sent.map_err(|error| if error.is_unsettled() { AppendError::OutcomeUnknown } else { unavailable(error) })
     }

@@ -14,7 +14,8 @@ use tokio::sync::Mutex;
 /// The time for which a node counts after its last report.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// The maximum number of changes that one call of the script reports.
+/// The maximum number of changes that one call of a script reports, and of channels that it counts. A script keeps
+/// Redis busy until it ends.
 const CHUNK: usize = 1000;
 
 /// [`SubscriberCounts`] in the log's Redis.
@@ -103,6 +104,22 @@ impl RedisSubscriberCounts {
             _ => Err(Unreachable),
         }
     }
+
+    /// Reads the number of the other nodes, and their counts of some channels.
+    async fn read_counts(&self, channels: &[Channel]) -> Result<(usize, Vec<RemoteCounts>), Unreachable> {
+        let mut args = vec![self.node.clone(), "counts".to_owned()];
+        args.extend(channels.iter().map(ToString::to_string));
+        let answer = self.read(&args).await?;
+        let [Value::Int(nodes), counts @ ..] = answer.as_slice() else { return Err(Unreachable) };
+        let text = |value: &Value| super::text(value).unwrap_or_default().to_owned();
+        let remote =
+            |pair: &[Value]| RemoteCounts { readers: to_counts(&text(&pair[0])), pollers: to_counts(&text(&pair[1])) };
+        let counts: Vec<RemoteCounts> = counts.chunks_exact(2).map(remote).collect();
+        if counts.len() != channels.len() {
+            return Err(Unreachable);
+        }
+        Ok((usize::try_from(*nodes).unwrap_or(0), counts))
+    }
 }
 
 impl SubscriberCounts for RedisSubscriberCounts {
@@ -138,20 +155,13 @@ impl SubscriberCounts for RedisSubscriberCounts {
 
     fn remote<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(usize, Vec<RemoteCounts>), Unreachable>> {
         Box::pin(async move {
-            let mut args = vec![self.node.clone(), "counts".to_owned()];
-            args.extend(channels.iter().map(ToString::to_string));
-            let answer = self.read(&args).await?;
-            let [Value::Int(nodes), counts @ ..] = answer.as_slice() else { return Err(Unreachable) };
-            let text = |value: &Value| super::text(value).unwrap_or_default().to_owned();
-            let remote = |pair: &[Value]| RemoteCounts {
-                readers: to_counts(&text(&pair[0])),
-                pollers: to_counts(&text(&pair[1])),
-            };
-            let counts: Vec<RemoteCounts> = counts.chunks_exact(2).map(remote).collect();
-            if counts.len() != channels.len() {
-                return Err(Unreachable);
+            let mut chunks = channels.chunks(CHUNK);
+            // Without channels, the answer is the number of nodes.
+            let (nodes, mut counts) = self.read_counts(chunks.next().unwrap_or_default()).await?;
+            for chunk in chunks {
+                counts.append(&mut self.read_counts(chunk).await?.1);
             }
-            Ok((usize::try_from(*nodes).unwrap_or(0), counts))
+            Ok((nodes, counts))
         })
     }
 

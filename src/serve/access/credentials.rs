@@ -16,8 +16,8 @@ pub struct Credentials {
     pub ip: IpAddr,
     /// The transport's name, `publish` or `event`.
     pub transport: &'static str,
-    /// The secrets. The secrets are boxed: a connection that takes commands keeps its credentials, and most credentials
-    /// do not have secrets.
+    /// The secrets. They are boxed, because a connection that takes commands keeps its credentials, and most
+    /// credentials do not have secrets.
     secrets: Option<Box<Secrets>>,
 }
 
@@ -34,6 +34,11 @@ struct Secrets {
 }
 
 impl Secrets {
+    fn size(&self) -> usize {
+        let headers = [&self.origin, &self.cookie, &self.authorization].into_iter().flatten().map(HeaderValue::len);
+        size_of::<Secrets>() + headers.sum::<usize>() + self.token.as_deref().map_or(0, str::len)
+    }
+
     fn boxed(self) -> Option<Box<Secrets>> {
         (self != Secrets::default()).then(|| Box::new(self))
     }
@@ -58,6 +63,11 @@ impl Credentials {
     /// A client without secrets: raw TCP.
     pub fn anonymous(ip: IpAddr, transport: &'static str) -> Credentials {
         Credentials { ip, transport, secrets: None }
+    }
+
+    /// The memory that the secrets take, about.
+    pub fn size(&self) -> usize {
+        self.secrets.as_deref().map_or(0, Secrets::size)
     }
 
     fn header(&self, header: impl Fn(&Secrets) -> Option<&HeaderValue>) -> Option<&HeaderValue> {

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod origin;
 pub mod query;
 pub mod renewal;
+pub mod secret_file;
 pub mod signature;
 pub mod tokens;
 pub mod webhook;

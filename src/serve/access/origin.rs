@@ -151,12 +151,20 @@ impl OriginPolicy {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
     }
 
-    /// Whether only an explicit `*` allows a request's origin. If so, cookies do not count.
+    /// Whether only an explicit `*` allows a request's origin.
     pub fn is_by_star(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.allow_origin.has_star()) else { return false };
+        self.allow_origin.has_star() && !self.trusts_cookies(headers, forwarded_host)
+    }
+
+    /// Whether the cookies of a request count. A browser sends them with the requests of every page. So they count for
+    /// the server's own pages and for pages that the operator names, but not for all others that an open server or a
+    /// `*` lets in. A program does not send an `Origin`.
+    pub fn trusts_cookies(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let Some(origin) = origins.next() else { return true };
         let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = forwarded_host.or_else(host).map(Authority::parse);
-        !origin.to_str().is_ok_and(|origin| self.knows(origin, host))
+        origins.all(|other| other == origin) && origin.to_str().is_ok_and(|origin| self.knows(origin, host))
     }
 
     /// Writes the answer to a CORS preflight. It allows the headers that the browser asks for: tracing and other

@@ -4,7 +4,7 @@ mod decision;
 
 use super::query::Question;
 use crate::message::User;
-use crate::serve::application::change_log::{ChangeLog, Words};
+use crate::serve::application::change_log::{ChangeLog, LogText};
 use crate::serve::application::client::ApplicationClient;
 use crate::serve::application::problem::Problem;
 use bytes::Bytes;
@@ -36,9 +36,9 @@ const MAX_CACHED_BYTES: usize = 32 << 20;
 /// Size limit of an answer's body.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// The words of the log lines about the application.
-const WORDS: Words =
-    Words { flag: "--authorize-url", fails: "did not decide, so requests are refused", works: "decides again" };
+/// The texts of the log lines about the application.
+const LOG_TEXT: LogText =
+    LogText { flag: "--authorize-url", fails: "did not decide, so requests are refused", works: "decides again" };
 
 /// Memory for questions that wait for an answer or for their turn.
 const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
@@ -121,7 +121,7 @@ impl Webhook {
             free: Semaphore::new(max_in_flight),
             waiting_bytes: Semaphore::new(MAX_WAITING_BYTES),
             metrics,
-            changes: ChangeLog::new(WORDS),
+            changes: ChangeLog::new(LOG_TEXT),
         };
         Ok(Webhook { cache, application: Arc::new(application) })
     }

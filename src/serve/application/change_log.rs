@@ -9,9 +9,9 @@ use tracing::{info, warn};
 /// The minimum time between two lines. Users can cause changes: an application may answer one of them with 404.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The words of the lines about one use of the application.
+/// The texts of the lines about one use of the application.
 #[derive(Clone, Copy, Debug)]
-pub struct Words {
+pub struct LogText {
     /// The flag with the application's URL.
     pub flag: &'static str,
     /// The text of the log line for a problem. It follows the flag.
@@ -22,15 +22,15 @@ pub struct Words {
 
 /// The state of the application that the log reports.
 pub struct ChangeLog {
-    words: Words,
-    told: Mutex<Told>,
+    text: LogText,
+    last: Mutex<LastLine>,
 }
 
 /// The content of the last line.
 #[derive(Default)]
-struct Told {
+struct LastLine {
     /// The answer that came instead of an expected one; `None` if the application works.
-    came: Option<String>,
+    answer: Option<String>,
     at: Option<Instant>,
     /// The number of answers that differed from the last line and were not logged.
     suppressed: u64,
@@ -38,26 +38,26 @@ struct Told {
 
 impl ChangeLog {
     /// A log that has not reported anything yet.
-    pub fn new(words: Words) -> ChangeLog {
-        ChangeLog { words, told: Mutex::default() }
+    pub fn new(text: LogText) -> ChangeLog {
+        ChangeLog { text, last: Mutex::default() }
     }
 
-    /// Records an answer: a problem, or `None` for an expected answer. Logs the answer if the last line differs. Too soon after
-    /// another line it logs nothing, and a later answer of the same kind is logged instead.
+    /// Records an answer: a problem, or `None` for an expected answer. Logs the answer if the last line differs. Too
+    /// soon after another line it logs nothing, and a later answer of the same kind is logged instead.
     pub fn note(&self, problem: Option<&Problem>) {
-        let came = problem.map(|problem| problem.came.as_ref());
-        let mut told = self.told.lock();
-        if told.came.as_deref() == came {
+        let answer = problem.map(|problem| problem.came.as_ref());
+        let mut last = self.last.lock();
+        if last.answer.as_deref() == answer {
             return;
         }
-        if told.at.is_some_and(|at| at.elapsed() < EVERY) {
-            told.suppressed += 1;
+        if last.at.is_some_and(|at| at.elapsed() < EVERY) {
+            last.suppressed += 1;
             return;
         }
-        let suppressed = told.suppressed;
-        *told = Told { came: came.map(ToOwned::to_owned), at: Some(Instant::now()), suppressed: 0 };
-        drop(told);
-        let Words { flag, fails, works } = self.words;
+        let suppressed = last.suppressed;
+        *last = LastLine { answer: answer.map(ToOwned::to_owned), at: Some(Instant::now()), suppressed: 0 };
+        drop(last);
+        let LogText { flag, fails, works } = self.text;
         match problem {
             Some(Problem { came, fix, .. }) => {
                 warn!(%came, suppressed, "the application at {flag} {fails}; {fix}");
@@ -72,29 +72,29 @@ mod tests {
     use super::*;
     use tokio::time::advance;
 
-    fn told(log: &ChangeLog) -> (Option<String>, u64) {
-        let told = log.told.lock();
-        (told.came.clone(), told.suppressed)
+    fn last(log: &ChangeLog) -> (Option<String>, u64) {
+        let last = log.last.lock();
+        (last.answer.clone(), last.suppressed)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_line_for_each_change_and_not_more_than_one_in_ten_seconds() {
-        let log = ChangeLog::new(Words { flag: "--flag", fails: "fails", works: "works" });
+        let log = ChangeLog::new(LogText { flag: "--flag", fails: "fails", works: "works" });
         let (one, other) = (Problem::passing("status 500", ""), Problem::passing("status 302", ""));
         log.note(None);
-        assert_eq!(told(&log), (None, 0));
-        assert!(log.told.lock().at.is_none(), "an application that works is not logged");
+        assert_eq!(last(&log), (None, 0));
+        assert!(log.last.lock().at.is_none(), "an application that works is not logged");
         for _ in 0..3 {
             log.note(Some(&one));
             advance(EVERY).await;
         }
-        assert_eq!(told(&log), (Some("status 500".into()), 0));
+        assert_eq!(last(&log), (Some("status 500".into()), 0));
         log.note(Some(&other));
         log.note(None);
         log.note(Some(&one));
-        assert_eq!(told(&log), (Some("status 302".into()), 2));
+        assert_eq!(last(&log), (Some("status 302".into()), 2));
         advance(EVERY).await;
         log.note(None);
-        assert_eq!(told(&log), (None, 0));
+        assert_eq!(last(&log), (None, 0));
     }
 }

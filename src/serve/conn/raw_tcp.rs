@@ -50,5 +50,7 @@ async fn start(state: Arc<ServerState>, io: ClientStream, peer: Peer, transport:
     }
     let commands = CommandHandler::new(Arc::new(Credentials::anonymous(peer.ip, transport.name())));
     // The session runs in a separate task, so that the memory of this task is freed.
-    DuplexSession { transport, pump, commands }.spawn(state, io, peer);
+    if let Ok(session) = DuplexSession::new(&state, transport, pump, commands) {
+        session.spawn(state, io, peer);
+    }
 }

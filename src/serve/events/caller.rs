@@ -3,6 +3,7 @@
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::hook::call::Caller;
 use crate::serve::limits::rate_limiter::EventSender;
+use std::net::IpAddr;
 
 /// What the application knows about the client of a session.
 pub fn of_session(state: &SessionState) -> Caller {
@@ -17,7 +18,7 @@ pub fn of_session(state: &SessionState) -> Caller {
     }
 }
 
-/// The line in which the calls of a session wait.
-pub fn line_of(state: &SessionState) -> EventSender {
-    EventSender::of_session(state.id.secret())
+/// The line in which the calls of a session wait. `ip` is the address of the client that causes the call.
+pub fn line_of(state: &SessionState, ip: IpAddr) -> EventSender {
+    EventSender::of_session(state.id.secret(), ip)
 }

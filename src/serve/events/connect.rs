@@ -155,7 +155,8 @@ async fn ask(
 ) -> Result<Option<Answered<Draft>>, ApiError> {
     let Some(hook) = state.hook.as_ref().filter(|hook| hook.takes(CallType::Connect)) else { return Ok(None) };
     let content = CallContent::Connect(Box::new(connect));
-    let call = HookCall::new(caller::line_of(session), credentials, caller::of_session(session), content);
+    let line = caller::line_of(session, credentials.ip);
+    let call = HookCall::new(line, credentials, caller::of_session(session), content);
     let max = state.settings.max_message;
     let read = |json: &str| answers::publication(json, Some(&session.client), max);
     let answered = hook.call(hook.queue(call)?, max, read).await;

@@ -17,9 +17,13 @@ pub struct EventRequest {
     pub client: Option<ClientId>,
     /// A token in the query or the form.
     pub token: Option<String>,
-    /// Whether the body is a form. An old browser shows the response in a hidden frame, and would offer JSON there as a
-    /// download.
-    pub is_form: bool,
+}
+
+/// Whether a body is a form. An old browser shows the response to it in a hidden frame, and would offer JSON there as a
+/// download.
+pub fn is_form(kind: &str, body: &[u8]) -> bool {
+    // `curl -d` sends JSON with the content type of a form.
+    kind == FORM && !body.trim_ascii_start().starts_with(b"{")
 }
 
 /// What a client sends in a request.
@@ -39,8 +43,7 @@ pub enum RequestContent {
 /// The first error in the request.
 pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequest, ApiError> {
     let query = parse_query(query)?;
-    // `curl -d` sends JSON with the content type of a form.
-    let is_form = kind == FORM && !body.trim_start().starts_with('{');
+    let is_form = is_form(kind, body.as_bytes());
     let form = if is_form { parse_query(body)? } else { Fields::new() };
     let token = parse::token(&query, &form);
     let mut fields = if is_form { from_form(query.iter().chain(&form))? } else { EventFields::parse(body)? };
@@ -57,7 +60,7 @@ pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequ
         // The page cannot read the response to a form.
         None => RequestContent::Event(fields.check(!is_form, max)?),
     };
-    Ok(EventRequest { content, session, client, token, is_form })
+    Ok(EventRequest { content, session, client, token })
 }
 
 /// The fields of a form. Data that is not JSON is a text, as in a publication.
@@ -102,7 +105,7 @@ mod tests {
         ] {
             let request = read(query, kind, body, 100).expect("an event");
             let RequestContent::Event(event) = &request.content else { panic!("{body}") };
-            assert_eq!((event.args.get(), request.is_form), (args, is_form), "{body}");
+            assert_eq!((event.args.get(), super::is_form(kind, body.as_bytes())), (args, is_form), "{body}");
             assert_eq!(request.client, Some("c".parse().expect("a client id")), "{body}");
             assert_eq!(request.token.is_some(), format!("{query}{body}").contains("token"), "{body}");
             assert_eq!(event.wants_ack, !is_form);

@@ -104,7 +104,7 @@ fn call(
     let Sender { named, made, credentials, channels, session } = sender;
     let (client, subject) = state.authorizer.identify(&credentials, named)?;
     let (line, caller) = match &session {
-        Some(session) => (caller::line_of(session), caller::of_session(session)),
+        Some(session) => (caller::line_of(session, credentials.ip), caller::of_session(session)),
         None => {
             let line = EventSender::new(client.or(made), credentials.ip);
             let user = subject.map(|subject| serde_json::json!({ "id": subject }).to_string());

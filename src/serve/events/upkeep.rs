@@ -22,6 +22,10 @@ const ASKED: usize = 100;
 const ATTEMPTS: usize = 30;
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The address of calls that no request of a client has caused. In the hook's queue, these calls share the limits of one
+/// network, so they leave room for clients.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// Keeps the records of sessions. It does not return.
 pub async fn run(state: Arc<ServerState>) {
     let mut tick = tokio::time::interval(PERIOD);
@@ -60,7 +64,7 @@ async fn tell_end(state: Arc<ServerState>, ended: EndedSession) {
     let Some(hook) = state.hook.clone() else { return };
     let EndedSession { state: session, reason } = ended;
     for _ in 0..ATTEMPTS {
-        let (line, caller) = (caller::line_of(&session), caller::of_session(&session));
+        let (line, caller) = (caller::line_of(&session, NOWHERE), caller::of_session(&session));
         let call = HookCall::new(line, nobody(), caller, CallContent::Disconnect { reason });
         let Ok(queued) = hook.queue(call) else {
             sleep(PAUSE).await;
@@ -94,5 +98,5 @@ async fn ask_again_about(state: Arc<ServerState>, id: SessionId) {
 
 /// The credentials of a call that no request of a client has caused.
 fn nobody() -> Arc<Credentials> {
-    Arc::new(Credentials::anonymous(IpAddr::V4(Ipv4Addr::UNSPECIFIED), "session"))
+    Arc::new(Credentials::anonymous(NOWHERE, "session"))
 }

@@ -252,13 +252,14 @@ pub fn read<T>(
     publication: impl Fn(&str) -> Result<T, ApiError>,
 ) -> Result<Answer<T>, Problem> {
     let fields = if says_nothing(reply) { Fields::default() } else { FORM.object(reply)? };
-    if !has_session && fields.needs_session() {
-        return Ok(Answer::NeedsSession);
-    }
+    // The other fields of a refusal have no effect.
     if let Some(Refuse { message, data }) = fields.refuse {
         let message = message.unwrap_or_else(|| "the application refuses it".to_owned());
         let data = data.map(one_line).map(String::into_boxed_str);
         return Ok(Answer::Refused(ApiError { data, ..ApiError::new(Code::Forbidden, message) }));
+    }
+    if !has_session && fields.needs_session() {
+        return Ok(Answer::NeedsSession);
     }
     let session = fields.session(max_payload);
     let session = session.map_err(|came| Problem::passing(reply.came_with(came), "correct the field"))?;
@@ -333,6 +334,7 @@ mod tests {
         for (body, message, data) in [
             (r#"{"refuse":{"message":"no milk","data":{"left":[ 0]}},"ack":[1]}"#, "no milk", Some("{\"left\":[ 0]}")),
             (r#"{"refuse":{}}"#, "the application refuses it", None),
+            (r#"{"refuse":{},"join":["a"],"user":{"id":"7"}}"#, "the application refuses it", None),
         ] {
             let Ok(Answer::Refused(error)) = of(200, body) else { panic!("{body}") };
             assert_eq!((error.code, error.message.as_str(), error.data.as_deref()), (Code::Forbidden, message, data));

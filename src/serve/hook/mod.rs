@@ -1,8 +1,8 @@
 //! The application hook (`--hook-url`, `--hook-stream`): the server reports the actions of clients to the application,
 //! and the application's answers say what to do next.
 //!
-//! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets the
-//! calls of one client run one after the other.
+//! A call has a place in the queue from its beginning to its end. The queue bounds the memory of all calls, and lets
+//! the calls of one client run one after the other.
 
 pub mod answer;
 pub mod call;
@@ -13,7 +13,7 @@ pub mod queue;
 pub mod signature;
 pub mod stream;
 
-use crate::serve::application::change_log::{ChangeLog, Words};
+use crate::serve::application::change_log::{ChangeLog, LogText};
 use crate::serve::application::client::Reply;
 use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
@@ -37,8 +37,8 @@ use tokio::time::{Instant, timeout_at};
 /// A call waits for its turn for at most this number of time-outs. Its client's earlier calls may each take one.
 const TURN_TIMEOUTS: u32 = 5;
 
-/// The words of the log lines about the application.
-const WORDS: Words = Words {
+/// The texts of the log lines about the application.
+const LOG_TEXT: LogText = LogText {
     flag: "--hook-url",
     fails: "did not answer as expected, so events fail",
     works: "answers as expected again",
@@ -121,7 +121,7 @@ impl Hook {
             free: Semaphore::new(max_in_flight),
             metrics: HookMetrics::register(registry, &queue),
             queue,
-            changes: ChangeLog::new(Words { flag: transport.flag(), ..WORDS }),
+            changes: ChangeLog::new(LogText { flag: transport.flag(), ..LOG_TEXT }),
             transport,
         }
     }
@@ -143,7 +143,8 @@ impl Hook {
     ///
     /// # Errors
     ///
-    /// `rate_limited`: too many calls of this client wait. `not_ready`: too many calls of all clients wait.
+    /// `rate_limited`: too many calls of this client, or of its network, wait. `not_ready`: too many calls of all
+    /// clients wait.
     pub fn queue(&self, call: HookCall) -> Result<QueuedCall, ApiError> {
         let kind = call.content.kind();
         match self.queue.enter(call.sender.clone(), call.size()) {

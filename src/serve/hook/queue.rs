@@ -1,12 +1,14 @@
-//! The queue of calls to the application: it bounds their number and their memory, for one client and for all, and lets
-//! the calls of one client run one after the other.
+//! The queue of calls to the application: it bounds their number and their memory, for one client, for one network and
+//! for all, and lets the calls of one client run one after the other.
 
 use crate::serve::limits::rate_limiter::EventSender;
 use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -19,6 +21,11 @@ const MAX_CALLS: usize = 4096;
 /// The memory for these calls. A single call always fits, within the limits of one request.
 const MAX_BYTES: usize = 16 << 20;
 
+/// The maximum number and the memory of the calls of one network. A client may make up any number of client ids, but
+/// its address is known, so one machine cannot fill the queue for all others.
+const MAX_CALLS_OF_NETWORK: usize = MAX_CALLS / 4;
+const MAX_BYTES_OF_NETWORK: usize = MAX_BYTES / 4;
+
 /// The maximum number of calls of one client.
 const MAX_CALLS_OF_CLIENT: usize = 100;
 
@@ -26,7 +33,7 @@ const MAX_CALLS_OF_CLIENT: usize = 100;
 const MAX_BYTES_OF_CLIENT: usize = 1 << 20;
 
 /// The time after which a client that has filled its part of the queue should try again.
-const COME_BACK: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The queue.
 #[derive(Default)]
@@ -37,34 +44,35 @@ pub struct CallQueue {
 
 #[derive(Default)]
 struct State {
-    all: Load,
-    lines: HashMap<EventSender, Line>,
+    all: Usage,
+    networks: HashMap<IpAddr, Usage>,
+    clients: HashMap<EventSender, ClientQueue>,
 }
 
 /// The calls of one client.
-struct Line {
-    load: Load,
+struct ClientQueue {
+    usage: Usage,
     /// One permit: the turn.
     turn: Arc<Semaphore>,
 }
 
-/// The resources that some calls take.
+/// The part of the queue that some calls take.
 #[derive(Clone, Copy, Default)]
-struct Load {
+struct Usage {
     calls: usize,
     bytes: usize,
 }
 
-impl Load {
-    /// The load with one more call, if that is within the limits.
-    fn with(self, bytes: usize, max_calls: usize, max_bytes: usize) -> Option<Load> {
-        let more = Load { calls: self.calls + 1, bytes: self.bytes + bytes };
+impl Usage {
+    /// The usage with one more call, if that is within the limits.
+    fn with(self, bytes: usize, max_calls: usize, max_bytes: usize) -> Option<Usage> {
+        let more = Usage { calls: self.calls + 1, bytes: self.bytes + bytes };
         let fits = more.calls <= max_calls && (self.calls == 0 || more.bytes <= max_bytes);
         fits.then_some(more)
     }
 
-    fn without(self, bytes: usize) -> Load {
-        Load { calls: self.calls - 1, bytes: self.bytes - bytes }
+    fn without(self, bytes: usize) -> Usage {
+        Usage { calls: self.calls - 1, bytes: self.bytes - bytes }
     }
 }
 
@@ -75,16 +83,17 @@ pub struct Place {
     queue: Arc<CallQueue>,
     sender: EventSender,
     bytes: usize,
-    turn: Turn,
+    order: Order,
 }
 
-enum Turn {
-    /// The client does not have an id, so its calls have no order.
-    Free,
-    Waits(Acquiring),
-    Has {
-        _permit: OwnedSemaphorePermit,
-    },
+/// The order among the calls of a client.
+enum Order {
+    /// The client does not have an id, so its calls may run in any order.
+    None,
+    /// Earlier calls have not ended.
+    Waiting(Acquiring),
+    /// It is the turn of this call.
+    Turn { _permit: OwnedSemaphorePermit },
 }
 
 impl CallQueue {
@@ -97,46 +106,58 @@ impl CallQueue {
     ///
     /// # Errors
     ///
-    /// `rate_limited`: the client has too many calls here. `not_ready`: all clients together have too many.
+    /// `rate_limited`: the client or its network has too many calls here. `not_ready`: all clients together have too
+    /// many.
     pub fn enter(self: &Arc<CallQueue>, sender: EventSender, bytes: usize) -> Result<Place, ApiError> {
         let mut state = self.state.lock();
-        let own = state.lines.get(&sender).map(|line| line.load).unwrap_or_default();
+        let refused = |text| ApiError::until(Code::RateLimited, text, RETRY_AFTER);
+        let own = state.clients.get(&sender).map(|queue| queue.usage).unwrap_or_default();
         let Some(own) = own.with(bytes, MAX_CALLS_OF_CLIENT, MAX_BYTES_OF_CLIENT) else {
-            let text = "too many events of this client wait for the application";
-            return Err(ApiError::until(Code::RateLimited, text, COME_BACK));
+            return Err(refused("too many events of this client wait for the application"));
+        };
+        let network = state.networks.get(&sender.network()).copied().unwrap_or_default();
+        let Some(network) = network.with(bytes, MAX_CALLS_OF_NETWORK, MAX_BYTES_OF_NETWORK) else {
+            return Err(refused("too many events from this address wait for the application"));
         };
         let Some(all) = state.all.with(bytes, MAX_CALLS, MAX_BYTES) else {
             return Err(ApiError::new(Code::NotReady, "too many events wait for the application"));
         };
         state.all = all;
-        let new = || Line { load: own, turn: Arc::new(Semaphore::new(1)) };
-        let line = state.lines.entry(sender.clone()).or_insert_with(new);
-        line.load = own;
-        let turn = if sender.client.is_some() { Turn::of(line.turn.clone()) } else { Turn::Free };
+        state.networks.insert(sender.network(), network);
+        let new = || ClientQueue { usage: own, turn: Arc::new(Semaphore::new(1)) };
+        let queue = state.clients.entry(sender.clone()).or_insert_with(new);
+        queue.usage = own;
+        let order = if sender.client.is_some() { Order::of(queue.turn.clone()) } else { Order::None };
         self.waiting.inc();
-        Ok(Place { queue: self.clone(), sender, bytes, turn })
+        Ok(Place { queue: self.clone(), sender, bytes, order })
     }
 
     fn leave(&self, sender: &EventSender, bytes: usize) {
         let mut state = self.state.lock();
         state.all = state.all.without(bytes);
-        if let Some(line) = state.lines.get_mut(sender) {
-            line.load = line.load.without(bytes);
-            if line.load.calls == 0 {
-                state.lines.remove(sender);
+        if let Entry::Occupied(mut network) = state.networks.entry(sender.network()) {
+            *network.get_mut() = network.get().without(bytes);
+            if network.get().calls == 0 {
+                network.remove();
+            }
+        }
+        if let Entry::Occupied(mut client) = state.clients.entry(sender.clone()) {
+            client.get_mut().usage = client.get().usage.without(bytes);
+            if client.get().usage.calls == 0 {
+                client.remove();
             }
         }
         self.waiting.dec();
     }
 }
 
-impl Turn {
-    fn of(turn: Arc<Semaphore>) -> Turn {
+impl Order {
+    fn of(turn: Arc<Semaphore>) -> Order {
         let mut acquiring: Acquiring = Box::pin(turn.acquire_owned());
         // The first poll takes the place in the order. A later poll leaves the waker of the task that waits.
         match acquiring.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(permit)) => Turn::Has { _permit: permit },
-            _ => Turn::Waits(acquiring),
+            Poll::Ready(Ok(permit)) => Order::Turn { _permit: permit },
+            _ => Order::Waiting(acquiring),
         }
     }
 }
@@ -148,10 +169,10 @@ impl Place {
     ///
     /// If this is dropped, the call keeps its place.
     pub async fn turn(&mut self) {
-        if let Turn::Waits(acquiring) = &mut self.turn
+        if let Order::Waiting(acquiring) = &mut self.order
             && let Ok(permit) = acquiring.await
         {
-            self.turn = Turn::Has { _permit: permit };
+            self.order = Order::Turn { _permit: permit };
         }
     }
 }
@@ -166,16 +187,15 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use std::net::IpAddr;
 
     fn sender(client: Option<&str>) -> EventSender {
         let client = client.map(|client| client.parse().expect("a client id"));
         EventSender::new(client, IpAddr::from([192, 0, 2, 1]))
     }
 
-    fn size(queue: &CallQueue) -> (usize, usize, usize) {
+    fn size(queue: &CallQueue) -> (usize, usize, usize, usize) {
         let state = queue.state.lock();
-        (state.all.calls, state.all.bytes, state.lines.len())
+        (state.all.calls, state.all.bytes, state.networks.len(), state.clients.len())
     }
 
     #[test]
@@ -195,11 +215,30 @@ mod tests {
         let (mut one, mut two) = (enter(None), enter(None));
         assert!(one.turn().now_or_never().is_some() && two.turn().now_or_never().is_some(), "they have no order");
         drop((third, other, one, two));
-        assert_eq!(size(&queue), (0, 0, 0));
+        assert_eq!(size(&queue), (0, 0, 0, 0));
     }
 
     #[test]
-    fn the_queue_is_bounded_for_one_client_and_for_all() {
+    fn calls_of_a_session_have_one_order_and_count_for_their_network() {
+        let code = |entered: Result<Place, ApiError>| entered.err().map(|error| error.code);
+        let queue = Arc::<CallQueue>::default();
+        let session = |n: usize, network: u8| EventSender::of_session(&format!("s{n}"), [192, 0, network, 1].into());
+        let first = queue.enter(session(0, 2), 1).expect("room");
+        let mut moved = queue.enter(session(0, 3), 1).expect("room");
+        assert!(moved.turn().now_or_never().is_none(), "the client has another address, and is the same client");
+        drop(first);
+        assert!(moved.turn().now_or_never().is_some());
+        let places: Vec<Place> =
+            (0..MAX_CALLS_OF_NETWORK).map(|n| queue.enter(session(n, 2), 1).expect("room")).collect();
+        let next = MAX_CALLS_OF_NETWORK;
+        assert_eq!(code(queue.enter(session(next, 2), 1)), Some(Code::RateLimited));
+        assert_eq!(code(queue.enter(session(next, 4), 1)), None, "sessions in another network have room");
+        drop((moved, places));
+        assert_eq!(size(&queue), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn the_queue_is_bounded_for_one_client_one_network_and_all() {
         let code = |entered: Result<Place, ApiError>| entered.err().map(|error| error.code);
         let queue = Arc::<CallQueue>::default();
         let mut places: Vec<Place> = Vec::new();
@@ -207,20 +246,35 @@ mod tests {
             places.push(queue.enter(sender(Some("a")), 1).expect("room"));
         }
         assert_eq!(code(queue.enter(sender(Some("a")), 1)), Some(Code::RateLimited));
-        for n in places.len()..MAX_CALLS {
-            places.push(queue.enter(sender(Some(&format!("c{n}"))), 1).expect("room"));
+        // Client ids are free: one network has a quarter of the queue for all of them together, and for calls without
+        // an id.
+        let numbered =
+            |n: usize, network: u8| EventSender::new(format!("c{n}").parse().ok(), [192, 0, network, 1].into());
+        for n in places.len()..MAX_CALLS / 4 {
+            places.push(queue.enter(numbered(n, 2), 1).expect("room"));
         }
-        assert_eq!(code(queue.enter(sender(Some("b")), 1)), Some(Code::NotReady));
+        for (n, client) in [Some("b"), None].into_iter().enumerate() {
+            assert_eq!(code(queue.enter(sender(client), 1)), Some(Code::RateLimited), "{client:?}");
+            places.push(queue.enter(numbered(n, 3), 1).expect("room for another network"));
+        }
+        for n in places.len()..MAX_CALLS {
+            places.push(queue.enter(numbered(n, 4 + (n % 10) as u8), 1).expect("room"));
+        }
+        assert_eq!(code(queue.enter(numbered(0, 99), 1)), Some(Code::NotReady));
         places.clear();
-        assert_eq!(size(&queue), (0, 0, 0));
+        assert_eq!(size(&queue), (0, 0, 0, 0));
 
         let large = queue.enter(sender(Some("a")), MAX_BYTES_OF_CLIENT + 1).expect("a single call always fits");
         assert_eq!(code(queue.enter(sender(Some("a")), 1)), Some(Code::RateLimited));
-        for n in 2..MAX_BYTES / MAX_BYTES_OF_CLIENT {
-            places.push(queue.enter(sender(Some(&format!("c{n}"))), MAX_BYTES_OF_CLIENT).expect("room"));
+        for n in 2..MAX_BYTES / MAX_BYTES_OF_CLIENT / 4 {
+            places.push(queue.enter(numbered(n, 2), MAX_BYTES_OF_CLIENT).expect("room"));
         }
-        assert_eq!(code(queue.enter(sender(Some("b")), MAX_BYTES_OF_CLIENT)), Some(Code::NotReady));
+        assert_eq!(code(queue.enter(sender(Some("b")), MAX_BYTES_OF_CLIENT)), Some(Code::RateLimited));
+        for n in places.len() + 2..MAX_BYTES / MAX_BYTES_OF_CLIENT {
+            places.push(queue.enter(numbered(n, 4 + (n % 10) as u8), MAX_BYTES_OF_CLIENT).expect("room"));
+        }
+        assert_eq!(code(queue.enter(numbered(0, 99), MAX_BYTES_OF_CLIENT)), Some(Code::NotReady));
         drop((large, places));
-        assert_eq!(size(&queue), (0, 0, 0));
+        assert_eq!(size(&queue), (0, 0, 0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! Signs the calls to the application, so that it can distinguish them from requests of other programs.
 
 use super::HookRequest;
+use crate::serve::access::secret_file;
 use hyper::header::{HeaderName, HeaderValue};
 use parking_lot::RwLock;
 use ring::hmac;
@@ -64,11 +65,10 @@ impl HookSecret {
     }
 }
 
-/// Reads a secret. A line end at the end of the file is not a part of it.
+/// Reads a secret.
 fn read(path: &Path) -> Result<(hmac::Key, usize), BadSecret> {
     let bytes = std::fs::read(path).map_err(|error| BadSecret::Unreadable { path: path.to_owned(), error })?;
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    let secret = secret_file::secret(&bytes);
     if secret.is_empty() {
         return Err(BadSecret::Empty(path.to_owned()));
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 pub struct Peer {
     /// Whether the connection exceeds a connection limit. The client gets an error response and nothing else.
     pub is_over_limit: bool,
-    /// The client's address. The client's address. Behind a trusted proxy it is the address that the proxy names.
+    /// The client's address. Behind a trusted proxy it is the address that the proxy names.
     pub ip: IpAddr,
     /// Whether the client should have used HTTPS and did not.
     pub must_use_tls: bool,

@@ -6,8 +6,8 @@ use crate::message::ClientId;
 use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,24 +49,51 @@ impl Publisher {
 }
 
 /// A client that sends events to the application. Any client may name any client id, so the network of its address
-/// belongs to its identity: a client cannot use up the part of another one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// belongs to its identity: a client in another network cannot use up its part. A client may also make up many client
+/// ids, so the hook's queue has a limit for each network, too. Only the client itself knows the id of its session, so the
+/// client of a session is the same client in each network.
+#[derive(Clone, Debug)]
 pub struct EventSender {
     /// The client id, if there is one.
     pub client: Option<ClientId>,
     network: IpAddr,
+    is_session: bool,
+}
+
+impl PartialEq for EventSender {
+    fn eq(&self, other: &EventSender) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for EventSender {}
+
+impl Hash for EventSender {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.identity().hash(hasher);
+    }
 }
 
 impl EventSender {
     /// The client with this id at this address.
     pub fn new(client: Option<ClientId>, ip: IpAddr) -> EventSender {
-        EventSender { client, network: network(ip) }
+        EventSender { client, network: network(ip), is_session: false }
     }
 
-    /// The client of a session, wherever it is. Only the client itself and the application know the session's id.
-    pub fn of_session(id: &str) -> EventSender {
+    /// The client of a session, at this address. Only the client itself and the application know the session's id.
+    pub fn of_session(id: &str, ip: IpAddr) -> EventSender {
         let client = Some(ClientId::Token(format!("session.{id}").into()));
-        EventSender { client, network: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+        EventSender { client, network: network(ip), is_session: true }
+    }
+
+    /// The network of its address.
+    pub fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// What distinguishes clients.
+    fn identity(&self) -> (Option<&ClientId>, Option<IpAddr>) {
+        (self.client.as_ref(), (!self.is_session).then_some(self.network))
     }
 
     /// The scope of the keys of its events. A client keeps its keys when its address changes.

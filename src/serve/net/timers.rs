@@ -62,8 +62,8 @@ impl Timers {
         Arc::new(Timers { begun: Instant::now(), table: Mutex::default(), sooner: Arc::default() })
     }
 
-    /// Starts the timers in tokio's runtime, and returns them with their task. The task ends when the timers are dropped.
-    /// If it ends earlier, no timer fires any more, so the server must watch the task.
+    /// Starts the timers in tokio's runtime, and returns them with their task. The task ends when the timers are
+    /// dropped. If it ends earlier, no timer fires any more, so the server must watch the task.
     pub fn start() -> (Arc<Timers>, JoinHandle<()>) {
         let timers = Timers::new();
         let task = tokio::spawn(run(Arc::downgrade(&timers), timers.sooner.clone()));

@@ -1,5 +1,4 @@
 //! Publishing: the parser of published messages, and the service that appends them.
 
 pub mod parse;
-pub mod queued;
 pub mod service;

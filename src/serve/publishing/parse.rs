@@ -39,6 +39,12 @@ pub fn token(query: &[Field<'_>], form: &[Field<'_>]) -> Option<String> {
     token.map(|(_, value)| value.to_string())
 }
 
+/// Whether a body is the hidden form of an old browser. The browser sends it into a frame, and would offer JSON there
+/// as a download.
+pub fn is_hidden_form(kind: &str, body: &[u8]) -> bool {
+    kind == FORM && body.starts_with(b"data=")
+}
+
 /// Parses the drafts of a request from its query, its content type without parameters, and its body. Also returns
 /// whether the request is the hidden form of an old browser.
 ///
@@ -47,8 +53,7 @@ pub fn token(query: &[Field<'_>], form: &[Field<'_>]) -> Option<String> {
 /// The first error in the request.
 pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), ApiError> {
     let is_form = kind == FORM;
-    // An old browser sends its hidden form into a frame, and would offer JSON there as a download.
-    let is_hidden_form = is_form && body.starts_with("data=");
+    let is_hidden_form = is_hidden_form(kind, body.as_bytes());
     let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
     let drafts = if is_hidden_form {
         vec![from_fields(query, Some(body), None, max)?]
@@ -73,6 +78,8 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
     let borrowed = query.iter().map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
     for (name, value) in borrowed.chain(fields(form.unwrap_or_default().as_bytes(), None)) {
         match &*name {
+            // A form has all its fields, also those that the user leaves empty.
+            "channel" | "channels" | "except" if value.is_empty() => {}
             "channel" => channel = Some(value),
             "channels" => channels.push(value),
             "except" => except.push(value),

@@ -2,6 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::log::AppendError;
+use crate::log::queued::Queued;
 use crate::message::{Channel, ClientId, Draft, warn_ignored_exclude};
 use crate::serve::access::authorizer::Authorizer;
 use crate::serve::access::credentials::Credentials;
@@ -61,11 +62,22 @@ fn channels_of(drafts: &[Draft]) -> Vec<Channel> {
     drafts.iter().flat_map(Draft::channels).filter(|channel| seen.insert(*channel)).cloned().collect()
 }
 
-/// Appends drafts. They are queued at the first poll, in the order of first polls.
+/// Appends drafts for a caller that does not need an order; see [`append_in_order`].
 pub fn append(
     state: &Arc<ServerState>,
     source: PublishSource,
     drafts: Vec<Draft>,
+) -> impl Future<Output = Result<Vec<Option<Cursor>>, ApiError>> + Send + 'static {
+    append_in_order(state, source, drafts, Queued::default())
+}
+
+/// Appends drafts. Sets `queued` when they have their place in the order of the log, usually at the first poll. A
+/// connection that keeps the order of its publishes begins the next one after that.
+pub fn append_in_order(
+    state: &Arc<ServerState>,
+    source: PublishSource,
+    drafts: Vec<Draft>,
+    queued: Queued,
 ) -> impl Future<Output = Result<Vec<Option<Cursor>>, ApiError>> + Send + 'static {
     let state = state.clone();
     async move {
@@ -73,7 +85,7 @@ pub fn append(
         for _ in drafts.iter().filter(|draft| draft.ignored_exclude) {
             warn_ignored_exclude(&state.delivery.ignored_excludes, source.name());
         }
-        let cursors = state.hub.log().append(drafts).await.map_err(|error| {
+        let cursors = state.hub.log().append_in_order(drafts, queued).await.map_err(|error| {
             let (code, retry) = match error {
                 AppendError::Unavailable(_) => (Code::LogUnavailable, None),
                 AppendError::OutcomeUnknown => (Code::OutcomeUnknown, None),

@@ -45,9 +45,6 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         context.state.rejections.count(refusal.code);
         return refused_framing(request.version(), &refusal);
     }
-    if peer.must_use_tls {
-        return redirect::to_https(&request);
-    }
     let state = &context.state;
     // These parts of the request are still needed after the request was moved into its endpoint.
     let version = request.version();
@@ -56,6 +53,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
     let checked = check_origin(state, peer, &request);
     let is_allowed = checked.is_ok();
     let mut response = match checked {
+        _ if peer.must_use_tls => redirect::to_https(&request),
         Ok(()) => route(context, peer, request).await,
         Err(refusal) => response::refused(&refusal),
     };

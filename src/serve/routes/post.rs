@@ -1,13 +1,11 @@
-//! What `POST /publish` and `POST /event` have in common: bodies in JSON or in the form of an old browser, the
-//! credentials of their senders, and answers that both can read.
+//! What `POST /publish` and `POST /event` have in common: bodies in JSON or in the form of an old browser, and the
+//! credentials of their senders.
 
-use super::response::{self, Response};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::http::peer::Peer;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code};
-use bytes::Bytes;
-use hyper::{HeaderMap, StatusCode, header};
+use hyper::{HeaderMap, header};
 
 /// A body as text.
 ///
@@ -27,15 +25,6 @@ pub fn content_type(headers: &HeaderMap) -> String {
 /// The credentials of a sender, without a token in the query or a form. `purpose` is the name that the credentials
 /// carry in place of a transport's.
 pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap, purpose: &'static str) -> Credentials {
-    let by_cookie = !state.origins.is_by_star(headers, peer.forwarded_host());
+    let by_cookie = state.origins.trusts_cookies(headers, peer.forwarded_host());
     Credentials::new(peer.ip, purpose, headers, by_cookie)
-}
-
-/// The answer: JSON, also to a form. An old browser shows the answer to its hidden form in a frame, and would offer
-/// `application/json` there as a download.
-pub fn answer(json: impl Into<Bytes>, is_hidden_form: bool) -> Response {
-    if is_hidden_form {
-        return response::whole(StatusCode::OK, "text/plain; charset=utf-8", json);
-    }
-    response::json(StatusCode::OK, json)
 }

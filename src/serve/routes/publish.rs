@@ -6,13 +6,14 @@ use super::endpoint::{Answer, Call, Endpoint, Route};
 use super::post;
 use super::response::{self, Response};
 use crate::cursor::Cursor;
+use crate::log::queued::Queued;
 use crate::message::{Channel, Draft, Extras};
 use crate::serve::access::credentials::Credentials;
+use crate::serve::http::body::ReceivedBody;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::publishing::parse::{self, Fields, flag};
-use crate::serve::publishing::queued::Queued;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::ApiError;
@@ -46,17 +47,28 @@ const BODY_BYTES: usize = 1 << 20;
 async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
     let body = response::read_body(state, &mut request, most).await?;
+    let kind = post::content_type(request.headers());
+    let is_hidden_form = parse::is_hidden_form(&kind, &body);
+    let published = publish(state, peer, request, &kind, body).await;
+    Ok(response::json_for(is_hidden_form, published))
+}
+
+/// Publishes the messages of a body, and returns the body of the response.
+async fn publish(
+    state: &Arc<ServerState>,
+    peer: &Peer,
+    mut request: Request,
+    kind: &str,
+    body: ReceivedBody,
+) -> Result<Vec<u8>, ApiError> {
     let text = post::text(&body)?;
     let query = request.uri().query().unwrap_or_default();
-    let publish =
-        PublishRequest::read(query, &post::content_type(request.headers()), text, state.settings.max_message)?;
+    let publish = PublishRequest::read(query, kind, text, state.settings.max_message)?;
     // The drafts are copies of the body, so the body is freed while they wait for the application and the log.
     drop(body);
     let credentials = post::credentials(state, peer, request.headers(), "publish");
-    let is_hidden_form = publish.is_hidden_form;
     let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
-    let published = publish.carry_out(state, &credentials, &queued).await?;
-    Ok(post::answer(published, is_hidden_form))
+    publish.carry_out(state, &credentials, &queued).await
 }
 
 /// A parsed request.
@@ -66,7 +78,6 @@ pub struct PublishRequest {
     targets: SmallVec<[Target; 1]>,
     wants_counts: bool,
     token: Option<String>,
-    is_hidden_form: bool,
 }
 
 /// The channels of a draft.
@@ -105,7 +116,6 @@ impl PublishRequest {
             drafts,
             wants_counts,
             token: parse::token(&query, &form),
-            is_hidden_form,
         })
     }
 
@@ -127,7 +137,7 @@ impl PublishRequest {
         reservation.resize(drafts.iter().map(Draft::size).sum())?;
         let credentials = credentials.clone().with_token(self.token.as_deref());
         service::authorize(state, &credentials, None, &mut drafts).await?;
-        let cursors = queued.watch(service::append(state, PublishSource::Http, drafts)).await?;
+        let cursors = service::append_in_order(state, PublishSource::Http, drafts, queued.clone()).await?;
         drop(reservation);
         let counts = if self.wants_counts { Some(counts(state, &targets).await) } else { None };
         Ok(published(&targets, &cursors, counts.as_ref()))

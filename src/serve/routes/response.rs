@@ -80,6 +80,20 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     whole(status, "application/json; charset=utf-8", body)
 }
 
+/// A JSON response to a body. An old browser shows the response to a form in a hidden frame, and would offer JSON there
+/// as a download, so a form gets the same body as text.
+pub fn json_for(is_form: bool, answered: Result<impl Into<Bytes>, ApiError>) -> Response {
+    let mut response = match answered {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(refusal) => refused(&refusal),
+    };
+    if is_form {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+    }
+    response
+}
+
 /// The response to a request that is refused.
 pub fn refused(refusal: &ApiError) -> Response {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

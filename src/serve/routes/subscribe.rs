@@ -11,7 +11,9 @@ use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
 use crate::serve::events::service as events;
+use crate::serve::hook::Hook;
 use crate::serve::hook::call::Connect;
+use crate::serve::hook::call_type::CallType;
 use crate::serve::http::chunked::Framing;
 use crate::serve::http::headers::{has_token, list, text};
 use crate::serve::http::peer::Peer;
@@ -135,10 +137,11 @@ impl<'a> Checked<'a> {
 
     async fn authorize(&mut self) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
-        // The application gets the headers of the handshake with each event.
-        let may_send = self.lifecycle == Lifecycle::Duplex || self.params.session.is_some();
-        let sends_events = state.hook.is_some() && may_send;
-        let credentials = Arc::new(if state.authorizer.is_open() && !sends_events {
+        // The application gets the headers of the handshake with each event, and with the calls for a session.
+        let (has_session, is_duplex) = (self.params.session.is_some(), self.lifecycle == Lifecycle::Duplex);
+        let calls = |hook: &Arc<Hook>| has_session || is_duplex && hook.takes(CallType::Event);
+        let is_reported = state.hook.as_ref().is_some_and(calls);
+        let credentials = Arc::new(if state.authorizer.is_open() && !is_reported {
             // An open server never checks credentials, and a parked socket should not keep headers.
             Credentials::anonymous(self.peer.ip, self.transport.name())
         } else {
@@ -172,7 +175,7 @@ impl<'a> Checked<'a> {
         let is_poll = matches!(self.lifecycle, Lifecycle::LongPoll | Lifecycle::Poll);
         !(self.transport.calls_back() && is_poll)
             && self.params.domain.is_none()
-            && !self.state.origins.is_by_star(&self.request.head.headers, self.peer.forwarded_host())
+            && self.state.origins.trusts_cookies(&self.request.head.headers, self.peer.forwarded_host())
     }
 
     /// Whether another request may follow on the connection.
@@ -298,11 +301,11 @@ impl<'a> Checked<'a> {
             return Err(ApiError::new(Code::NotFound, "this transport has a port of its own"));
         };
         let commands = CommandHandler::after(authorized.credentials, &self.params, self.names_client);
-        let transport = self.transport;
+        let (state, transport) = (self.state, self.transport);
         let mut response = response::whole(upgrade.status(), "", "");
         upgrade.write_headers(response.headers_mut());
         let pump = self.open_pump(authorized.renewal, None, session);
-        let session = DuplexSession { transport, pump, commands };
+        let session = DuplexSession::new(state, transport, pump, commands)?;
         *response.body_mut() = Body::Session(Session::Duplex(Box::new(session)));
         Ok(response)
     }

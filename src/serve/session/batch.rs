@@ -157,6 +157,7 @@ mod tests {
     use super::*;
     use crate::cursor::{Cursor, Epoch, Id, Start};
     use crate::hub::Hub;
+    use crate::log::queued::Queued;
     use crate::log::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Retention, TailEvent, Unreachable};
     use crate::message::{Draft, Event, Payload};
     use parking_lot::Mutex;
@@ -169,7 +170,7 @@ mod tests {
     struct Slow(Mutex<Option<mpsc::UnboundedReceiver<TailEvent>>>);
 
     impl MessageLog for Slow {
-        fn append(&self, _: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+        fn append_in_order(&self, _: Vec<Draft>, _: Queued) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
             Box::pin(std::future::pending())
         }
 

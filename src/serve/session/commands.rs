@@ -1,4 +1,5 @@
-//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses the commands.
+//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses the
+//! commands.
 
 use super::pending::PendingAnswer;
 use super::pump::Pump;
@@ -63,6 +64,11 @@ impl CommandHandler {
         // `last` is at most 1000.
         let last = params.last.map(|last| u16::try_from(last).unwrap_or(u16::MAX));
         CommandHandler { credentials, client_named, position_fixed, channels_named, last }
+    }
+
+    /// The memory that the credentials take while the connection lasts.
+    pub fn held(&self) -> usize {
+        self.credentials.size()
     }
 
     /// Handles one command and answers it through the pump. An error ends only the command, not the connection.

@@ -27,21 +27,37 @@ use tokio::time::{Instant, Sleep};
 /// not read from the connection.
 const MAX_PENDING: usize = 100;
 
-/// Bytes of an incomplete command that do not count against the memory budget: they are a part of the memory that each
-/// connection takes anyway.
+/// Bytes of credentials and of an incomplete command that do not count against the memory budget: they are a part of
+/// the memory that each connection takes anyway.
 const UNCOUNTED: usize = 512;
 
 /// A duplex session whose head is about to be written.
 pub struct DuplexSession {
-    /// The transport.
-    pub transport: &'static dyn Transport,
+    transport: &'static dyn Transport,
     /// The messages.
     pub pump: Pump,
-    /// The commands.
-    pub commands: CommandHandler,
+    commands: CommandHandler,
+    /// The memory for the credentials.
+    reservation: Reservation,
 }
 
 impl DuplexSession {
+    /// Makes a session.
+    ///
+    /// # Errors
+    ///
+    /// `not_ready`: there is not enough memory for the credentials, which the session keeps.
+    pub fn new(
+        state: &ServerState,
+        transport: &'static dyn Transport,
+        pump: Pump,
+        commands: CommandHandler,
+    ) -> Result<DuplexSession, ApiError> {
+        let mut reservation = state.budget.reservation();
+        reservation.resize(counted(commands.held()))?;
+        Ok(DuplexSession { transport, pump, commands, reservation })
+    }
+
     /// Runs the session in a separate task.
     pub fn spawn(self, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
         if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
@@ -52,6 +68,11 @@ impl DuplexSession {
             });
         }
     }
+}
+
+/// The part of some bytes that counts against the memory budget.
+fn counted(bytes: usize) -> usize {
+    if bytes > UNCOUNTED { bytes } else { 0 }
 }
 
 /// A running session.
@@ -68,7 +89,7 @@ struct RunningDuplex {
     inputs: u64,
     /// Publishes and events under way; `None` if there are none, so that an idle connection does not keep queues.
     pending: Option<Box<PendingAnswers>>,
-    /// The memory for an incomplete command.
+    /// The memory for the credentials and for an incomplete command.
     reservation: Reservation,
 }
 
@@ -89,6 +110,11 @@ impl Unsubscribed {
         let drain = state.drain.clone();
         let draining = Box::pin(async move { drain.begun().await });
         Unsubscribed { draining, silence: Box::pin(tokio::time::sleep(state.settings.request_timeout)) }
+    }
+
+    /// Gives the client the whole time for its next command.
+    fn restart(&mut self, state: &ServerState) {
+        self.silence.as_mut().reset(Instant::now() + state.settings.request_timeout);
     }
 }
 
@@ -117,9 +143,8 @@ enum Event {
 impl RunningDuplex {
     /// Makes a running session; `None` for a transport without commands.
     fn new(state: Arc<ServerState>, io: ClientStream, session: DuplexSession) -> Option<RunningDuplex> {
-        let DuplexSession { transport, mut pump, commands } = session;
+        let DuplexSession { transport, mut pump, commands, reservation } = session;
         let decoder = transport.decoder(state.settings.max_command())?;
-        let reservation = state.budget.reservation();
         if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
             pump.allow_direct_writes(socket, None);
         }
@@ -228,7 +253,12 @@ impl RunningDuplex {
                 self.pump.push_control(&answer.control());
                 self.flush().await?;
                 // Some input may still wait, because too many commands were under way.
-                return self.handle_input().await;
+                let end = self.handle_input().await?;
+                // The answer may have taken longer than a client may be silent.
+                if let Some(unsubscribed) = unsubscribed {
+                    unsubscribed.restart(&self.state);
+                }
+                return Ok(end);
             }
             Event::Farewell => self.pending = None,
             Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
@@ -244,7 +274,7 @@ impl RunningDuplex {
                     return Ok(Some(end));
                 }
                 if let Some(unsubscribed) = unsubscribed.as_mut().filter(|_| self.inputs != inputs) {
-                    unsubscribed.silence.as_mut().reset(Instant::now() + self.state.settings.request_timeout);
+                    unsubscribed.restart(&self.state);
                 }
             }
         }
@@ -295,8 +325,8 @@ impl RunningDuplex {
             }
         }
         // One read is small, but the bytes that are kept from one read to the next may be many.
-        let kept = Some(self.unread.len() + self.decoder.held()).filter(|kept| *kept > UNCOUNTED).unwrap_or_default();
-        if self.reservation.resize(kept).is_err() {
+        let kept = self.commands.held() + self.unread.len() + self.decoder.held();
+        if self.reservation.resize(counted(kept)).is_err() {
             return Ok(Some(End::Gone));
         }
         // An idle connection does not hold a buffer.
@@ -304,8 +334,8 @@ impl RunningDuplex {
         Ok(None)
     }
 
-    /// Queues a publish. The first poll of the publish queues it in the log, so publishes keep the order of their
-    /// commands.
+    /// Begins a publish. Publishes keep the order of their commands: the first poll usually queues the publish in the
+    /// log, and no command is read until it is queued (see [`may_read`](RunningDuplex::may_read)).
     async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, ApiError>) {
         let memory = match memory {
             Ok(memory) => memory,
@@ -314,14 +344,14 @@ impl RunningDuplex {
                 return self.pending.get_or_insert_default().push_publish(refused);
             }
         };
-        let appending = service::append(&self.state, PublishSource::Command, drafts);
+        let queued = self.pending.get_or_insert_default().next_queued();
+        let appending = service::append_in_order(&self.state, PublishSource::Command, drafts, queued);
         let mut publish = PendingAnswer::to_publish(reference, async move {
             let outcome = appending.await;
             // The memory is held until the log has the message.
             drop(memory);
             outcome.map(|cursors| cursors.into_iter().next().flatten())
         });
-        // The first poll queues the draft, so that a later command cannot overtake it.
         let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut publish).poll(cx))).await;
         self.pending.get_or_insert_default().push_publish(match first {
             Poll::Ready(done) => PendingAnswer::ready(done),
@@ -337,12 +367,12 @@ impl RunningDuplex {
         Ok(())
     }
 
-    /// Whether commands may be read: those under way are within their limit, memory is not short, and the session
-    /// has not ended.
+    /// Whether commands may be read: those under way are within their limit, the publishes under way are queued for the
+    /// log, memory is not short, and the session has not ended.
     fn may_read(&self) -> bool {
         !self.pump.has_ended()
             && self.pending_commands() < MAX_PENDING
-            && (self.pending.is_none() || !self.state.budget.is_short())
+            && self.pending.as_ref().is_none_or(|pending| pending.are_queued() && !self.state.budget.is_short())
     }
 
     /// Writes queued control objects, but no messages.

@@ -1,6 +1,7 @@
 //! The commands of a connection that wait for an answer: publishes wait for the log, and events for the application.
 
 use crate::cursor::Cursor;
+use crate::log::queued::Queued;
 use crate::serve::events::service::EventAnswer;
 use crate::transport::{ApiError, Control};
 use futures_util::StreamExt;
@@ -30,6 +31,8 @@ pub struct PendingAnswer(Pin<Box<dyn Future<Output = CommandAnswer> + Send>>);
 #[derive(Default)]
 pub struct PendingAnswers {
     publishes: FuturesOrdered<PendingAnswer>,
+    /// Whether the newest of the publishes has its place in the order of the log.
+    queued: Queued,
     events: FuturesOrdered<PendingAnswer>,
 }
 
@@ -94,6 +97,17 @@ impl PendingAnswers {
     /// The number of commands that wait.
     pub fn len(&self) -> usize {
         self.publishes.len() + self.events.len()
+    }
+
+    /// The flag of the next publish, which it sets when it has its place in the order of the log.
+    pub fn next_queued(&self) -> Queued {
+        self.queued.reset();
+        self.queued.clone()
+    }
+
+    /// Whether all publishes have their places in the order of the log, so that the next one can begin.
+    pub fn are_queued(&self) -> bool {
+        self.publishes.is_empty() || self.queued.is_set()
     }
 
     /// Adds a publish.

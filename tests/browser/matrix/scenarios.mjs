@@ -98,8 +98,8 @@ export async function forced(engines) {
 
 const NO_XHR = ['XMLHttpRequest', 'ActiveXObject', 'XDomainRequest'];
 
-// The features that are taken away before the minified library is loaded, and where the ladder ends then: with streams, and
-// in an engine that is told to use batches.
+// The features that are taken away before the minified library is loaded, and where the ladder ends then: with streams,
+// and in an engine that is told to use batches.
 export const REMOVED = [
   { without: ['WebSocket'], ends: 'sse' },
   { without: ['WebSocket', 'EventSource'], ends: 'xhr-stream' },

@@ -48,7 +48,8 @@
     angular.element(todo.box).empty().append(compile(template)(scope));
   }]);
 
-  // The rows that PHP has drawn are removed first: a title such as "{{1 + 1}}" in it would be an expression for Angular.
+  // The rows that PHP has drawn are removed first: a title such as "{{1 + 1}}" in it would be an expression for
+  // Angular.
   todo.box.textContent = '';
   angular.bootstrap(todo.box, ['todo']);
 })();

@@ -184,7 +184,8 @@ window.todo = (function () {
     fields.set('action', action);
     if (row) { fields.set('id', row.dataset.id); }
     if (action === 'done') { fields.set('done', row.dataset.done === '1' ? '0' : '1'); }
-    // PHP passes our id on as `exclude`: the page draws its own change from the answer, and not a second time from the event.
+    // PHP passes our id on as `exclude`: the page draws its own change from the answer, and not a second time from the
+    // event.
     var request = { method: 'POST', body: fields, headers: { 'X-Longtail-Client': lt.client } };
     ask('change.php', request).then(function (answer) {
       if (answer.event === 'itemRemoved') { front.take(answer.data); } else { front.put(answer.data); }

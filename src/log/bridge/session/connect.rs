@@ -1,6 +1,6 @@
 //! Chooses the server that a session subscribes to, and connects to it.
 
-use super::{ANSWER_TIMEOUT, Apart, Ended, Session, timed_out};
+use super::{ANSWER_TIMEOUT, Ended, Session, UnreachableServer, timed_out};
 use crate::log::bridge::member::{Request, Want};
 use crate::log::bridge::script::{self, Server};
 use crate::log::redis::{BRIDGE, ScriptError};
@@ -19,11 +19,11 @@ impl Session {
     ///
     /// In a Cluster each server delivers the PUBLISHes of all servers, in an order of its own. So all members count at
     /// one server, and stay there as long as it lives, even if another server owns the log's slot.
-    pub(super) async fn choose_server(&mut self, apart: &mut Apart) -> Result<Client, Ended> {
-        let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
+    pub(super) async fn choose_server(&mut self, unreachable: &mut UnreachableServer) -> Result<Client, Ended> {
+        let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Unsubscribed)?;
         // A Redis that is loading its data accepts subscribers and PUBLISHes, but does not run scripts, and a message
         // that arrives before the join has no number. Loading the script first also makes the join a single round trip.
-        control.load(&BRIDGE).await.map_err(Ended::Deaf)?;
+        control.load(&BRIDGE).await.map_err(Ended::Unsubscribed)?;
         let (client, run_id) = control.server();
         let client = client.clone();
         let (is_cluster, address) = (control.is_cluster(), control.address().to_owned());
@@ -35,16 +35,16 @@ impl Session {
         let look = Request { want: Want::Finish, ..Request::default() };
         let args = self.args(&look);
         let keys = [&self.log.keys().log, &self.keys[0], &self.keys[1]].map(String::as_str);
-        let reply = control.run(&BRIDGE, &keys, &args).await.map_err(Ended::Deaf)?;
+        let reply = control.run(&BRIDGE, &keys, &args).await.map_err(Ended::Unsubscribed)?;
         self.control = Some(control);
-        let state = script::state(&reply).ok_or(Ended::Deaf(ScriptError::Unexpected))?;
+        let state = script::state(&reply).ok_or(Ended::Unsubscribed(ScriptError::Unexpected))?;
         if state.server.is_empty() || state.server == self.server.run_id {
-            *apart = None;
+            *unreachable = None;
             return Ok(client);
         }
         let (why, is_silent) = match self.log.connect_to(&state.address, ANSWER_TIMEOUT).await {
             Ok(connection) if connection.server().1 == state.server => {
-                *apart = None;
+                *unreachable = None;
                 self.server.address.clone_from(&state.address);
                 self.server.run_id = state.server;
                 return Ok(connection.server().0.clone());
@@ -59,14 +59,14 @@ impl Session {
         // A server that refuses the connection has ended. If a server does not answer, perhaps only this node cannot
         // reach it.
         let now = Instant::now();
-        let (server, alive, since) = apart.get_or_insert((state.server.clone(), state.alive.clone(), now));
+        let (server, alive, since) = unreachable.get_or_insert((state.server.clone(), state.alive.clone(), now));
         if *server != state.server || *alive != state.alive {
             (*server, *alive, *since) = (state.server.clone(), state.alive.clone(), now);
         }
         if is_silent && now - *since < SILENCE {
-            return Err(Ended::Apart(why));
+            return Err(Ended::Unreachable(why));
         }
-        *apart = None;
+        *unreachable = None;
         self.server.instead_of = state.server;
         Ok(client)
     }
@@ -78,18 +78,18 @@ impl Session {
     ) -> Result<(PubSubSink, PubSubStream), Ended> {
         let volatile = self.log.keys().volatile();
         let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.get_async_pubsub()).await;
-        let unconnected = |error| Ended::Deaf(ScriptError::Unconnected(error));
+        let unconnected = |error| Ended::Unsubscribed(ScriptError::Unconnected(error));
         let (sink, stream) = opening.map_err(|_| timed_out())?.map_err(unconnected)?.split();
         if self.server.is_cluster {
             // Without a Cluster the join goes to the server itself. In a Cluster another process could have its address
             // by now.
-            let again = self.log.connect_to(&self.server.address, ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
+            let again = self.log.connect_to(&self.server.address, ANSWER_TIMEOUT).await.map_err(Ended::Unsubscribed)?;
             if again.server().1 != self.server.run_id {
                 return Err(Ended::Moved);
             }
         }
         // Messages that arrive between the subscription and the marker do not have a number, so both commands are sent
-        // at once. The markers' channel comes last: a member that hears a marker of any member must also hear all
+        // at once. The markers' channel comes last: a member that receives a marker of any member must also receive all
         // messages after it.
         let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);

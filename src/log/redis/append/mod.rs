@@ -34,8 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The appender's task. The task ends with the log.
-pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) {
-    let mut node = Appender::new(timeout);
+pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs) {
+    let mut node = Appender::new();
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(peers::PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
@@ -76,24 +76,25 @@ pub(super) struct Appender {
     connection: Option<Connection>,
     /// The value of [`RedisLog::tail_breaks`] when the connection was opened.
     tail_breaks: u64,
-    timeout: Duration,
     /// The time at which a batch last dropped entries that were too old.
     aged_at: Option<Instant>,
     /// The error of the last trimming, as it was logged.
     untrimmed: Option<String>,
+    /// The error of the last attempt to connect for an append, as it was logged.
+    unconnected: Option<String>,
     functions: Functions,
 }
 
 impl Appender {
-    pub(super) fn new(timeout: Duration) -> Appender {
+    pub(super) fn new() -> Appender {
         Appender {
             record: None,
             batch: 0,
             connection: None,
             tail_breaks: 0,
-            timeout,
             aged_at: None,
             untrimmed: None,
+            unconnected: None,
             functions: Functions::default(),
         }
     }
@@ -106,10 +107,13 @@ impl Appender {
             if jobs.is_empty() {
                 return;
             }
-            tracing::debug!(%error, "there is no connection for appends");
-            queue.note_obstacle(Some(error.to_string()));
+            if self.unconnected.replace(error.to_string()) != self.unconnected {
+                warn!(%error, "there is no connection for appends");
+            }
+            queue.note_obstacle(Some(error.public_text()));
             rest(&mut pause).await;
         }
+        self.unconnected = None;
         queue.note_obstacle(None);
         jobs.retain(Job::take);
         if jobs.is_empty() {
@@ -132,8 +136,8 @@ impl Appender {
                     job.answer(places.by_ref().take(count).map(Place::cursor).collect());
                 }
             }
-            Err(error) => {
-                warn!(%error, messages, "an append failed");
+            Err((error, reason)) => {
+                warn!(%error, reason, messages, "an append failed");
                 if error == AppendError::OutcomeUnknown {
                     log.metrics.unsettled.inc_by(messages as u64);
                 }
@@ -145,24 +149,30 @@ impl Appender {
     }
 
     /// Sends the batch until its outcome is known or the time is up.
-    async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, AppendError> {
-        let deadline = Instant::now() + self.timeout;
+    ///
+    /// # Errors
+    ///
+    /// The error for the publishers, and the reason for the log.
+    async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, (AppendError, String)> {
+        // No publisher waits for longer than its time, and each of them has left some time for this.
+        let deadline = jobs.iter().map(Job::give_up_at).min().unwrap_or_else(Instant::now);
         let mut pause = FIRST_PAUSE;
         // Whether Redis may still run an earlier copy of the batch.
         let mut unanswered = false;
-        let mut reason = String::new();
+        let (mut text, mut reason) = ("Redis does not answer", String::new());
         while Instant::now() < deadline {
             match self.attempt(log, jobs).await {
                 Ok(appended) => return Ok(appended),
                 Err(ScriptError::Refused(error)) if unanswered => {
                     // Redis refused this copy of the batch. An earlier copy may have run, or may still run.
-                    warn!(%error, "Redis refused a batch of which it has an earlier copy");
-                    return Err(AppendError::OutcomeUnknown);
+                    return Err((AppendError::OutcomeUnknown, format!("an earlier copy of it may have run; {error}")));
                 }
-                Err(error @ ScriptError::Refused(_)) => return Err(AppendError::Unavailable(error.to_string())),
+                Err(ref error @ ScriptError::Refused(_)) => {
+                    return Err((AppendError::Unavailable(error.public_text()), error.to_string()));
+                }
                 Err(error) => {
                     unanswered |= error.is_unsettled();
-                    reason = error.to_string();
+                    (text, reason) = (error.public_text(), error.to_string());
                     // The connection is also given up if too few replicas have the batch: the server may no longer be
                     // the primary.
                     self.lose(log);
@@ -170,7 +180,7 @@ impl Appender {
             }
             rest(&mut pause).await;
         }
-        Err(if unanswered { AppendError::OutcomeUnknown } else { AppendError::Unavailable(reason) })
+        Err((if unanswered { AppendError::OutcomeUnknown } else { AppendError::Unavailable(text) }, reason))
     }
 
     async fn attempt(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, ScriptError> {

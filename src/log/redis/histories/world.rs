@@ -164,7 +164,7 @@ impl World {
         *log.stand_in.lock() = Some(self.connection(home));
         Node {
             tail: Tail::new(log.clone()),
-            appender: Appender::new(timeout),
+            appender: Appender::new(),
             log,
             home,
             tail_at: home,

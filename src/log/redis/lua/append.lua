@@ -37,8 +37,8 @@ if ARGV[7] == log.epoch then
   -- The counts are compared, because they include entries that were added and trimmed before the tail could read them.
   if added == read then answer[2] = ARGV[6] end
 end
--- The messages that have the keys: the cursor of each, or false. And the cursor that Redis has for a key, even if the log
--- does not hold its message.
+-- The messages that have the keys: the cursor of each, or false. And the cursor that Redis has for a key, even if the
+-- log does not hold its message.
 local known, stale, room = {}, {}, nil
 
 -- Looks up the keys of an append, and takes room for the new keys. The result is that of `room.take`.
@@ -75,8 +75,8 @@ while at <= last do
     elseif not cursor then
       cursor = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
       newest, added = cursor, added + 1
-      -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key for
-      -- a message that does not exist.
+      -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key
+      -- for a message that does not exist.
       if key then
         known[key] = cursor .. '.' .. log.epoch
         redis.call('SET', key, known[key], 'PX', ARGV[5])

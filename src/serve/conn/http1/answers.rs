@@ -5,13 +5,13 @@
 
 use super::decided_by_head::{Scope, is_decided_by_head};
 use super::publish_template::{PendingTemplate, PublishHead, PublishTemplate};
+use crate::log::queued::Queued;
 use crate::serve::http::access_log::Entry;
 use crate::serve::http::head::{write_chunked, write_head, write_length};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::limits::memory::BufferId;
 use crate::serve::net::stream::ClientStream;
-use crate::serve::publishing::queued::Queued;
 use crate::serve::router;
 use crate::serve::routes::context::Context;
 use crate::serve::routes::publish::PublishRequest;
@@ -57,12 +57,12 @@ enum Answer {
 }
 
 /// A response that is being made.
-type PendingAnswer = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type PendingResponse = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Responses in the order of their requests.
 #[derive(Default)]
 pub struct Answers {
-    pending: VecDeque<PendingAnswer>,
+    pending: VecDeque<PendingResponse>,
     out: Vec<u8>,
     /// Whether the last response ends the connection.
     is_last: bool,
@@ -136,7 +136,7 @@ impl Answers {
         self.queued.get_or_insert_default().clone()
     }
 
-    async fn begin(&mut self, state: &ServerState, queued: &Queued, mut answer: PendingAnswer) {
+    async fn begin(&mut self, state: &ServerState, queued: &Queued, mut answer: PendingResponse) {
         self.has_published = true;
         queued.reset();
         let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {

@@ -65,7 +65,8 @@ impl H2 {
 }
 
 impl FieldNames {
-    /// Whether the block of a request, and this block as its trailers, have a pseudo-header field; `None` after an error.
+    /// Whether the block of a request, and this block as its trailers, have a pseudo-header field; `None` after an
+    /// error.
     fn trailers(&mut self, block: &[u8], piece: usize) -> Option<bool> {
         self.follow(&REQUEST);
         assert!(self.end_block() || matches!(self.next, Next::Nothing), "a request has pseudo-header fields");

@@ -5,17 +5,17 @@ use crate::log::bridge::member::Marker;
 use crate::log::bridge::queue::PublishSlot;
 use crate::log::publish_payload;
 use crate::log::redis::{draft_fields, volatile_from_json};
-use crate::message::{Channel, Pattern, warn_ignored_exclude};
+use crate::message::{Pattern, warn_ignored_exclude};
 use tokio::time::Instant;
 use tracing::warn;
 
 impl Session {
-    pub(super) fn hear(&mut self, heard: &redis::Msg, patterns: &[Pattern]) -> Result<(), Ended> {
-        let (name, payload) = (heard.get_channel_name(), heard.get_payload_bytes());
+    pub(super) fn receive(&mut self, received: &redis::Msg, patterns: &[Pattern]) -> Result<(), Ended> {
+        let (name, payload) = (received.get_channel_name(), received.get_payload_bytes());
         let keys = self.log.keys();
         if name.starts_with(&keys.beside("")) {
             // A wide pattern also matches our own channels, and each of their messages then arrives twice.
-            if heard.from_pattern() {
+            if received.from_pattern() {
                 return Ok(());
             }
             if name == keys.volatile() {
@@ -28,7 +28,7 @@ impl Session {
             match std::str::from_utf8(payload).ok().and_then(Marker::parse) {
                 Some(marker) => {
                     let (server, is_cluster) = (&self.server.run_id, self.server.is_cluster);
-                    let lost = self.member.hear_marker(marker, server, is_cluster, Instant::now())?;
+                    let lost = self.member.receive_marker(marker, server, is_cluster, Instant::now())?;
                     self.note_lost(lost);
                 }
                 None => self.refuse(name, "it is not a marker"),
@@ -36,14 +36,13 @@ impl Session {
             return Ok(());
         }
         let Some(channel) = patterns.iter().find_map(|pattern| pattern.matched(name)) else { return Ok(()) };
-        let draft = channel
-            .parse::<Channel>()
-            .map_err(|bad| publish_payload::bad_channels(bad.into()))
-            .and_then(|channel| publish_payload::draft(channel, payload, self.log.config().max_payload))
-            .and_then(|draft| match draft.volatile || self.log.may_write(&draft) {
-                true => Ok(draft),
-                false => Err("a node of an older version does not read messages with args, channels or except"),
-            });
+        let draft =
+            publish_payload::draft(channel.parse(), payload, self.log.config().max_payload).and_then(
+                |draft| match draft.volatile || self.log.may_write(&draft) {
+                    true => Ok(draft),
+                    false => Err("a node of an older version does not read messages with args, channels or except"),
+                },
+            );
         if draft.as_ref().is_ok_and(|draft| draft.ignored_exclude) {
             warn_ignored_exclude(&self.log.metrics().ignored_excludes, "PUBLISH");
         }
@@ -64,7 +63,7 @@ impl Session {
                 PublishSlot::Entry(words)
             }
         };
-        let lost = self.member.hear(place, Instant::now());
+        let lost = self.member.receive(place, Instant::now());
         self.note_lost(lost);
         Ok(())
     }

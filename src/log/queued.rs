@@ -1,0 +1,27 @@
+//! Tells a connection when a publish under way has its place in the log's order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether an append that is under way has its place in the order of the log. From then on, a connection with several
+/// publishes can begin the next one. The future of the append sets it, so a task that polls this future does not miss
+/// the change.
+#[derive(Clone, Debug, Default)]
+pub struct Queued(Arc<AtomicBool>);
+
+impl Queued {
+    /// Whether the append has its place in the order of the log.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Records that the append has its place in the order of the log.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Resets the flag for the next publish.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
