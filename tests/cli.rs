@@ -39,7 +39,7 @@ async fn check_tries_every_transport() {
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{done}");
 }
 
-/// `check` says whether the server has presence, and `tail --presence` prints who comes and goes among the messages.
+/// `check` prints whether the server has presence. `tail --presence` prints changes of members among the messages.
 #[tokio::test]
 async fn the_commands_know_presence() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;

@@ -56,7 +56,7 @@ impl Worker {
         worker
     }
 
-    /// Makes the group, if there is none.
+    /// Creates the consumer group if it does not exist.
     async fn join(&self) {
         let made = self.redis.try_command(&["XGROUP", "CREATE", STREAM, "workers", "0", "MKSTREAM"]).await;
         assert!(made.as_ref().err().is_none_or(|error| error.code() == Some("BUSYGROUP")), "{made:?}");

@@ -12,8 +12,8 @@ fuzz_target!(|input: &[u8]| {
     let patterns = parse_patterns(&["push:*", "news"]).expect("valid");
     let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
     let (name, payload) = (String::from_utf8_lossy(&input[..end]), input.get(end + 1..).unwrap_or_default());
-    let channel = patterns.iter().find_map(|pattern| pattern.matched(&name)).and_then(|name| name.parse().ok());
-    let channel = channel.unwrap_or_else(|| "todo".parse().expect("a channel"));
+    let channel = patterns.iter().find_map(|pattern| pattern.matched(&name));
+    let channel = channel.map_or_else(|| "todo".parse(), |name| name.parse());
     let Ok(draft) = draft(channel, payload, MAX) else { return };
     let data = draft.payload.as_str();
     assert!(!data.contains(['\r', '\n']) && data.len() <= MAX * 6 + 2);

@@ -97,7 +97,9 @@ impl HookFlags {
                 );
             }
             if self.hook_secret_file.is_some() {
-                return bad("--hook-secret-file signs calls over HTTP: with --hook-stream, Redis's users protect them");
+                return bad(
+                    "--hook-secret-file signs calls over HTTP: with --hook-stream, the permissions of Redis protect calls",
+                );
             }
         }
         if self.hook_url.is_none() && self.hook_secret_file.is_some() {

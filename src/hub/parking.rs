@@ -138,7 +138,7 @@ impl Parking {
     /// Decides about messages that are not for all readers. `None`: this reader gets all of them.
     #[cold]
     fn pass_over(&mut self, news: &News) -> Option<Offered> {
-        // A reader that does not read who comes and goes has nothing to read.
+        // A reader without `presence=1` skips the entries about members.
         if !self.reads_members && news.is_of_members() {
             self.parked.as_mut()?.at = news.head;
             return Some(Offered::AlreadyRead);

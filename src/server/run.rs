@@ -142,7 +142,8 @@ impl Background {
         let counts = self.counts.iter_mut().map(|(_, task)| ("the task that reports counts to other nodes", task));
         let bridge = self.bridge.iter_mut().map(|task| ("the task that takes PUBLISHes into the log", task));
         let needed = self.needed.iter_mut().map(|(what, task)| (*what, task));
-        let presence = self.presence.iter_mut().map(|(_, task)| ("the task that tells who reads channels", task));
+        let presence =
+            self.presence.iter_mut().map(|(_, task)| ("the task that reports the members of channels", task));
         let sessions = [("the task that keeps the records of client sessions", &mut self.sessions.1)];
         let tail = [("the task that follows the log", &mut self.tail)];
         let all = needed.chain(counts).chain(presence).chain(bridge).chain(sessions).chain(tail);
@@ -237,7 +238,7 @@ mod tests {
             (|background| Some(&background.tail), "follows the log"),
             (|background| background.bridge.as_ref(), "takes PUBLISHes"),
             (|background| background.counts.as_ref().map(|(_, task)| task), "reports counts"),
-            (|background| background.presence.as_ref().map(|(_, task)| task), "tells who reads"),
+            (|background| background.presence.as_ref().map(|(_, task)| task), "reports the members"),
             (|background| Some(&background.sessions.1), "records of client sessions"),
             (|background| needed(background, "appends to the log"), "appends to the log"),
             (|background| needed(background, "the timers"), "the timers"),

@@ -85,7 +85,7 @@ test('a tab that may use only streams says that it waits, and reads when another
     if (n < 4) await opened(tabs[n], 'sse');
   }
   await until('the fifth says that it waits', async () => (await errors(tabs[4])) === 'no_slot' || errors(tabs[4]));
-  assert.match(await tabs[4].evaluate(() => window.errors[0].message), /waits for its turn/);
+  assert.match(await tabs[4].evaluate(() => window.errors[0].message), /waits until one of them ends/);
   await publish(server.base, 'only', 'before');
   await tabs[0].close();
   await opened(tabs[4], 'sse');

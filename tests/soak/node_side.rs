@@ -147,8 +147,13 @@ impl NodeSide {
 
     /// The entries that a node returns from `earliest` to this probe, or the fault in its answer. `earliest` never has
     /// a gap. The cursor of a page has a gap if entries were `deleted` from the middle: no process knows which ones
-    /// they were.
-    pub async fn own_history(&self, node: usize, probe: Value, deleted: bool) -> Result<Vec<Entry>, String> {
+    /// they were. Without entries if the probe, which was at `place` in the log, has been dropped in the meantime.
+    pub async fn own_history(
+        &self,
+        node: usize,
+        (place, probe): (Option<Place>, Value),
+        deleted: bool,
+    ) -> Result<Vec<Entry>, String> {
         let (mut cursor, mut all) = ("earliest".to_owned(), Vec::new());
         loop {
             let path = format!("/poll?channel=flow&limit=1000&cursor={}", quote(&cursor));
@@ -169,7 +174,11 @@ impl NodeSide {
                 }
             }
             cursor = batch["cursor"].as_str().ok_or("a batch without a cursor")?.to_owned();
-            if messages.is_empty() {
+            // After a gap that is allowed, the messages come with the next answer.
+            if messages.is_empty() && batch.get("gap").is_none() {
+                if place.is_some_and(|probed| all.first().is_some_and(|(first, _)| *first > probed)) {
+                    return Ok(Vec::new());
+                }
                 return Err(format!("it ends at {cursor} with {:?}, without the probe", all.last()));
             }
         }

@@ -9,13 +9,13 @@
 //! - A user without a connection is removed in time, if nothing was away or lost in the meantime.
 //! - When all is quiet, exactly the users with connections are members, with the info that came last.
 
+mod memory;
+
 use super::node::{NodePresence, Place};
-use super::record::Record;
-use super::{Call, Deadline, GRACE, Join, Joined, Members, PERIOD, PresenceStore, Renewed, SWEEP};
-use crate::cursor::{Cursor, Epoch, Id};
-use crate::log::{BoxFuture, Unreachable};
-use crate::message::{Channel, ClientId, Kind, User};
-use parking_lot::Mutex;
+use super::{GRACE, Joined, PERIOD, PresenceStore, SWEEP};
+use crate::cursor::Id;
+use crate::log::BoxFuture;
+use crate::message::{Channel, ClientId, User};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -524,97 +524,4 @@ pub(in crate::log) fn seeds(usual: u64, long: u64) -> std::ops::Range<u64> {
 /// The limit on members in a history: in some of them it is reached.
 pub(in crate::log) fn most(seed: u64) -> usize {
     if seed.is_multiple_of(5) { 3 } else { 100 }
-}
-
-#[derive(Clone, Default)]
-struct Contents {
-    record: Record,
-    changes: Vec<Change>,
-}
-
-/// The record in memory.
-struct MemoryBench {
-    contents: Mutex<Contents>,
-    saved: Mutex<Contents>,
-    now: Mutex<u64>,
-    most: usize,
-    epoch: Epoch,
-}
-
-impl PresenceStore for MemoryBench {
-    fn join<'a>(&'a self, joins: &'a Call<Join>) -> BoxFuture<'a, Result<Vec<Joined>, Unreachable>> {
-        let Contents { record, changes } = &mut *self.contents.lock();
-        let mut append = |kind: Kind, channel: &Channel, data: &str| {
-            changes.push((kind == Kind::MemberAdded, channel.clone(), data.to_owned()));
-        };
-        let joined = record.join(joins, self.most, *self.now.lock(), &mut append);
-        Box::pin(std::future::ready(Ok(joined)))
-    }
-
-    fn renew<'a>(&'a self, renewal: &'a Call<Deadline>) -> BoxFuture<'a, Result<Renewed, Unreachable>> {
-        let Contents { record, changes } = &mut *self.contents.lock();
-        let mut append = |kind: Kind, channel: &Channel, data: &str| {
-            changes.push((kind == Kind::MemberAdded, channel.clone(), data.to_owned()));
-        };
-        let renewed = record.renew(renewal, *self.now.lock(), &mut append);
-        Box::pin(std::future::ready(Ok(renewed)))
-    }
-
-    fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Members, Unreachable>> {
-        let contents = self.contents.lock();
-        let id = Id { ms: contents.changes.len() as u64, seq: 0 };
-        let members = contents.record.members(channel);
-        Box::pin(std::future::ready(Ok(Members { members, cursor: Cursor { id, epoch: self.epoch } })))
-    }
-}
-
-impl Bench for MemoryBench {
-    fn set_time(&self, ms: u64) -> BoxFuture<'_, ()> {
-        *self.now.lock() = ms;
-        Box::pin(std::future::ready(()))
-    }
-
-    fn changes(&self, n: usize) -> BoxFuture<'_, (Vec<Change>, Id)> {
-        let changes = &self.contents.lock().changes;
-        let end = Id { ms: changes.len() as u64, seq: 0 };
-        Box::pin(std::future::ready((changes[n..].to_vec(), end)))
-    }
-
-    fn save(&self) -> BoxFuture<'_, ()> {
-        *self.saved.lock() = self.contents.lock().clone();
-        Box::pin(std::future::ready(()))
-    }
-
-    fn restore(&self) -> BoxFuture<'_, ()> {
-        *self.contents.lock() = self.saved.lock().clone();
-        Box::pin(std::future::ready(()))
-    }
-
-    fn flush(&self) -> BoxFuture<'_, ()> {
-        *self.contents.lock() = Contents::default();
-        Box::pin(std::future::ready(()))
-    }
-}
-
-impl MemoryBench {
-    fn new(most: usize) -> MemoryBench {
-        let (contents, saved) = (Mutex::default(), Mutex::default());
-        MemoryBench { contents, saved, now: Mutex::new(0), most, epoch: Epoch::random() }
-    }
-}
-
-#[tokio::test]
-async fn a_node_comes_back_while_its_connections_are_removed() {
-    come_back_within_a_sweep(&MemoryBench::new(1000)).await;
-}
-
-#[tokio::test]
-async fn the_list_and_the_entries_agree() {
-    for seed in seeds(1_000, 10_000) {
-        let most = most(seed);
-        let bench = MemoryBench::new(most);
-        if let Err(fault) = run(&bench, seed, most).await {
-            panic!("{fault}");
-        }
-    }
 }

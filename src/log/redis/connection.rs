@@ -350,8 +350,8 @@ pub(super) struct ReplyLimits {
 impl ReplyLimits {
     /// The limits for nodes whose payloads have at most this many bytes. No value of a message is cut: binary parts are
     /// in base64, and a list of names is far shorter than the addend.
-    pub(super) fn of(max_payload: usize) -> ReplyLimits {
-        ReplyLimits { longest: max_payload.saturating_mul(2).saturating_add(256 << 10), total: 1 << 20 }
+    pub(super) fn new(max_payload: usize, total: usize) -> ReplyLimits {
+        ReplyLimits { longest: max_payload.saturating_mul(2).saturating_add(256 << 10), total }
     }
 
     /// The arguments of a script.

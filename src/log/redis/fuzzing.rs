@@ -9,12 +9,12 @@ fn text(bytes: &[u8]) -> Value {
     Value::BulkString(bytes.to_vec())
 }
 
-/// Decodes a reply of `XREAD` with one entry, which has this id and these fields and values. Returns its messages.
+/// Decodes a reply with one entry, which has this id and these fields and values. Returns its messages.
 pub fn entries(id: &[u8], fields: &[&[u8]], max_payload: usize) -> Vec<Message> {
     let fields = fields.iter().map(|field| text(field)).collect();
     let entry = Value::Array(vec![text(id), Value::Array(fields)]);
-    let reply = Value::Array(vec![Value::Array(vec![text(b"longtail:log"), Value::Array(vec![entry])])]);
-    let entries = entry::read_entries(&reply).unwrap_or_default();
+    let reply = Value::Array(vec![entry]);
+    let entries = entry::entries(&reply).unwrap_or_default();
     let epoch: Epoch = "k3f9a1".parse().unwrap_or_else(|_| unreachable!("an epoch"));
     entries.iter().filter_map(|entry| entry.message(epoch, max_payload).ok()).collect()
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// The number of entries that are read at a time to compare histories.
 const RANGE: usize = 256;
 
+/// About how many bytes of entries are read at a time.
+const RANGE_BYTES: usize = 1 << 20;
+
 impl RedisLog {
     /// Finds the log's extent, and ends an epoch whose entries may not all be there: see `lua/open.lua`.
     pub(super) async fn open(&self, connection: &mut Connection) -> Result<(Extent, Counters), ScriptError> {
@@ -62,7 +65,8 @@ impl RedisLog {
     ) -> Result<Vec<Read>, ScriptError> {
         let mut found = Vec::new();
         while after < upto && found.len() <= read_history::ENTRIES {
-            let (reply, is_cut) = connection.range(&self.keys.log, after, upto, RANGE, self.reply_limits()).await?;
+            let (reply, is_cut) =
+                connection.range(&self.keys.log, after, upto, RANGE, self.reply_limits(RANGE_BYTES)).await?;
             let entries = entry::entries(&reply).ok_or(ScriptError::Unexpected)?;
             let Some(last) = entries.last().map(|entry| entry.id) else { break };
             let is_full = is_cut || entries.len() >= RANGE;

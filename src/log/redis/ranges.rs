@@ -9,6 +9,10 @@ use redis::Value;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
+/// About how many bytes a page has. It is several times the size of a usual page: between two pages, a reader is told of
+/// a gap if entries after its position were deleted one by one.
+const PAGE_BYTES: usize = 4 << 20;
+
 /// The connection for ranges and volatile messages.
 #[derive(Default)]
 pub(super) struct RangeConnection {
@@ -54,7 +58,7 @@ impl RedisLog {
     pub(super) async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
         let mut ranges = self.range_connection().await?;
         let connection = ranges.connection.as_mut().ok_or(ScriptError::Unexpected)?;
-        let [longest, total] = self.reply_limits().args();
+        let [longest, total] = self.reply_limits(PAGE_BYTES).args();
         let args = [connection.candidate(), after.id.to_string(), limit.to_string(), longest, total];
         let reply = connection.run(&connection::READ, &[&self.keys.log], &args).await;
         ranges.has_answered(reply.is_ok());
@@ -91,10 +95,10 @@ impl RedisLog {
         Ok(Page { extent, messages, upto })
     }
 
-    /// The limits of replies with entries. Without them, an entry that no node takes, or many large ones, could take
-    /// longer to arrive than the node waits, each time.
-    pub(super) fn reply_limits(&self) -> ReplyLimits {
-        ReplyLimits::of(self.config.max_payload)
+    /// The limits of replies with entries, of which each has at most about `total` bytes. Without them, an entry that no
+    /// node takes, or many large ones, could take longer to arrive than the node waits, each time.
+    pub(super) fn reply_limits(&self, total: usize) -> ReplyLimits {
+        ReplyLimits::new(self.config.max_payload, total)
     }
 
     /// Decodes consecutive entries. It counts and logs entries that are not messages.

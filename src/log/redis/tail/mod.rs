@@ -24,6 +24,9 @@ use tracing::info;
 /// The maximum number of entries that are read at a time.
 const COUNT: usize = 512;
 
+/// About how many bytes are read at a time on a slow path.
+const SLOW_BYTES: usize = 1 << 20;
+
 /// The maximum time for which an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
 const BLOCK: Duration = Duration::from_millis(1000);
 
@@ -157,7 +160,7 @@ impl Tail {
         // The entry at the end of the log may have been deleted: a read that waits for it would wait for ever.
         let block = self.block.filter(|_| self.caught_up);
         let key = self.log.keys.log.clone();
-        let limits = self.is_slow.then(|| self.log.reply_limits());
+        let limits = self.is_slow.then(|| self.log.reply_limits(SLOW_BYTES));
         TailState::Reading(Box::pin(async move {
             let read = match limits {
                 Some(limits) => connection.read_bounded_and_identify(&key, at.id, COUNT, limits).await,
