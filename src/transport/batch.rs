@@ -13,10 +13,21 @@ pub struct Batch {
     pub messages: Vec<Arc<Message>>,
     /// Every message in the channels up to this position is in the batch or comes before it.
     pub cursor: Cursor,
-    /// The client's session, if it has one.
-    pub session: Option<Arc<str>>,
+    /// The client's session.
+    pub session: BatchSession,
     /// Whether the batch reaches the end of the log as the node knows it.
     pub is_complete: bool,
+}
+
+/// What a batch says about the session of its client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BatchSession {
+    /// The client does not have a session.
+    Absent,
+    /// The id of the session.
+    Open(Arc<str>),
+    /// The application has ended the session.
+    Ended,
 }
 
 impl Batch {
@@ -31,8 +42,10 @@ impl Batch {
         if let Some(gap) = &self.gap {
             out.extend_from_slice(format!("\"gap\":{{\"from\":\"{}\"}},", gap.from).as_bytes());
         }
-        if let Some(session) = &self.session {
-            out.extend_from_slice(format!("\"session\":\"{session}\",").as_bytes());
+        match &self.session {
+            BatchSession::Absent => {}
+            BatchSession::Open(session) => out.extend_from_slice(format!("\"session\":\"{session}\",").as_bytes()),
+            BatchSession::Ended => out.extend_from_slice(b"\"session\":null,"),
         }
         out.extend_from_slice(format!("\"cursor\":\"{}\",\"messages\":[", self.cursor).as_bytes());
         for (index, message) in self.messages.iter().enumerate() {

@@ -82,6 +82,8 @@ pub enum CloseReason {
     Revoked,
     /// A limit on connections has been reached.
     TooManyConnections,
+    /// The application has ended the client's session.
+    SessionEnded,
 }
 
 impl CloseReason {
@@ -92,6 +94,7 @@ impl CloseReason {
         CloseReason::SlowReader,
         CloseReason::Revoked,
         CloseReason::TooManyConnections,
+        CloseReason::SessionEnded,
     ];
 
     /// The reason's number, which is also the WebSocket close code.
@@ -100,7 +103,7 @@ impl CloseReason {
             CloseReason::Rollover => 4000,
             CloseReason::Drain => 4001,
             CloseReason::SlowReader => 4002,
-            CloseReason::Revoked => 4003,
+            CloseReason::Revoked | CloseReason::SessionEnded => 4003,
             CloseReason::TooManyConnections => 4004,
         }
     }
@@ -113,6 +116,7 @@ impl CloseReason {
             CloseReason::SlowReader => "slow reader",
             CloseReason::Revoked => "subscription revoked or expired",
             CloseReason::TooManyConnections => "too many connections",
+            CloseReason::SessionEnded => "the application has ended the session",
         }
     }
 }
@@ -152,6 +156,9 @@ impl Control<'_> {
             object.text("reason", bye.reason());
             if let Some(retry) = retry {
                 object.raw("retry", &retry.as_millis().to_string());
+            }
+            if *bye == CloseReason::SessionEnded {
+                object.raw("session", "null");
             }
         }
         if let Control::Ack { reference: Some(reference), .. }

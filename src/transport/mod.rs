@@ -24,7 +24,7 @@ mod tcp;
 mod websocket;
 mod xhr_stream;
 
-pub use batch::Batch;
+pub use batch::{Batch, BatchSession};
 pub use client_event::{ClientAck, ClientEvent, EventFields};
 pub use command::{Command, Dialect, Subscribe};
 pub use control::{CloseReason, Control};

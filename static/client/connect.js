@@ -89,7 +89,7 @@ function connect(url, options) {
   return lt;
 }
 
-// Begins to read, alone or through the connection that the tabs of this browser share.
+// Begins to read: alone, through the connection that the tabs of this browser share, or with a session.
 function begin(conn) {
   var options = conn._options;
   function alone() {
@@ -98,11 +98,14 @@ function begin(conn) {
   }
   checkNames(conn);
   if (!conn._lt.channels.length && !options.channels) { emit(conn, 'error', { code: 'no_channels' }); }
-  if (!options.share) { return alone(); }
-  need(conn._base, 'share', function (share) {
-    if (!share) { return alone(); }
-    conn._ready = true;
-    if (isActive(conn)) { share(conn._lt, options); }
+  if (!options.share && !options.session) { return alone(); }
+  need(conn._base, options.session ? 'session' : 'share', function (join) {
+    if (join) {
+      conn._ready = true;
+      return join(conn._lt, options, alone);
+    }
+    // Without its session, the connection must not read.
+    if (options.session) { setTimeout(function () { begin(conn); }, 3000); } else { alone(); }
   });
 }
 
@@ -116,8 +119,11 @@ function watchMembers(conn, channel, fn) {
 // Sends an event to the application; see emit.js.
 function sendEvent(conn, event, data, done, settings) {
   need(conn._base, 'emit', function (send) {
-    if (send) { return send(newLink(conn, conn), conn._main && conn._main._care, event, data, done, settings); }
-    (done || nothing)(refusal(0));
+    if (send) {
+      send(newLink(conn, conn), conn._main && conn._main._care, event, data, done, settings);
+    } else if (done) {
+      done(refusal(0));
+    }
   });
 }
 

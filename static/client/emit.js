@@ -10,6 +10,8 @@
   var TRIES = 6;
   var PAUSE = 500;
   var ANSWER_WITHIN = 20000;
+  // An event waits until the connection has its session. This is the time between two looks.
+  var LOOK = 100;
   // The codes of temporary failures. After any other code, the library does not send the event again, because the
   // result would be the same.
   var PASSING = /^(unreachable|rate_limited|too_many_connections|not_ready|log_unavailable|outcome_unknown)$/;
@@ -42,13 +44,19 @@
     xhr.send(Longtail.encode(fields));
   }
 
+  // Returns whether the failure may pass. A session that has ended is followed by a new one.
+  function passes(error, lt) {
+    return PASSING.test(error.code) || (error.code === 'no_session' && lt.session);
+  }
+
   // `link` has the connection's token and settings, and `care` the commands of the open WebSocket, if there is one.
-  // `settings`: channel, key, args (true: the data is a list of arguments).
+  // `settings`: channel, key, args (true: the data is a list of arguments); `ack`: this is the answer to an event of the
+  // application, with the name that the event has given to it.
   Longtail.emit = function (link, care, event, data, done, settings) {
     var lt = link.owner;
     settings = settings || {};
     var tries = (settings.tries || 0) + 1;
-    var fields = { event: event, channel: settings.channel, key: settings.key || Longtail.newClientId() };
+    var fields = settings.ack ? { ack: settings.ack } : { event: event, channel: settings.channel, key: settings.key || Longtail.newClientId() };
     var value = data === undefined ? null : data;
     var timer;
     var isOver;
@@ -58,29 +66,36 @@
       if (isOver) { return; }
       isOver = true;
       clearTimeout(timer);
-      if (error && PASSING.test(error.code) && tries < TRIES && lt.state !== 'closed') {
+      if (error && passes(error, lt) && tries < TRIES && lt.state !== 'closed') {
         setTimeout(function () {
-          lt.emit(event, data, done, { channel: fields.channel, args: settings.args, key: fields.key, tries: tries });
+          lt.emit(event, data, done, { channel: fields.channel, args: settings.args, key: fields.key, ack: settings.ack, tries: tries });
         }, PAUSE * Math.pow(2, tries - 1) * (0.5 + Math.random()));
       } else if (done) {
         done.apply(lt, [error || null].concat(error || answer === null || answer === undefined ? [] : answer));
       }
     }
 
+    // While the state is `idle`, it is not known yet whether the connection has a session.
+    if (lt.state === 'idle' || lt.session === true) {
+      if (lt.state === 'closed') { return over(unreachable('the connection is closed')); }
+      return setTimeout(function () { lt.emit(event, data, done, settings); }, LOOK);
+    }
     timer = setTimeout(function () { over(unreachable('no answer')); }, ANSWER_WITHIN);
     // The address contains the client id and the token, but not the channels and the cursor of the connection.
     link.channels = [];
     link.cursor = undefined;
     if (!care && !Longtail.reaches(lt.url) && Longtail.post) {
       // The page cannot read the answer to a form.
+      fields.session = lt.session;
       if (settings.args) { fields.args = Longtail.encode(value); }
       return Longtail.post(Longtail.query(link.url('/event'), '&', fields).replace('&?', '&'), value, over);
     }
     fields[settings.args ? 'args' : 'data'] = value;
     if (care && care.send) {
-      fields.type = 'event';
+      fields.type = settings.ack ? 'ack' : 'event';
       return care.send(fields, function (error, id, object) { over(error, object && object.data); });
     }
+    fields.session = lt.session;
     try {
       post(link.url('/event'), link.credentials, fields, over);
     } catch (e) {

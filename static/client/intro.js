@@ -68,7 +68,7 @@
  *
  * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it),
  * interval (ms between two polls), credentials (true: cookies also go to another origin; then the server must allow the
- * page's origin by name, not by `*`), and share (true: the tabs of this browser read through one connection, if the
- * browser supports this).
+ * page's origin by name, not by `*`), session (true: the application knows this client, and can change what it reads),
+ * and share (true: the tabs of this browser read through one connection, if the browser supports this).
  */
 var Longtail = (function () {

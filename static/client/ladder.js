@@ -99,7 +99,7 @@ function promote(conn, link) {
   for (var i = 0; i < queue.length && link === conn._main; i++) {
     // A message without an id cannot be distinguished from a repeat, so it is skipped: it also arrived on the previous
     // link.
-    if (queue[i].type !== undefined || queue[i].id) { accept(conn, link, queue[i]); }
+    if (queue[i].type || queue[i].id) { accept(conn, link, queue[i]); }
   }
   // If the link has not delivered a new message, it may be behind the previous link.
   if (conn._lt.stats.messages === count) { conn._lt.cursor = cursor; }

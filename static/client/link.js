@@ -94,7 +94,7 @@ function closeLinks(conn) {
   clearTimeout(conn._retryTimer);
   clearTimeout(conn._climbTimer);
   conn._main = conn._probe = conn._check = null;
-  for (var i = 0; i < 3; i++) { closeLink(links[i]); }
+  each(links, function (i, link) { closeLink(link); });
 }
 
 // Ends the link unless an object arrives on it within this time.

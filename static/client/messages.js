@@ -14,8 +14,8 @@ function receiveItem(conn, link, object) {
 function accept(conn, link, object) {
   var type = object.type;
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
-  // Messages, and who comes and goes.
-  if (object.channel) {
+  // Messages, events of a session, and who comes and goes.
+  if (object.channel || object.event) {
     greet(conn, link);
     if (link === conn._main) { deliver(conn, link, object); }
   } else if (type === 'hello') {
@@ -24,7 +24,7 @@ function accept(conn, link, object) {
   } else if (type === 'gap') {
     reportGap(conn, object);
   } else if (type === 'bye') {
-    if (typeof object.retry !== 'number') { return refused(conn, object); }
+    if (object.retry === undefined) { return refused(conn, object); }
     closeLinks(conn);
     retryAfter(conn, object.retry, link.transport);
   }
@@ -83,7 +83,7 @@ function reportGap(conn, gap) {
   if (gap.from === conn._gapFrom) { return; }
   conn._gapFrom = gap.from;
   conn._lt.stats.gaps++;
-  emit(conn, 'gap', { from: gap.from, cursor: gap.cursor });
+  emit(conn, 'gap', gap);
 }
 
 // Hands a message to the listeners, unless it is a repeat.
@@ -92,10 +92,7 @@ function deliver(conn, link, message) {
   if (id) {
     link.cursor = id;
     // The previous link has already delivered this message, so the cursor is after it.
-    if (has(conn._seen, id) || has(conn._seenBefore, id)) {
-      conn._lt.stats.repeats++;
-      return;
-    }
+    if (has(conn._seen, id) || has(conn._seenBefore, id)) { return conn._lt.stats.repeats++; }
     conn._lt.cursor = id;
     // While a probe exists, all ids are kept: the probe may still deliver messages that the main link has already
     // delivered.

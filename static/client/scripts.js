@@ -91,5 +91,6 @@
     transport.open = code.open;
     transport.close = code.close;
   }
+  if (Longtail.withSessions) { Longtail.withSessions(); }
   Longtail.scripts = true;
 };

@@ -45,14 +45,14 @@
         stop();
         if (link.live() && link.cursor === at) { silent(link); } else { ask(wait * 2); }
       }
-      // The server counts a client that polls as a reader for some time, so the first request has no client id. The
-      // answer may contain messages that exclude this client, or it may be a refusal. If the answer is not empty, a
-      // second request sends the id.
+      // The server counts a client that polls as a reader for some time, so the first request has neither a client id
+      // nor a session. The answer may contain messages that exclude this client, or it may be a refusal. If the answer
+      // is not empty, a second request sends both.
       function request(isSecond) {
         var url = link.url('/poll', 'n=' + Math.random());
         timer = setTimeout(give, ANSWER_WITHIN);
         link.request();
-        stop = Longtail.http('GET', isSecond ? url : url.replace(/&client=[^&]*/, ''), { credentials: link.credentials }, function (status, text) {
+        stop = Longtail.http('GET', isSecond ? url : url.replace(/&(client|session)=[^&]*/g, ''), { credentials: link.credentials }, function (status, text) {
           var batch = {};
           clearTimeout(timer);
           try { batch = Longtail.decode(text) || batch; } catch (e) {}

@@ -2,10 +2,15 @@
 export interface Message<Data = unknown> {
   /** The cursor right after this message: an opaque text. Absent for a volatile message. */
   id?: string;
+  /** Empty for an event that the application has sent to this session. */
   channel: string;
   /** `message` if the publisher did not name an event. */
   event: string;
   data: Data;
+  /** Whether the data is a list of arguments. */
+  args?: boolean;
+  /** Answers an event of the application that waits for an answer. */
+  ack?: (...answer: unknown[]) => void;
 }
 
 export type TransportName =
@@ -30,6 +35,8 @@ export interface Options {
   interval?: number;
   /** Whether requests to another origin carry cookies. */
   credentials?: boolean;
+  /** Whether the connection has a session with the application. It cannot be shared. */
+  session?: boolean;
   /** Whether the tabs of this browser read through one connection, if the browser supports this. */
   share?: boolean;
 }
@@ -52,7 +59,8 @@ export interface EmitSettings {
   args?: boolean;
 }
 
-/** An error. `code` is a code of the server, or `unreachable`, `no_transport`, `no_channels`, `no_slot` or `closed`. */
+/** An error. `code` is a code of the server, or `unreachable`, `no_transport`, `no_channels`, `no_slot`,
+ * `session_ended` or `closed`. */
 export interface Problem {
   code: string | number;
   message?: string;
@@ -118,6 +126,8 @@ export interface Connection {
   /** The listeners have received all messages of the channels up to this position. */
   readonly cursor: string;
   readonly client: string;
+  /** The id of the session, which is a secret; `true` until the server has named it. */
+  readonly session?: string | true;
   readonly transport: TransportName | null;
   readonly state: State;
   readonly stats: { requests: number; messages: number; repeats: number; gaps: number };

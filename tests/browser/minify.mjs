@@ -26,7 +26,7 @@ const source = joined(PARTS);
 const small = (await minify(source, SETTINGS)).code + '\n';
 const exports = ['export default Longtail;', 'export const { connect, newClientId, version } = Longtail;'];
 // Node does not load scripts, so its build contains the files that it can use.
-const node = ['var self = globalThis;', ...['fetch', 'token', 'stream', 'emit', 'members'].map(read), source].join('\n');
+const node = ['var self = globalThis;', ...['fetch', 'token', 'stream', 'emit', 'members', 'session'].map(read), source].join('\n');
 const text = name => readFileSync(join(root, name), 'utf8');
 const types = text('static/package/longtail.d.ts');
 const files = {

@@ -14,7 +14,7 @@ export const PARTS = [...CORE, ...TRANSPORTS, 'outro'];
 // The core without transports, for tests that have their own.
 export const BARE = [...CORE, 'outro'];
 // Files that the library loads when they are first needed. The server has them minified, from static/lazy.
-export const LAZY = ['diagnose', 'path', 'share', 'lead', 'slots', 'stream', 'scripts', 'token', 'emit', 'members', 'legacy', 'fetch'];
+export const LAZY = ['diagnose', 'path', 'share', 'lead', 'slots', 'stream', 'scripts', 'token', 'emit', 'members', 'session', 'legacy', 'fetch'];
 
 export const read = name => readFileSync(join(root, `static/client/${name}.js`), 'utf8');
 

@@ -37,4 +37,8 @@ lt.on('state', state => state === 'asleep');
 lt.emit('addItem', { title: 'milk' }, (problem, item: { id: number }) => {
   if (problem) { const why: string | number = problem.code; void [why, problem.data]; } else { void item.id; }
 });
+const known = connect('', { channels: 'lobby', session: true });
+known.on('question', (data: string, message) => message.ack?.('yes', data.length));
+known.on('close', why => console.log(why.code === 'session_ended', why.reason, typeof known.session === 'string'));
+
 lt.emit('move', [1, 2], undefined, { args: true, channel: 'board:12' }).emit('ping me');

@@ -52,6 +52,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/share.js", SCRIPT, &[include_str!("../../../static/lazy/share.js")]),
     ("/scripts.js", SCRIPT, &[include_str!("../../../static/lazy/scripts.js")]),
     ("/stream.js", SCRIPT, &[include_str!("../../../static/lazy/stream.js")]),
+    ("/session.js", SCRIPT, &[include_str!("../../../static/lazy/session.js")]),
     ("/members.js", SCRIPT, &[include_str!("../../../static/lazy/members.js")]),
     ("/token.js", SCRIPT, &[include_str!("../../../static/lazy/token.js")]),
     ("/emit.js", SCRIPT, &[include_str!("../../../static/lazy/emit.js")]),

@@ -11,7 +11,7 @@ use crate::serve::client_sessions::state::SessionState;
 use crate::serve::session::batch::BATCH_BYTES;
 use crate::serve::session::record::SessionRecord;
 use crate::serve::state::ServerState;
-use crate::transport::{Accepted, ApiError, Batch, Params, Transport};
+use crate::transport::{Accepted, Batch, BatchSession, Params, Transport};
 use hyper::{StatusCode, header};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -22,11 +22,7 @@ use tokio::time::Instant;
 /// How long a poll waits for the log, or for a node that is behind the cursor.
 const STEP_WAIT: Duration = Duration::from_secs(5);
 
-/// Answers with a batch.
-///
-/// # Errors
-///
-/// `no_session`: the session has ended, and there is nothing more for it.
+/// Answers with a batch. If the application ends the session, the batch says so, after the last events.
 pub async fn answer(
     state: &Arc<ServerState>,
     transport: &'static dyn Transport,
@@ -34,7 +30,7 @@ pub async fn answer(
     opening: Accepted,
     session: SessionState,
     wait: Wait<'_>,
-) -> Result<Response, ApiError> {
+) -> Response {
     let (name, asked) = (transport.name(), Instant::now());
     let mut record = SessionRecord::new(state.delivery.open(name));
     state.hub.polled(name, params.channels.iter(), &session.client, wait.time.unwrap_or_default());
@@ -47,26 +43,27 @@ pub async fn answer(
     session.begin(&mut subscription);
     // This is the position that the client has acknowledged. If it does not get the answer, it comes back here.
     session.save(wait.time.unwrap_or_default()).await;
-    let id = session.id().secret().clone();
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
-    let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None };
+    let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None, is_lost: false };
     tokio::select! {
         () = collected.fill(&mut session, &mut subscription, wait.time) => {}
         () = state.drain.begun() => {}
         () = poll_fn(|cx| wait.client_shut.map_or(Poll::Pending, |client| client.poll(cx))) => {}
     }
-    let Collected { mut messages, gap, .. } = collected;
+    let Collected { mut messages, gap, is_lost, .. } = collected;
     if wait.time.is_none() {
         messages.retain(|message| message.cursor().is_some());
     }
-    if session.has_ended() && messages.is_empty() && gap.is_none() {
-        return Err(state.sessions.unknown());
-    }
     let cursor = subscription.cursor();
+    // A session that is lost is not known any more at the next poll. The client then begins a new one.
+    let named = match session.has_ended() && !is_lost {
+        true => BatchSession::Ended,
+        false => BatchSession::Open(session.id().secret().clone()),
+    };
     if !session.has_ended() {
         session.stay().await;
     }
-    let batch = Batch { gap, messages, cursor, session: Some(id), is_complete: false };
+    let batch = Batch { gap, messages, cursor, session: named, is_complete: false };
     let mut body = Vec::with_capacity(batch.size_hint());
     opening.envelope.batch(&batch, &mut body);
     record.wrote(body.len());
@@ -74,7 +71,7 @@ pub async fn answer(
     let mut response = response::whole(StatusCode::OK, opening.content_type, body);
     response::write_headers(&opening, response.headers_mut());
     response.headers_mut().insert(header::ETAG, etag::quoted(batch.cursor));
-    Ok(response)
+    response
 }
 
 /// What a poll has found so far.
@@ -83,6 +80,8 @@ struct Collected {
     messages: Vec<Arc<Message>>,
     bytes: usize,
     gap: Option<Gap>,
+    /// Whether changes of the session may have been in the gap.
+    is_lost: bool,
 }
 
 impl Collected {
@@ -109,7 +108,7 @@ impl Collected {
                 Step::Gap(gap) => {
                     let from = self.gap.map_or(gap.from, |first| first.from);
                     self.gap = Some(Gap { from, ..gap });
-                    session.is_lost_by(&gap);
+                    self.is_lost |= session.is_lost_by(&gap);
                 }
                 Step::Idle | Step::Ahead => return,
             }

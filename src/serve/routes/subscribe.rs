@@ -293,7 +293,7 @@ impl<'a> Checked<'a> {
         };
         let client_shut = self.request.head.extensions.get::<ClientShut>();
         let wait = Wait { time, as_session: false, client_shut };
-        session_poll::answer(self.state, self.transport, &self.params, self.opening, session, wait).await
+        Ok(session_poll::answer(self.state, self.transport, &self.params, self.opening, session, wait).await)
     }
 
     fn open_duplex(mut self, authorized: Authorized, session: Option<SessionState>) -> Result<Response, ApiError> {

@@ -4,7 +4,7 @@ use crate::hub::{Gap, Limit, Step, Subscription};
 use crate::message::Message;
 use crate::serve::http::request::ClientShut;
 use crate::serve::state::ServerState;
-use crate::transport::Batch;
+use crate::transport::{Batch, BatchSession};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -148,7 +148,7 @@ impl BatchBuilder {
 
     /// Returns the batch of the collected messages.
     pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
-        Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), session: None, is_complete }
+        Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), session: BatchSession::Absent, is_complete }
     }
 }
 

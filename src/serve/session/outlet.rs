@@ -7,7 +7,7 @@ use crate::hub::{BareFormat, Encoded, Format, Layout, Outlet};
 use crate::message::{Encoding, Message};
 use crate::serve::http::chunked::{self, Framing};
 use crate::serve::net::socket::Socket;
-use crate::transport::{Batch, Envelope};
+use crate::transport::{Batch, BatchSession, Envelope};
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
@@ -105,7 +105,8 @@ impl Outlet for PollOutlet {
     }
 
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
-        let batch = Batch { gap: None, messages: messages.to_vec(), cursor: upto, session: None, is_complete: true };
+        let (messages, session) = (messages.to_vec(), BatchSession::Absent);
+        let batch = Batch { gap: None, messages, cursor: upto, session, is_complete: true };
         let PollAnswer { bytes, body } = PollAnswer::new(&self.head, &*self.envelope, &batch, false);
         Encoded { bytes, weight: body }
     }

@@ -274,7 +274,9 @@ impl Pump {
             if let Some(attached) = &mut self.attached
                 && attached.poll_end(cx)
             {
-                self.bye(CloseReason::Revoked, None);
+                let has_session_ended = attached.session().is_some_and(|session| session.has_ended());
+                let bye = if has_session_ended { CloseReason::SessionEnded } else { CloseReason::Revoked };
+                self.bye(bye, None);
                 continue;
             }
             let Some(limit) = self.limit() else {
