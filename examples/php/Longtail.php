@@ -570,6 +570,8 @@ final class Authorizer extends Endpoint
     /** @var callable */
     private $decide;
     private int $ttl;
+    /** @var callable|null */
+    private $identify = null;
 
     /**
      * @param callable $decide takes a Question and returns the channels that this user may have (`[]` refuses), or null
@@ -585,6 +587,18 @@ final class Authorizer extends Endpoint
         $this->ttl = $ttl;
     }
 
+    /**
+     * Names the user, for channels with presence.
+     *
+     * @param callable $identify takes a Question and returns `['id' => 7, 'info' => …]`, or null; `info` is what other
+     *     members may know, such as a name, and may be absent
+     */
+    public function identify(callable $identify): self
+    {
+        $this->identify = $identify;
+        return $this;
+    }
+
     protected function answer(array $call): array
     {
         $question = new Question($call);
@@ -598,7 +612,12 @@ final class Authorizer extends Endpoint
         }
         // Only channels of the question count, and a channel that was not asked for hides a mistake.
         $allowed = array_intersect($question->channels, Check::texts('the decision', $allowed));
-        return [200, Message::json(['channels' => array_values($allowed), 'ttl' => $this->ttl])];
+        $fields = ['channels' => array_values($allowed), 'ttl' => $this->ttl];
+        $user = $this->identify === null ? null : ($this->identify)($question);
+        if ($user !== null) {
+            $fields['user'] = ['id' => Check::id('the id of the user', $user['id'] ?? null)] + array_intersect_key($user, ['info' => 1]);
+        }
+        return [200, Message::json($fields)];
     }
 }
 

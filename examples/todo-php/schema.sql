@@ -31,3 +31,11 @@ CREATE TABLE IF NOT EXISTS items (
     version INTEGER NOT NULL,
     FOREIGN KEY (board_id) REFERENCES boards (id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
+
+-- The item after a change that a script has asked for, by the user and the key of the change: for an hour, the same
+-- request gets the same answer, and does not change anything.
+CREATE TABLE IF NOT EXISTS answers (
+    name VARCHAR(80) NOT NULL PRIMARY KEY,
+    item TEXT NOT NULL,
+    at INTEGER NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;

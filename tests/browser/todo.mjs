@@ -51,6 +51,75 @@ test('the same over server-sent events and XHR streaming', async () => {
   await scenario(ben, ada, 'Find the adapter');
 });
 
+test('a board shows who is on it', async () => {
+  const here = (page, names) => until(`it shows ${names}`, async () => {
+    const shown = await page.$$eval('#here li', all => all.map(one => one.textContent).join());
+    return shown === names || shown;
+  });
+  await open(ada, 12);
+  await open(ben, 12);
+  await here(ada, 'ada (you),ben');
+  await here(ben, 'ada,ben (you)');
+  // Another page of the same user is not another member.
+  const second = await ada.context().newPage();
+  await open(second, 12, { transport: 'sse' });
+  await here(second, 'ada (you),ben');
+  await ben.goto(`${todo}/index.php`);
+  await here(ada, 'ada (you)');
+  await second.close();
+  await ada.waitForTimeout(1000);
+  await here(ada, 'ada (you)');
+});
+
+test('what the application refuses is said, and nobody hears of it', async () => {
+  await open(ada, 12);
+  await open(ben, 12);
+  await add(ada, 'Short');
+  await has(ben, 'Short');
+  const before = await ben.evaluate(() => todo.lt.stats.messages);
+  await ada.evaluate(() => document.querySelectorAll('[maxlength]').forEach(one => one.removeAttribute('maxlength')));
+  await ada.fill('#new', 'x'.repeat(201));
+  await ada.press('#new', 'Enter');
+  await ada.waitForSelector('#notice:not([hidden])');
+  assert.match(await ada.textContent('#notice'), /A title has 1 to 200 characters/);
+  await edit(ada, 'Short', box => box.getByText('Remove').click());
+  await has(ben, 'Short', 0);
+  assert.equal(await ben.evaluate(() => todo.lt.stats.messages), before + 1);
+});
+
+test('a change that is asked for twice is made once', async () => {
+  await open(ada, 12);
+  await open(ben, 12);
+  // The answer to the event does not come, so the page sends a form, too. Longtail has passed on the event.
+  await ada.evaluate(() => {
+    const { emit } = todo.lt;
+    todo.lt.emit = (action, fields, done, settings) => emit(action, fields, () => {
+      todo.lt.emit = emit;
+      done({ code: 'unreachable' });
+    }, settings);
+  });
+  await add(ada, 'Only once');
+  await has(ben, 'Only once');
+  await ada.waitForTimeout(500);
+  for (const page of [ada, ben]) await has(page, 'Only once');
+  await ada.reload();
+  await has(ada, 'Only once');
+  await edit(ada, 'Only once', box => box.getByText('Remove').click());
+  await has(ben, 'Only once', 0);
+});
+
+test('hook.php answers only Longtail', async () => {
+  for (const headers of [{}, { 'Longtail-Signature': `t=${Math.floor(Date.now() / 1000)},v1=${'0'.repeat(64)}` }]) {
+    const call = { type: 'event', id: '1', event: 'add', args: [{ board: 12, title: 'Forged' }], client: 'x' };
+    const answer = await ada.request.post(todo + '/hook.php', { data: call, headers });
+    assert.equal(answer.status(), 401);
+  }
+  // Without the cookie, Longtail's call has no user.
+  const headers = { 'Content-Type': 'application/json' };
+  const answer = await fetch(push + '/event', { method: 'POST', headers, body: '{"event":"add","data":{"board":12,"title":"x"}}' });
+  assert.deepEqual([answer.status, (await answer.json()).error.data], [403, { status: 401 }]);
+});
+
 for (const [one, other] of [['backbone', 'angular'], ['ember', 'plain']]) {
   test(`the same with ${one} and ${other}`, async () => {
     await open(ada, 12, { front: one });
@@ -188,7 +257,7 @@ test('authorize.php: boards of one’s own, and nothing else', async () => {
     return await answer.json();
   };
   cleo = await person('cleo');
-  assert.deepEqual(await allowed(ada, ['board:12']), { channels: ['board:12'], ttl: 60 });
+  assert.deepEqual(await allowed(ada, ['board:12']), { channels: ['board:12'], ttl: 60, user: { id: '1', info: { name: 'ada' } } });
   const many = ['board:14', 'board:12', 'board:99', 'other', 'board:12x', '', 7, ['board:12']];
   assert.deepEqual((await allowed(ada, many)).channels, ['board:12']);
   assert.deepEqual((await allowed(cleo, ['board:12', 'board:14'])).channels, ['board:14']);

@@ -6,6 +6,7 @@ require __DIR__ . '/config.php';
 require __DIR__ . '/db.php';
 require __DIR__ . '/boards.php';
 require __DIR__ . '/push.php';
+require __DIR__ . '/changes.php';
 require dirname(__DIR__, 2) . '/php/Longtail.php';
 
 ini_set('display_errors', '0');

@@ -81,16 +81,26 @@ function item(array $row): array
  * something that they have missed.
  *
  * The counter is written first: that locks the board's row until the commit (SQLite: the database), so that versions
- * come in the order of the commits. It also makes a write the first statement. In SQLite a transaction that begins by
+ * come in the order of the commits, and so that two requests with the same key come one after the other: the second one
+ * gets the answer of the first. It also makes a write the first statement. In SQLite a transaction that begins by
  * reading is refused at once when it wants to write and somebody else has written meanwhile; it cannot wait then.
  */
-function change_board(int $board, callable $change): ?array
+function change_board(int $board, ?string $key, callable $change): ?array
 {
     db()->beginTransaction();
     try {
         run('UPDATE boards SET revision = revision + 1 WHERE id = ?', [$board]);
+        $known = $key === null ? null : one('SELECT item FROM answers WHERE name = ?', [$key]);
+        if ($known !== null) {
+            db()->rollBack();
+            return json_decode($known['item'], true);
+        }
         $version = (int) one('SELECT revision FROM boards WHERE id = ?', [$board])['revision'];
         $item = $change($version);
+        if ($item !== null && $key !== null) {
+            run('DELETE FROM answers WHERE at < ?', [time() - 3600]);
+            run('INSERT INTO answers (name, item, at) VALUES (?, ?, ?)', [$key, json_encode($item), time()]);
+        }
         $item === null ? db()->rollBack() : db()->commit();
         return $item;
     } catch (Throwable $e) {
@@ -101,28 +111,28 @@ function change_board(int $board, callable $change): ?array
     }
 }
 
-function add_item(int $board, string $title): ?array
+function add_item(int $board, string $title, ?string $key = null): ?array
 {
-    return change_board($board, function (int $version) use ($board, $title) {
+    return change_board($board, $key, function (int $version) use ($board, $title) {
         run('INSERT INTO items (board_id, title, version) VALUES (?, ?, ?)', [$board, $title, $version]);
         return item(['id' => db()->lastInsertId(), 'title' => $title, 'done' => 0, 'version' => $version]);
     });
 }
 
 /** Sets a state instead of toggling it: then a request that arrives twice does no harm. */
-function set_done(int $board, int $id, bool $done): ?array
+function set_done(int $board, int $id, bool $done, ?string $key = null): ?array
 {
-    return update_item($board, $id, 'done = ?', (int) $done);
+    return update_item($board, $id, $key, 'done = ?', (int) $done);
 }
 
-function rename_item(int $board, int $id, string $title): ?array
+function rename_item(int $board, int $id, string $title, ?string $key = null): ?array
 {
-    return update_item($board, $id, 'title = ?', $title);
+    return update_item($board, $id, $key, 'title = ?', $title);
 }
 
-function update_item(int $board, int $id, string $assignment, int|string $value): ?array
+function update_item(int $board, int $id, ?string $key, string $assignment, int|string $value): ?array
 {
-    return change_board($board, function (int $version) use ($board, $id, $assignment, $value) {
+    return change_board($board, $key, function (int $version) use ($board, $id, $assignment, $value) {
         // Every condition names the board: with the id alone, a member of one board could change another.
         run("UPDATE items SET $assignment, version = ? WHERE id = ? AND board_id = ?", [$value, $version, $id, $board]);
         $row = one('SELECT id, title, done, version FROM items WHERE id = ? AND board_id = ?', [$id, $board]);
@@ -130,9 +140,9 @@ function update_item(int $board, int $id, string $assignment, int|string $value)
     });
 }
 
-function remove_item(int $board, int $id): ?array
+function remove_item(int $board, int $id, ?string $key = null): ?array
 {
-    return change_board($board, function (int $version) use ($board, $id) {
+    return change_board($board, $key, function (int $version) use ($board, $id) {
         $row = one('SELECT id, title, done, version FROM items WHERE id = ? AND board_id = ?', [$id, $board]);
         if ($row === null) {
             return null;

@@ -15,6 +15,7 @@ function setting(string $name): string
         'TODO_REDIS' => 'redis://127.0.0.1:6379',
         'TODO_VAR' => $var,                         // sessions, and the SQLite file
         'TODO_DSN' => 'sqlite:' . setting('TODO_VAR') . '/todo.sqlite',
-        default => '',                              // TODO_DB_USER, TODO_DB_PASSWORD
+        // TODO_DB_USER, TODO_DB_PASSWORD; TODO_HOOK_SECRET, the file with the secret of Longtail's calls to hook.php
+        default => '',
     };
 }

@@ -3,7 +3,7 @@
 //
 //   {"action":"subscribe","channels":["board:12"],"client":"…","transport":"ws","ip":"…","origin":"…"}
 //
-// and takes 200 {"channels":["board:12"],"ttl":60} as a yes for 60 seconds, and everything else as a no.
+// and takes 200 {"channels":["board:12"],"ttl":60,"user":{…}} as a yes for 60 seconds, and everything else as a no.
 //
 // Only Longtail has a use for it, but it need not be hidden: it tells the holder of a cookie what that holder may see
 // anyway, and changes nothing.
@@ -20,7 +20,8 @@ const SECONDS = 60;     // so long may somebody who was taken off a board, or ha
     if ($user === null) {
         return null;
     }
-    // Nobody publishes from a browser here: changes go through change.php, which knows the rules and saves them.
+    // Nobody publishes from a browser here: changes go through hook.php or change.php, which know the rules and
+    // save them.
     if ($question->action !== 'subscribe') {
         return [];
     }
@@ -28,4 +29,8 @@ const SECONDS = 60;     // so long may somebody who was taken off a board, or ha
         return preg_match('/^board:([1-9][0-9]{0,8})$/D', $channel, $found)
             && board_for($user['id'], (int) $found[1]) !== null;
     });
-}, SECONDS))->run();
+}, SECONDS))->identify(function (): ?array {
+    // Who is on a board, for the others on it: see --presence.
+    $user = user();
+    return $user === null ? null : ['id' => $user['id'], 'info' => ['name' => $user['name']]];
+})->run();

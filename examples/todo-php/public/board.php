@@ -43,6 +43,8 @@ $settings = [
     'cursor' => $cursor,
     'transport' => $transport,
     'csrf' => csrf(),
+    'user' => (string) $user['id'],
+    'hook' => setting('TODO_HOOK_SECRET') !== '',
 ] + $snapshot;
 
 /** One item, also the empty one that scripts copy. */
@@ -83,6 +85,9 @@ $done = count(array_filter($snapshot['items'], fn (array $item): bool => $item['
 <div class="head">
 <h1><?= h($board['name']) ?></h1>
 <p class="count" id="count"><?= $done ?> of <?= count($snapshot['items']) ?> done</p>
+</div>
+<div class="here" id="here"<?= $settings['hook'] ? '' : ' hidden' ?>>
+<span id="here-label">On this board now</span><ul aria-labelledby="here-label"></ul>
 </div>
 
 <form method="post" action="change.php" class="add" data-action="add">

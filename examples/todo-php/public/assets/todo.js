@@ -56,6 +56,23 @@ window.todo = (function () {
   lt.on('error', function () { state('waiting', 'Live updates are interrupted'); });
   lt.on('close', function () { state('off', 'Live updates have ended. Reload the page to go on.'); });
 
+  /* ---- who is here ---- */
+
+  // A user is one member, however many pages it has open. Without presence, the line is hidden.
+  if (settings.hook && lt.members) {
+    lt.members(settings.channel, function (members) {
+      var line = document.getElementById('here');
+      var list = line.querySelector('ul');
+      line.hidden = !members;
+      list.textContent = '';
+      (members || []).sort(function (a, b) { return a.info.name < b.info.name ? -1 : 1; }).forEach(function (member) {
+        var name = document.createElement('li');
+        name.textContent = member.info.name + (member.id === settings.user ? ' (you)' : '');
+        list.appendChild(name);
+      });
+    });
+  }
+
   /* ---- once, in any order ---- */
 
   // Versions are counted by the board, without holes: each change has the next one. Of two messages about an item
@@ -163,6 +180,40 @@ window.todo = (function () {
     });
   }
 
+  // Asks for a change, and returns a promise of the answer. An event takes the connection that is open anyway. If
+  // events do not reach the application, a form does. Both have the same key, so the change is made once.
+  function change(fields) {
+    fields.key = window.Longtail ? Longtail.newClientId() : '';
+    return byEvent(fields).catch(function (why) {
+      if (why) { throw why; }
+      return byForm(fields);
+    });
+  }
+
+  // Fails with an error if the application refuses the change, and with nothing if it gives no answer.
+  function byEvent(fields) {
+    return new Promise(function (resolve, reject) {
+      if (!settings.hook || lt.state !== 'open') { return reject(); }
+      setTimeout(reject, 5000);
+      lt.emit(fields.action, fields, function (error, answer) {
+        if (answer) { return resolve(answer); }
+        if (!error || error.code !== 'forbidden') {
+          if (error && error.code === 'no_hook') { settings.hook = false; }
+          return reject();
+        }
+        if (error.data && error.data.status === 401) { location.href = 'sign-in.php'; }
+        reject(new Error(error.message));
+      }, { channel: settings.channel });
+    });
+  }
+
+  function byForm(fields) {
+    var form = new FormData();
+    Object.keys(fields).forEach(function (name) { form.set(name, fields[name]); });
+    form.set('csrf', settings.csrf);
+    return ask('change.php', { method: 'POST', body: form, headers: { 'X-Longtail-Client': lt.client } });
+  }
+
   function notice(text) {
     var line = document.getElementById('notice');
     line.textContent = text;
@@ -178,16 +229,14 @@ window.todo = (function () {
     if (form.dataset.busy) { return; }
     form.dataset.busy = '1';
     var row = form.closest('.item');
-    var fields = new FormData(form);
-    fields.set('csrf', settings.csrf);
-    fields.set('board', settings.board);
-    fields.set('action', action);
-    if (row) { fields.set('id', row.dataset.id); }
-    if (action === 'done') { fields.set('done', row.dataset.done === '1' ? '0' : '1'); }
+    var fields = { board: settings.board, action: action };
+    var title = form.querySelector('[name=title]');
+    if (title) { fields.title = title.value; }
+    if (row) { fields.id = Number(row.dataset.id); }
+    if (action === 'done') { fields.done = row.dataset.done === '1' ? '0' : '1'; }
     // PHP passes our id on as `exclude`: the page draws its own change from the answer, and not a second time from the
-    // event.
-    var request = { method: 'POST', body: fields, headers: { 'X-Longtail-Client': lt.client } };
-    ask('change.php', request).then(function (answer) {
+    // message.
+    change(fields).then(function (answer) {
       if (answer.event === 'itemRemoved') { front.take(answer.data); } else { front.put(answer.data); }
       notice(answer.told ? '' : 'Saved. Live updates are away, so others will see it when they reload.');
       if (action === 'add') { form.reset(); }
