@@ -846,6 +846,31 @@ async fn the_authorize_url_is_answered() {
     assert_eq!(Request::get("/authorize.php").send(php.address).await.status, 405);
 }
 
+/// The user that the script names is a member of channels with presence.
+#[tokio::test]
+async fn the_authorizer_names_the_user() {
+    let script = r#"
+        (new Longtail\Authorizer(fn (Longtail\Question $question): array => $question->channels))
+            ->identify(fn (Longtail\Question $question): ?array => match ($_COOKIE['user'] ?? '') {
+                '' => null,
+                'bad' => ['info' => 1],
+                default => ['id' => (int) $_COOKIE['user'], 'info' => ['name' => 'Ann'], 'more' => 1],
+            })->run();
+    "#;
+    let php = Php::start_with_helper("authorize.php", script).await;
+    let question = r#"{"action":"subscribe","channels":["board:12"],"client":null,"transport":"ws","ip":"::1","origin":null}"#;
+    for (cookie, status, user) in [
+        ("user=7", 200, json!({"id": "7", "info": {"name": "Ann"}})),
+        ("x=1", 200, Value::Null),
+        ("user=bad", 500, Value::Null),
+    ] {
+        let request = Request::post("/authorize.php", question.as_bytes()).header("Cookie", cookie);
+        let said = request.send(php.address).await;
+        assert_eq!(said.status, status, "{cookie}: {}", said.text());
+        assert!(status != 200 || said.json()["user"] == user, "{cookie}: {}", said.text());
+    }
+}
+
 /// The time-out is for all attempts together.
 #[tokio::test]
 async fn a_server_that_hangs_does_not_hold_up_the_page() {
