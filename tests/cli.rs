@@ -1,5 +1,6 @@
 //! `longtail check`, `publish` and `tail`, as people run them.
 
+use crate::sessions::application::Application;
 use crate::support;
 
 use serde_json::{Value, json};
@@ -37,6 +38,36 @@ async fn check_tries_every_transport() {
     assert!(done.out.contains(&format!("{0} of {0} transports work", transports.len())), "{done}");
     assert!(transports.len() >= 10 && !done.out.contains('!'), "{done}");
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{done}");
+}
+
+/// `check` begins a session and sends an event if the server has a hook. A refusal is an answer.
+#[tokio::test]
+async fn check_calls_the_application() {
+    let refusal = json!({"refuse": {"message": "not you"}});
+    let answer = json!({"ack": [1], "join": ["room"]});
+    for (connect, event, code, session_line, event_line) in [
+        ((204, Value::Null), (200, answer.clone()), 0, "✓ begun after", "✓ answered after"),
+        ((204, Value::Null), (200, refusal.clone()), 0, "continued by another request", "ms: not you"),
+        ((200, refusal), (204, Value::Null), 0, "✓ the application refuses this client: not you", "✓ answered after"),
+        ((204, Value::Null), (500, Value::Null), 1, "✓ begun after", "✗ 502 application_failed"),
+        ((500, Value::Null), (204, Value::Null), 1, "✗ 502 application_failed", "✓ answered after"),
+    ] {
+        let rules = (connect.clone(), event.clone());
+        let application = Application::start(move |call| match call["type"].as_str() {
+            Some("connect") => rules.0.clone(),
+            _ => rules.1.clone(),
+        })
+        .await;
+        let node = Node::start(&["--hook-url", &application.url, "--hook-timeout", "20"]).await;
+        let done = run(&["check", &url(&node), "--idle", "0"], "").await;
+        assert_eq!(done.code, code, "{done}");
+        for (name, wanted) in [("session", session_line), ("event", event_line)] {
+            let told = line(&done.out, name).split_whitespace().collect::<Vec<_>>().join(" ");
+            let told = told.replacen(&format!(" {name}"), "", 1);
+            assert!(told.contains(wanted), "{name} {wanted}: {done}");
+        }
+        assert_eq!(application.calls("event")[0]["event"], "longtail-check");
+    }
 }
 
 /// `check` prints whether the server has presence. `tail --presence` prints changes of members among the messages.

@@ -858,7 +858,8 @@ async fn the_authorizer_names_the_user() {
             })->run();
     "#;
     let php = Php::start_with_helper("authorize.php", script).await;
-    let question = r#"{"action":"subscribe","channels":["board:12"],"client":null,"transport":"ws","ip":"::1","origin":null}"#;
+    let question =
+        r#"{"action":"subscribe","channels":["board:12"],"client":null,"transport":"ws","ip":"::1","origin":null}"#;
     for (cookie, status, user) in [
         ("user=7", 200, json!({"id": "7", "info": {"name": "Ann"}})),
         ("x=1", 200, Value::Null),

@@ -2,6 +2,7 @@
 
 use super::client::{Client, Credential};
 use super::failure::{Failure, Reason, printable};
+use super::hook_probe::HookProbe;
 use super::probe::{Outcome, Probe};
 use clap::Args;
 use futures_util::future::join_all;
@@ -18,6 +19,9 @@ use tokio::time::timeout;
 /// printed with its likely cause on the path: a proxy that buffers responses, drops
 /// `Upgrade` or cuts connections. Exit codes: 0 if all work, 1 if some do not, 69 if the
 /// server is unreachable.
+///
+/// If the server passes events on to an application, it also begins a session, and sends
+/// the event `longtail-check`, which the application may refuse.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Check {
@@ -69,17 +73,36 @@ impl Check {
             info["transports"].as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()).collect();
         let checks = names.iter().map(|name| self.one(&client, &info, name));
         let outcomes = join_all(checks).await;
-        self.report(&mut out, &client, &names, outcomes)
+        let application = if info["events"] == true { self.application(&client).await } else { Vec::new() };
+        let mut do_all_work = self.report(&mut out, &client, &names, outcomes)?;
+        for (name, outcome) in application {
+            do_all_work &= outcome.is_ok();
+            match outcome {
+                Ok(text) => writeln!(out, "✓ {name:<13} {text}")?,
+                Err(failure) => writeln!(out, "✗ {name:<13} {failure}")?,
+            }
+        }
+        Ok(ExitCode::from(u8::from(!do_all_work)))
     }
 
-    /// Prints the outcomes. `None` means that the server does not offer the transport.
+    /// Tries what the server does for its application.
+    async fn application(&self, client: &Client) -> Vec<(&'static str, Outcome)> {
+        let mut probe = HookProbe::new(client, &self.channel);
+        let time = Duration::from_secs(self.timeout);
+        let late = || Err(Failure::Unexpected(format!("no answer within {} s", time.as_secs())));
+        let session = timeout(time, probe.session()).await.unwrap_or_else(|_| late());
+        let event = timeout(time, probe.event()).await.unwrap_or_else(|_| late());
+        vec![("session", session), ("event", event)]
+    }
+
+    /// Prints the outcomes. `None` means that the server does not offer the transport. Returns whether all of them work.
     fn report(
         &self,
         out: &mut impl Write,
         client: &Client,
         names: &[&str],
         outcomes: Vec<Option<Outcome>>,
-    ) -> Result<ExitCode, Failure> {
+    ) -> Result<bool, Failure> {
         let (mut works, mut tried, mut wants_credentials) = (0, 0, false);
         for (name, outcome) in names.iter().zip(outcomes) {
             let Some(outcome) = outcome else {
@@ -103,7 +126,7 @@ impl Check {
             let (channel, fix) = (&self.channel, client.token_fix());
             writeln!(out, "! {channel} needs credentials: {fix}; or try another --channel")?;
         }
-        Ok(ExitCode::from(u8::from(works < tried || tried == 0)))
+        Ok(works == tried && tried > 0)
     }
 
     /// Tries one transport. Returns `None` if the server does not offer it.

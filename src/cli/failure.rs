@@ -80,6 +80,11 @@ impl Reason {
         Reason { message: format!("{} ({what})", self.message), ..self }
     }
 
+    /// Whether it is an error of Longtail with this code.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
     /// Whether access was denied.
     pub fn is_about_access(&self) -> bool {
         matches!(self.code.as_deref(), Some("unauthorized" | "forbidden"))

@@ -4,6 +4,7 @@
 mod check;
 mod client;
 mod failure;
+mod hook_probe;
 mod probe;
 mod publish;
 mod tail;

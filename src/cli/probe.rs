@@ -379,6 +379,7 @@ impl Pieces {
     }
 }
 
-fn millis(time: Duration) -> String {
+/// A duration in words.
+pub(super) fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

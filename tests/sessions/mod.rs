@@ -1,6 +1,6 @@
 //! Client sessions: what the server and the application know about a client, and how the application changes it.
 
-mod application;
+pub mod application;
 mod bad_input;
 mod calls;
 mod changes;

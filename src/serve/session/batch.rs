@@ -148,7 +148,13 @@ impl BatchBuilder {
 
     /// Returns the batch of the collected messages.
     pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
-        Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), session: BatchSession::Absent, is_complete }
+        Batch {
+            gap: self.gap,
+            messages: self.messages,
+            cursor: subscription.cursor(),
+            session: BatchSession::Absent,
+            is_complete,
+        }
     }
 }
 
