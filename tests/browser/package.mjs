@@ -59,13 +59,14 @@ for (const [name, load] of [
       const wait = ms => new Promise(resolve => setTimeout(resolve, ms));
       (async () => {
         for (const transport of ['ws', 'xhr-stream', 'long-poll', 'poll']) {
-          const lt = connect('${server.base}', { channels: 'node', transports: [transport], interval: 100, token: done => done('${TOKEN}') });
+          const lt = connect('${server.base}', { channels: 'node', transports: [transport], interval: 100, session: true, token: done => done('${TOKEN}') });
           const heard = [];
           lt.on('error', error => console.error(transport, error));
           lt.on('message', message => heard.push(message.data));
           lt.on('open', () => lt.publish('node', transport));
           while (!heard.length) await wait(20);
           if (heard.join() !== transport || lt.transport !== transport) throw new Error(heard.join());
+          if (!/^[\\w-]{27}$/.test(lt.session)) throw new Error('no session: ' + lt.session);
           lt.close();
         }
         console.log('all');
