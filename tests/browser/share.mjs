@@ -151,8 +151,10 @@ test('what comes while all tabs are paused comes afterwards, and nobody reads me
   await hasAll(tabs, 0, 10);
 }));
 
+// Over a WebSocket, a channel is read from the moment on at which the server gets the command; see the next test.
 test('a channel that a tab joins is read from its cursor on', LONG, () => inChromium(async (context, base) => {
-  const tabs = [await tab(context, base), await tab(context, base)];
+  const transports = ['sse', 'long-poll'];
+  const tabs = [await tab(context, base, { transports }), await tab(context, base, { transports })];
   for (const page of tabs) await shares(page);
   let isSending = true;
   let sent = 0;
