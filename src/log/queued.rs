@@ -1,4 +1,4 @@
-//! Tells a connection when a publish under way has its place in the log's order.
+//! Tells a connection when its present publish has a place in the log's order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

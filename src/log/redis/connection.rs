@@ -115,7 +115,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Connects to one server, which need not own the log.
+    /// Connects to one server, which does not have to own the log.
     pub(super) async fn open_at(
         endpoint: &Endpoint,
         address: &str,

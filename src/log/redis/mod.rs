@@ -204,7 +204,7 @@ impl RedisLog {
         Ok(connection)
     }
 
-    /// Opens a connection to one server of a Cluster, which need not own the log's slot.
+    /// Opens a connection to one server of a Cluster, which does not have to own the log's slot.
     pub(in crate::log) async fn connect_to(
         &self,
         address: &str,
@@ -225,8 +225,8 @@ impl RedisLog {
         self.queue.append_after(admission, drafts, self.queue.after_a_wait(deadlines), queued).await
     }
 
-    /// Whether an entry of this draft may be written, as far as this node knows the others. A PUBLISH cannot wait until
-    /// they are known for certain: the PUBLISHes behind it would wait, too.
+    /// Whether an entry of this draft may be written, as far as this node knows the other nodes. A PUBLISH cannot wait
+    /// until this node knows all of them for certain: the PUBLISHes behind it would wait, too.
     pub(in crate::log) fn may_write(&self, draft: &Draft) -> bool {
         let format = format::needed_by(draft);
         format == format::LOWEST || format <= self.peers.known_format()

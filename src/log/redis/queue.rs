@@ -41,8 +41,8 @@ type Obstacle = Arc<parking_lot::Mutex<Option<&'static str>>>;
 pub(super) struct Deadlines {
     /// The time at which the drafts are withdrawn, if they were not sent.
     pub(super) withdraw_at: Instant,
-    /// The time at which the appender gives up. The publisher itself does not: only the appender can tell whether the
-    /// drafts were sent.
+    /// The time at which the appender gives up. The publisher itself does not give up, because only the appender can
+    /// tell whether the drafts were sent.
     pub(super) give_up_at: Instant,
 }
 
@@ -139,7 +139,7 @@ impl Queue {
         Deadlines { withdraw_at: now + self.timeout / 2, give_up_at: now + self.timeout }
     }
 
-    /// The time limits of an append that has waited for something else than the queue up to its `withdraw_at`. It gets
+    /// The time limits of an append that has waited for something other than the queue until its `withdraw_at`. It gets
     /// half of the rest of its time: otherwise an idle appender would get no time at all to send the drafts.
     pub(super) fn after_a_wait(&self, deadlines: Deadlines) -> Deadlines {
         Deadlines { withdraw_at: deadlines.withdraw_at + self.timeout / 4, ..deadlines }
@@ -160,7 +160,7 @@ impl Queue {
         let waiting = match self.entrance.try_enter(request) {
             Ok(()) => None,
             // The wait runs in a task of its own: otherwise it would block all other publishers while this one is busy
-            // elsewhere. The task ends with its publisher. It has its place in the line from here on.
+            // elsewhere. The task ends with its publisher. The request has its place in the line from here on.
             Err(request) => Some(in_own_task(self.entrance.clone().enter(request, deadlines))),
         };
         // The drafts have their place in the order when the first poll of `waiting` is done, which is the same poll.

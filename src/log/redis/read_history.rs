@@ -25,7 +25,7 @@ pub(super) type Read = (Id, Option<Arc<Message>>);
 #[derive(Clone)]
 pub(super) struct ReadHistory {
     epoch: Epoch,
-    /// All entries between here and `at` are in `entries`.
+    /// All entries between this position and `at` are in `entries`.
     from: Id,
     entries: VecDeque<Read>,
     bytes: usize,

@@ -38,7 +38,7 @@ pub(super) struct Stream {
     pub(super) told: BTreeSet<Token>,
     /// Whether programs other than nodes have trimmed or deleted entries.
     pub(super) is_foreign: bool,
-    /// The entries that others have deleted one by one. Redis reports only the newest of them.
+    /// The entries that other programs have deleted one by one. Redis reports only the newest of them.
     pub(super) deleted: BTreeSet<Id>,
     /// Epochs that were ended by a node that remembers fewer entries than the comparison needs.
     unproven: HashSet<Epoch>,
@@ -155,8 +155,8 @@ impl Stream {
     }
 }
 
-/// A cursor that a client was given, the entries that a reader at this cursor has seen, and the entries that it knows
-/// it has missed.
+/// A cursor that a client was given, the entries that a reader at this cursor has seen, and the entries that the reader
+/// knows to be missing.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) cursor: Cursor,
@@ -189,10 +189,11 @@ pub(super) struct Told {
 ///     first remaining entry. Redis reports only the second one;
 ///   - belongs to an epoch that has two branches, because an older copy was put back into a running server. One cursor
 ///     may belong to either branch, and the gap may lead a reader to the entries of the other branch;
-///   - comes after an entry that others have deleted, if they have then deleted a later entry: Redis reports only the
-///     newest deletion, and a node that has read the first entry and does not find it treats it as lost.
-/// - Any fault at a node that continued to read after an older copy was put back into a running server, if others have
-///   since then added and trimmed exactly as many entries as the server has lost. In this case the counts look right.
+///   - comes after an entry that other programs have deleted, if they have then deleted a later entry: Redis reports
+///     only the newest deletion, and a node that has read the first entry and does not find it treats it as lost.
+/// - Any fault at a node that continued to read after an older copy was put back into a running server, if other
+///   programs have since then added and trimmed exactly as many entries as the server has lost. In this case the counts
+///   look right.
 pub(super) fn judge(
     place: &Place,
     told: &Told,
