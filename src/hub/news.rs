@@ -35,7 +35,7 @@ pub(super) struct News {
     pub(super) channels: Option<Arc<[usize]>>,
     /// Whether none of the messages excludes a client or the readers of a channel.
     pub(super) is_for_all: bool,
-    /// Whether one of them says that a member has come or gone.
+    /// Whether one of the messages says that a member has joined or left.
     pub(super) has_members: bool,
     /// Whether one of the messages excludes the readers of a channel.
     pub(super) excludes_channels: bool,
@@ -53,7 +53,7 @@ impl News {
         (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))
     }
 
-    /// Whether all of them say that members have come or gone.
+    /// Whether all of the messages say that members have joined or left.
     pub(super) fn is_of_members(&self) -> bool {
         self.has_members && self.messages.iter().all(|message| !message.is_for_readers())
     }

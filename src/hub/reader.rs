@@ -1,8 +1,8 @@
 //! The part of a reader that its channels use: one waker, the volatile messages that wait for the reader, and the state
 //! that the reader leaves with the hub while it is parked.
 //!
-//! What runs for each reader of each message is `#[inline]`: otherwise it depends on how the compiler divides the program
-//! whether these calls stay calls (tests/instructions.mjs counts them).
+//! The functions that run for each reader of each message are `#[inline]`. Otherwise the compiler inlines them or not,
+//! depending on how it divides the program (tests/instructions.mjs counts their instructions).
 
 use super::news::{FanOutShare, News};
 use super::outlet::Outlet;
