@@ -68,7 +68,7 @@ impl Draft {
         Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false, extras: None }
     }
 
-    /// The entry that says that a member of a channel has come or gone. `data` is the user's JSON.
+    /// An entry about a member that has joined or left a channel. `data` is the user's JSON.
     pub fn member(kind: Kind, channel: Channel, data: &str) -> Draft {
         let event = kind.as_str().parse().unwrap_or_default();
         let draft = Draft { event, ..Draft::new(channel, Payload::from_any(data)) };
@@ -98,7 +98,7 @@ impl Draft {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }
 
-    /// The name of its idempotency key among all keys, if it has a key.
+    /// The unique name of its idempotency key, if it has a key.
     pub fn scoped_key(&self) -> Option<String> {
         self.key.as_ref().map(|key| key.scoped(self.channels()))
     }

@@ -36,7 +36,8 @@ impl Encoding {
     /// Returns the message in this encoding. The first call makes the bytes. They are shared and kept for as long as
     /// the message.
     pub fn frame(&'static self, message: &Message) -> Bytes {
-        // A variant's object is a frame, too. It is made first, because one frame cannot be made while another one is.
+        // A variant's object is a frame, too. It is made first, because a frame cannot be made while another frame is
+        // being made.
         let object = message.object();
         let Some(encode) = self.encode else { return object.clone() };
         let frame = message.frames.get(self, || {

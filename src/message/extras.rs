@@ -16,7 +16,7 @@ pub struct Extras {
     pub except: Box<[ExceptItem]>,
     /// Whether the payload is an array with the arguments of an event.
     pub is_args: bool,
-    /// Whether the payload was sent as a bare text. It is a JSON string then.
+    /// Whether the payload was sent as a bare text. In that case it is a JSON string.
     pub is_text: bool,
     /// The binary parts of the payload.
     pub attachments: Box<[Bytes]>,
@@ -36,7 +36,7 @@ impl Extras {
             && *kind == Kind::Message
     }
 
-    /// The memory that they take, about.
+    /// The approximate memory that they take.
     pub fn size(&self) -> usize {
         let names = self.channels.iter().map(|channel| channel.as_str().len() + size_of::<Channel>() + 16);
         let except = self.except.iter().map(|item| item.0.as_str().len() + size_of::<ExceptItem>() + 16);
@@ -72,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// Whether it says who comes and goes. Readers get such an entry if they ask for it.
+    /// Whether the entry is about a member that joins or leaves. Readers get such an entry only if they ask for it.
     pub fn is_of_members(self) -> bool {
         matches!(self, Kind::MemberAdded | Kind::MemberRemoved)
     }
@@ -106,10 +106,10 @@ impl ExceptItem {
     }
 }
 
-/// The most items that the `except` of a message may have.
+/// The maximum number of items in the `except` of a message.
 pub const MAX_EXCEPT: usize = 100;
 
-/// The most binary parts that a message may have. Each of them takes memory of its own, however short it is.
+/// The maximum number of binary parts in a message. Each of them takes memory of its own, however short it is.
 pub const MAX_ATTACHMENTS: usize = 256;
 
 /// The channels of a message: at least one, each once.
@@ -117,7 +117,7 @@ pub const MAX_ATTACHMENTS: usize = 256;
 pub struct Channels(SmallVec<[Channel; 1]>);
 
 impl Channels {
-    /// The most channels that a message may have.
+    /// The maximum number of channels of a message.
     pub const MAX: usize = 100;
 
     /// Parses the names of the channels. A name that is repeated counts once.

@@ -31,7 +31,7 @@ pub struct Subscribe {
     pub last: Option<usize>,
     /// The client's id, if it was named.
     pub client: Option<ClientId>,
-    /// Whether to send who comes and goes, if that was given.
+    /// Whether to send entries about members that join or leave, if that was given.
     pub presence: Option<bool>,
 }
 

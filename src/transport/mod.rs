@@ -204,7 +204,7 @@ pub trait Decode: Send {
         Bytes::new()
     }
 
-    /// The last input, when the client will not send more.
+    /// Returns the last input when the client will not send more.
     fn rest(&mut self, _buf: &mut BytesMut) -> Option<Input> {
         None
     }

@@ -198,9 +198,9 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// A [`Violation`], as soon as the bytes that prove it have arrived: a violation in the header, such as too long a
-    /// message, is returned before any payload of that frame. It is final: later calls discard `buf` and return the
-    /// same violation.
+    /// A [`Violation`], as soon as the bytes that prove it have arrived: a violation in the header, such as a message
+    /// that is too long, is returned before any payload of that frame. It is final: later calls discard `buf` and
+    /// return the same violation.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
         let mut under_way = match std::mem::take(&mut self.state) {
             State::Ended(ended) => {
