@@ -145,8 +145,8 @@ impl BufferBudget {
         BlockedWrite { budget: self.clone(), order, blocked }
     }
 
-    /// Ends the slowest writes until the remaining ones fit into the budget. Asks the next slowest ones to leave while
-    /// a quarter of the memory is still free, because the server can then still send them a farewell.
+    /// Ends the slowest writes until the remaining ones fit into the budget. Asks the next slowest writes to leave
+    /// while a quarter of the memory is still free, because the server can then still send them a farewell.
     fn enforce(&self, state: &mut State) {
         while state.used > self.limit
             && let Some((order, blocked)) = state.blocked.pop_first()

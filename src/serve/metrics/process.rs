@@ -7,7 +7,7 @@ use prometheus_client::registry::Unit;
 use std::fmt;
 use std::fs;
 
-/// Clock ticks per second in `/proc` (`USER_HZ`), the same on every Linux.
+/// Clock ticks per second in `/proc` (`USER_HZ`), the same on every Linux system.
 const TICKS: f64 = 100.0;
 
 /// The collector of process metrics from `/proc/self`. Systems without `/proc` do not get these metrics.

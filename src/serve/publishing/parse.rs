@@ -33,7 +33,7 @@ pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     Ok(fields(query.as_bytes(), None).collect())
 }
 
-/// The token of a request. The last one counts, and one in the form before one in the query.
+/// The token of a request. The last one counts. A token in the form takes precedence over a token in the query.
 pub fn token(query: &[Field<'_>], form: &[Field<'_>]) -> Option<String> {
     let token = query.iter().chain(form).rfind(|(name, _)| name == "token");
     token.map(|(_, value)| value.to_string())
@@ -78,7 +78,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
     let borrowed = query.iter().map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
     for (name, value) in borrowed.chain(fields(form.unwrap_or_default().as_bytes(), None)) {
         match &*name {
-            // A form has all its fields, also those that the user leaves empty.
+            // A form has all its fields, including those that the user leaves empty.
             "channel" | "channels" | "except" if value.is_empty() => {}
             "channel" => channel = Some(value),
             "channels" => channels.push(value),

@@ -210,7 +210,7 @@ impl Answers {
         if let Some(template) = template {
             self.template = Some((*template).into());
         }
-        // A 304 does not give the length of the body that the client has already.
+        // A 304 does not give the length of the body that the client already has.
         let has_length = response.status() != StatusCode::NOT_MODIFIED;
         let Body::Whole(body) = response.into_body() else {
             // A plain request never has a response in pieces. If one did, closing the connection would be better than a

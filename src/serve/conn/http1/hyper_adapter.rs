@@ -161,7 +161,7 @@ fn complete_head(version: Version, body: &Body, is_draining: bool, head: &mut Pa
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if version == Version::HTTP_10 && head.headers.contains_key(CONNECTION) {
-        // hyper would add `keep-alive` to a response of 1.1.
+        // hyper would add `keep-alive` to a response of HTTP/1.1.
         head.version = version;
     }
     // hyper's own date does not follow a clock that is set back.

@@ -230,7 +230,7 @@ fn parse(input: &[u8]) -> Result<Option<(Part, usize)>, httparse::Error> {
     let httparse::Status::Complete(size) = head.parse_with_uninit_headers(input, &mut lines)? else { return Ok(None) };
     let is = |line: &&httparse::Header<'_>, name| line.name.eq_ignore_ascii_case(name);
     if head.headers.iter().any(|line| is(&line, "transfer-encoding")) {
-        // hyper refuses the request unless the last coding is `chunked`, also over HTTP/1.0.
+        // hyper refuses the request unless the last coding is `chunked`, even over HTTP/1.0.
         return Ok(Some((Part::Chunks(ChunkedRequest::new()), size)));
     }
     let mut lengths = head.headers.iter().filter(|line| is(line, "content-length")).map(|line| length(line.value));
