@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// Bytes per read.
 const READ_BYTES: usize = 16 << 10;
 
-/// Limit on delayed bytes in one direction.
+/// Limit on the number of delayed bytes in one direction.
 const MAX_DELAYED: usize = 256 << 10;
 
 /// The time after which the fault that kills WebSockets cuts a WebSocket. The time is long enough for the WebSocket to
@@ -97,7 +97,7 @@ impl Connection {
         Instant::now() + Duration::from_millis(self.now().latency_ms)
     }
 
-    /// Forwards from the browser to the server. If a browser has shut its sending side, it may still read.
+    /// Forwards from the browser to the server. A browser that has shut its sending side may still read.
     async fn up(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Why {
         let mut buffer = vec![0; READ_BYTES];
         let mut requests = Requests::default();
