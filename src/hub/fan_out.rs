@@ -38,9 +38,9 @@ use std::sync::atomic::AtomicUsize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The number of writes that a fan-out makes in a row (about ten milliseconds). Then it lets other tasks run, and
-/// publishers no longer wait for its end. Writes are counted instead of timed: with a timer for each publish, tokio
-/// would wake itself each time.
+/// The number of writes that a fan-out makes in a row (about ten milliseconds). Then the fan-out lets other tasks run,
+/// and publishers no longer wait for the end of the fan-out. Writes are counted instead of timed: with a timer for each
+/// publish, tokio would wake itself each time.
 const WRITES_IN_A_ROW: usize = 1024;
 
 /// The number of readers of a channel above which a fan-out uses several threads.

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// name makes a format and clients choose these names.
 const FORMATS: usize = 8;
 
-/// The number of readers that are copied out of the hub's memory at a time. They are copied because the hub's lock is
-/// not held during the writes.
+/// The number of readers that are copied out of the hub's memory at a time. The readers are copied because the hub's
+/// lock is not held during the writes.
 const STRIDE: usize = 64;
 
 /// The messages of one channel. Usually there is only one message.
@@ -76,7 +76,7 @@ pub(super) struct FanOutShare {
 }
 
 impl FanOutShare {
-    /// Returns the new messages in this outlet's format. They are encoded once for each format.
+    /// Returns the new messages in this outlet's format. The messages are encoded once for each format.
     #[inline]
     pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let bare = outlet.bare_format();

@@ -59,7 +59,7 @@ pub struct Written {
     pub weight: usize,
     /// The time of the last write.
     pub at: Option<Instant>,
-    /// The bytes that the socket did not accept. They must be written before any others.
+    /// The bytes that the socket did not accept. These bytes must be written before any others.
     pub remainder: Remainder,
 }
 

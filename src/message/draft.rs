@@ -53,7 +53,7 @@ pub struct Draft {
     pub exclude: Option<ClientId>,
     /// Whether `exclude` was not a client id. The code that accepts the draft logs a warning.
     pub ignored_exclude: bool,
-    /// Its idempotency key, with the publisher that the key belongs to.
+    /// The idempotency key, with the publisher that the key belongs to.
     pub key: Option<IdempotencyKey>,
     /// Whether the message is delivered only to readers that are connected now, and not kept.
     pub volatile: bool,

@@ -1,4 +1,4 @@
-//! Encodings of messages: the bytes that all receivers of one kind share. They are made once for each message.
+//! Encodings of messages: the bytes that all receivers of one kind share. The bytes are made once for each message.
 //!
 //! An [`Encoding`] is a `static` of the transport or protocol that needs it. Neither this module nor [`Message`] has to
 //! know the transport or protocol.
@@ -33,8 +33,8 @@ impl Encoding {
         Encoding { name, encode: Some(encode) }
     }
 
-    /// Returns the message in this encoding. The first call makes the bytes. They are shared and kept for as long as
-    /// the message.
+    /// Returns the message in this encoding. The first call makes the bytes. The bytes are shared, and kept for as long
+    /// as the message.
     pub fn frame(&'static self, message: &Message) -> Bytes {
         // A variant's object is a frame, too. It is made first, because a frame cannot be made while another frame is
         // being made.

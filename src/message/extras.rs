@@ -1,5 +1,5 @@
-//! The properties of a message that most messages lack. They are in one block, so that an ordinary message has only an
-//! empty pointer in their place.
+//! The properties of a message that most messages lack. The properties are in one block, so that an ordinary message
+//! has only an empty pointer in their place.
 
 use super::{BadChannel, Channel, ClientId};
 use bytes::Bytes;
@@ -62,7 +62,7 @@ pub enum Kind {
 impl Kind {
     const ALL: [Kind; 4] = [Kind::Message, Kind::MemberAdded, Kind::MemberRemoved, Kind::Session];
 
-    /// Its name in the log.
+    /// The kind's name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Message => "message",

@@ -134,7 +134,7 @@ impl Connection {
         if matches!(*self.phase.borrow(), Phase::Socket(_)) {
             self.record.find_client(bytes);
             self.record.note("sent", bytes.len(), Some(bytes), None);
-            // A firewall checks the first bytes. They are not HTTP.
+            // A firewall checks the first bytes. These bytes are not HTTP.
             let is_refused = self.protocol == Protocol::Tcp && self.now().http_only;
             return if is_refused { Err("not-http") } else { Ok(Bytes::copy_from_slice(bytes)) };
         }

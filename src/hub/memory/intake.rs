@@ -72,8 +72,8 @@ impl Memory {
     /// Adds new messages to the memory, and to `fresh` if their channels have readers. Entries that are not messages
     /// only move the position. After each message it drops the messages that the retention does not keep. A message
     /// counts once for each of its channels, so all messages of one event of the tail together could take a hundred
-    /// times their bytes. Returns false if entries in between were lost. In that case every reader has to look up its
-    /// position again.
+    /// times their bytes. Returns false if entries in between were lost. If entries were lost, every reader has to look
+    /// up its position again.
     pub(in crate::hub) fn extend(
         &mut self,
         after: Id,

@@ -20,8 +20,7 @@ use step::{LogRequest, OutsideMemory};
 /// A reader with a cursor over any set of channels.
 ///
 /// It reads only from the log and from the node's memory of the log. So a reader does not need a buffer when it changes
-/// from old messages to new ones, and a reader that falls behind the memory is handled like a reader with an old
-/// cursor.
+/// from old messages to new ones. A reader that falls behind the memory is handled like a reader with an old cursor.
 pub struct Subscription {
     hub: Arc<Hub>,
     reader: Arc<Reader>,

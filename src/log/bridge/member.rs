@@ -31,8 +31,8 @@ const HOLE: Duration = Duration::from_millis(600);
 /// How often a member asks for a marker until it receives one.
 const JOIN: Duration = Duration::from_millis(500);
 
-/// How many slots from before the first marker a member keeps. They arrive between its subscription and the marker. The
-/// marker takes a round trip.
+/// How many slots from before the first marker a member keeps. These slots arrive between the member's subscription and
+/// the marker. The marker takes a round trip.
 const EARLY: usize = 32;
 
 /// How many segments a member keeps. Each join begins a segment. A member forgets an empty segment that is not the

@@ -53,7 +53,7 @@ impl Default for BatchRoom {
     }
 }
 
-/// A queue of slots with consecutive positions. Its owner chooses the position of the first slot.
+/// A queue of slots with consecutive positions. The owner of the queue chooses the position of the first slot.
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,

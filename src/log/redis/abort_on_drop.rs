@@ -6,8 +6,8 @@ use std::task::Poll;
 use tokio::task::JoinSet;
 
 /// Runs a future in a separate task, beginning with its second poll. This is for a future that holds a resource for
-/// which other futures wait, such as a connection or a position in a queue. Its caller may stop polling for up to 30 s
-/// when its client is stalled, and all others would then wait for that client.
+/// which other futures wait, such as a connection or a position in a queue. The caller may stop polling for up to 30 s
+/// when its client is stalled, and all other callers would then wait for that client.
 ///
 /// The caller itself makes the first poll, so that futures get their positions in the order in which their callers
 /// start them.

@@ -7,7 +7,7 @@
 //! The answers come through a stream, because a stream keeps an answer until the node has read it. The alternatives are
 //! worse:
 //! - A PUBLISH to the node would be lost while the node reconnects.
-//! - A blocking pop of a list loses the item that Redis has taken out for a connection that ends at that moment.
+//! - A blocking pop of a list loses an item if the connection ends just after Redis has taken out the item.
 //! - An entry of the log would go to all nodes, and stay for the retention.
 //!
 //! On each new connection the node reads its stream from the beginning. If the log moves to another server, the node

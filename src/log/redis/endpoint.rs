@@ -40,7 +40,8 @@ const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PA
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
 impl Endpoint {
-    /// Parses a URL. `certificates` are for TLS. They are used in addition to the system's roots, or in place of them.
+    /// Parses a URL. `certificates` are for TLS. The certificates are used in addition to the system's roots, or in
+    /// place of them.
     ///
     /// # Errors
     ///

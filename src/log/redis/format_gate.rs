@@ -1,7 +1,7 @@
 //! Holds drafts until every node of the log is known to read the format of their entries.
 //!
-//! They wait outside the queue, so that they do not delay other publishers. They are queued in the order in which they
-//! came to the gate.
+//! The drafts wait outside the queue, so that they do not delay other publishers. The gate queues the drafts in the
+//! order in which they came.
 
 use super::RedisLog;
 use super::peers::Peers;

@@ -175,7 +175,7 @@ impl RedisLog {
 
     /// Passes a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
-        // Without a tail there are no readers, so it is not an error if there is no receiver for the message.
+        // Without a tail there are no readers, so a message without a receiver is not an error.
         let _ = self.volatile.send(Arc::new(message));
     }
 

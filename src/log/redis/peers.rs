@@ -103,7 +103,7 @@ struct State {
     has_left: bool,
 }
 
-/// The renewals of this node's record. They decide which format this node may write.
+/// The renewals of this node's record. The renewals decide which format this node may write.
 #[derive(Default)]
 struct Renewals {
     /// The time since which this node's record has existed without a break.
@@ -360,7 +360,7 @@ mod tests {
     }
 
     /// For each renewal: the time in seconds, whether the record still existed, and the format that all nodes read.
-    /// Then a time, and the format that the node writes at that time.
+    /// After the renewals follow a time, and the format that the node writes at that time.
     type Case = (&'static str, &'static [(u64, bool, u32)], u64, u32);
 
     const CASES: [Case; 8] = [

@@ -145,7 +145,7 @@ impl Queue {
         Deadlines { withdraw_at: deadlines.withdraw_at + self.timeout / 4, ..deadlines }
     }
 
-    /// Appends drafts that are not volatile. They are queued at the first poll.
+    /// Appends drafts that are not volatile. The drafts are queued at the first poll.
     ///
     /// # Errors
     ///
@@ -219,8 +219,8 @@ impl Entrance {
     /// Waits for the request's turn and for room.
     async fn enter(self: Arc<Entrance>, request: Request, deadlines: Deadlines) -> Result<(), AppendError> {
         let entering = async {
-            // A publisher for which there is room, but which has not been polled yet, is not overtaken by a publisher
-            // that finds room at once.
+            // There may be room for a waiting publisher whose task was not polled yet. A publisher that finds room at
+            // once does not overtake it.
             let _line = self.line.lock().await;
             if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
                 && let Ok(place) = self.jobs.reserve().await

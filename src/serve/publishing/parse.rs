@@ -166,8 +166,8 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 
 fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
-        // The array is split into items first: the error then distinguishes an invalid item from a body that is not
-        // JSON, and a body with too many items is refused before they are parsed.
+        // The array is split into items first. So the error distinguishes an invalid item from a body that is not JSON,
+        // and a body with too many items is refused before the items are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
             return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));
@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    /// Some publishers send these values when there is no client to leave out.
+    /// Some publishers send these values when there is no client to exclude.
     #[test]
     fn an_exclude_that_is_not_a_client_id_leaves_nobody_out() {
         for (fields, client, is_ignored) in [

@@ -230,8 +230,8 @@ impl Appender {
         if looks_at_ages {
             self.aged_at = Some(Instant::now());
         }
-        // Readers may see a message before replicas have it, and should not wait for the replicas. In this case XREAD
-        // is faster.
+        // Readers may see a message before replicas have it, and should not wait for the replicas. So if there are
+        // replicas to wait for, the tail reads with XREAD, which is faster.
         let behind = position.filter(|_| log.config.wait_replicas == 0);
         let appended = super::text(&reply).and_then(|text| Appended::parse(text, behind));
         appended.filter(|it| it.places.len() == messages).ok_or(ScriptError::Unexpected)

@@ -42,8 +42,8 @@ pub(super) struct Stream {
     pub(super) deleted: BTreeSet<Id>,
     /// Epochs that were ended by a node that remembers fewer entries than the comparison needs.
     unproven: HashSet<Epoch>,
-    /// The position in the present epoch up to which the last node that opened the stream has found all entries that it
-    /// had read.
+    /// A position in the present epoch. The last node that opened the stream has found all entries that it had read up
+    /// to this position.
     compared: Id,
     is_doubtful: bool,
 }
@@ -178,7 +178,7 @@ pub(super) struct Told {
 ///
 /// It accepts only the following faults, which no node can detect:
 /// - Entries were lost together with a server. Either no node that has opened the surviving log had read them, or a
-///   node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
+///   node had read them in an epoch that began on the lost side, and that the surviving log has never had.
 /// - A gap is reported although no entry is missing, if the cursor
 ///   - belongs to an epoch that the log has never had, or that sixteen newer epochs have replaced;
 ///   - comes after the last position that can be proven, either by the mark or by a node that remembers the epoch and
@@ -190,10 +190,10 @@ pub(super) struct Told {
 ///   - belongs to an epoch that has two branches, because an older copy was put back into a running server. One cursor
 ///     may belong to either branch, and the gap may lead a reader to the entries of the other branch;
 ///   - comes after an entry that other programs have deleted, if they have then deleted a later entry: Redis reports
-///     only the newest deletion, and a node that has read the first entry and does not find it treats it as lost.
+///     only the newest deletion. A node that has read the first entry, and does not find it, treats it as lost.
 /// - Any fault at a node that continued to read after an older copy was put back into a running server, if other
-///   programs have since then added and trimmed exactly as many entries as the server has lost. In this case the counts
-///   look right.
+///   programs have since then added and trimmed exactly as many entries as the server has lost. The counts then look
+///   right although entries are missing.
 pub(super) fn judge(
     place: &Place,
     told: &Told,

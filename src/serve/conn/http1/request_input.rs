@@ -40,7 +40,7 @@ pub struct Patience {
 enum Part {
     /// A head, or the bytes between two requests.
     Head,
-    /// A body, of which this number of bytes has not been passed on yet.
+    /// A body. This number of its bytes has not been passed on yet.
     Body(u64),
     /// A chunked body.
     Chunks(ChunkedRequest),

@@ -165,7 +165,7 @@ impl FieldNames {
         }
     }
 
-    /// Reads a number's first byte, of which only some bits belong to the number (RFC 7541 §5.1).
+    /// Reads a number's first byte. Only some of its bits belong to the number (RFC 7541 §5.1).
     fn prefix(&mut self, meaning: Number, byte: u8, bits: u32) -> Next {
         let most = (1usize << bits) - 1;
         let value = usize::from(byte) & most;
