@@ -183,7 +183,7 @@ impl Hub {
     /// Opens a subscription. The hub must be [`ready`](Hub::ready) before this call.
     ///
     /// With `last`, `latest` begins with that number of retained messages, and at most that number are replayed after a
-    /// gap. The subscription counts as a reader by `transport`. With `None` it does not count.
+    /// gap. The subscription counts as a reader by `transport`. With `None` it does not count as a reader.
     pub fn subscribe(
         self: &Arc<Hub>,
         transport: Option<&'static str>,
@@ -235,9 +235,9 @@ impl Hub {
         self.polling.lock().left(channels, client);
     }
 
-    /// Returns the first channels in the order of their names that begin with `prefix`, come after `after`, and have
-    /// readers or retained messages here. Reserved channels are left out. The call takes time in proportion to the
-    /// number of all channels.
+    /// Returns the first `limit` channels in the order of their names. Each name begins with `prefix` and comes after
+    /// `after`, and each channel has readers or retained messages here. Reserved channels are left out. The call takes
+    /// time in proportion to the number of all channels.
     pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Channel> {
         let mut least: BTreeSet<Channel> = BTreeSet::new();
         let mut offer = |channel: &Channel| {

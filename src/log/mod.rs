@@ -136,8 +136,8 @@ pub enum AppendError {
     /// The drafts were written to the log's connection, but no answer came in time.
     #[error("the log gave no answer in time; the message may or may not have been appended")]
     OutcomeUnknown,
-    /// The idempotency keys of the publisher take its share of `--key-bytes`. There will be room again after this time.
-    /// Nothing was appended.
+    /// The idempotency keys of the publisher use up its share of `--key-bytes`. There will be room again after this
+    /// time. Nothing was appended.
     #[error(
         "your idempotency keys have used up their share of --key-bytes: the server remembers each key for five minutes"
     )]

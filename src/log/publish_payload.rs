@@ -219,7 +219,8 @@ mod tests {
         assert_eq!((draft.channel.as_str(), draft.channels().len()), ("todo", 1));
     }
 
-    /// (the channel of the name, the payload, the channels of the message or the reason why it is not one)
+    /// (the channel of the name, the payload, the channels of the message or the reason why the payload is not a
+    /// message)
     #[test]
     fn channels_replace_the_channel_of_the_name() {
         for (name, payload, expected) in [

@@ -49,8 +49,8 @@ impl Encoding {
         frame.clone()
     }
 
-    /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs them once: a kept
-    /// frame would stay in memory for as long as its message is retained.
+    /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs the bytes only
+    /// once: a kept frame would stay in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
         let Some(encode) = self.encode else { return out.extend_from_slice(message.object()) };
         match message.frames.known(self) {

@@ -129,7 +129,7 @@ impl Channels {
         Channels::parse_by(names, str::parse)
     }
 
-    /// Parses the names of the channels, each with a function.
+    /// Parses each name of a channel with a function.
     pub(crate) fn parse_by<'a>(
         names: impl IntoIterator<Item = &'a str>,
         parse: impl Fn(&str) -> Result<Channel, BadChannel>,

@@ -242,7 +242,8 @@ impl Message {
 
     /// The number of bytes by which the message counts against `--retain-bytes`: its JSON, and 160 bytes for its other
     /// memory. A variant counts as if its object was made, because a reader may come at any time. The variants of a
-    /// message share the properties that most messages lack, so these count with the first of them.
+    /// message share the properties that most messages lack, so the memory of these properties counts only for the
+    /// first variant.
     pub fn weight(&self) -> usize {
         let extras = self.extras().filter(|_| self.written_channel().is_none());
         self.object_len() + 160 + extras.map_or(0, Extras::size)

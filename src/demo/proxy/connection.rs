@@ -22,8 +22,8 @@ const READ_BYTES: usize = 16 << 10;
 /// Limit on the number of delayed bytes in one direction.
 const MAX_DELAYED: usize = 256 << 10;
 
-/// The time after which the fault that kills WebSockets cuts a WebSocket. The time is long enough for the WebSocket to
-/// seem to work.
+/// The time after which the fault that kills WebSockets cuts a WebSocket. The time is so long that the WebSocket seems
+/// to work at first.
 const WEBSOCKET_LIFE: Duration = Duration::from_millis(200);
 
 /// Write timeout.

@@ -282,7 +282,7 @@ mod tests {
     }
 
     proptest! {
-        /// The parser finds the end at the last byte and not earlier, for every split of the bytes into reads.
+        /// The parser finds the end at the last byte and not earlier, however the bytes are split into reads.
         #[test]
         fn cuts_do_not_matter(cuts in proptest::collection::vec(0..CHUNKED.len(), 0..8)) {
             let mut cuts = cuts;

@@ -100,8 +100,8 @@ impl Subscription {
         self.at
     }
 
-    /// Whether a gap follows: the subscription has read its epoch up to the position after which the log has lost all
-    /// entries.
+    /// Whether a gap follows: the subscription has read its epoch up to a position, and the log has lost all entries of
+    /// the epoch after this position.
     pub fn is_at_cut(&self) -> bool {
         self.hub.memory.read().is_at_cut(self.at)
     }

@@ -18,8 +18,9 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) const JITTER: Duration = Duration::from_millis(100);
 
 /// The time that is added to a member's wait soon after its join. Earlier members may still have messages from before
-/// its marker, and these come first. If an earlier member does not run for this time, the new member overtakes it. With
-/// the longest wait of a member, 300 ms, this leaves 400 ms of the second within which the bridge appends each message.
+/// its marker, and these come first. If an earlier member does not run for this time, the new member overtakes it. The
+/// longest wait of a member is 300 ms. Both times leave 400 ms of the second within which the bridge appends each
+/// message.
 const NEWCOMER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The time after a join during which a member adds [`NEWCOMER_PATIENCE`] to its wait.
@@ -181,8 +182,8 @@ struct Segment {
     marker: Marker,
     /// The messages of the segment, from number 1 on.
     queue: Queue,
-    /// The time since which the queue has had a hole before its first number, which Redis has not taken; `None` without
-    /// such a hole.
+    /// If Redis has not taken the numbers before the queue, the time since which these numbers have been missing;
+    /// otherwise `None`.
     hole: Option<Instant>,
 }
 
@@ -277,7 +278,7 @@ impl Member {
     ) -> Result<usize, Moved> {
         if marker.server != server {
             // The servers of a Cluster have no common order: a marker with a lower number than the newest segment has
-            // only arrived late.
+            // simply arrived late.
             let newest = self.segments.back().map_or(u64::MAX, |segment| segment.marker.joined);
             return if is_cluster && marker.joined <= newest { Ok(0) } else { Err(Moved) };
         }

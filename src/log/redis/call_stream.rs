@@ -8,7 +8,7 @@
 //! worse:
 //! - A PUBLISH to the node would be lost while the node reconnects.
 //! - A blocking pop of a list loses an item if the connection ends just after Redis has taken out the item.
-//! - An entry of the log would go to all nodes, and stay for the retention.
+//! - An entry of the log would go to all nodes, and stay in the log for the retention time.
 //!
 //! On each new connection the node reads its stream from the beginning. If the log moves to another server, the node
 //! also sends all calls again that have no answer yet: the new server may lack them.

@@ -139,7 +139,8 @@ impl<'a> EntryFields<'a> {
         Channels::parse_by(names, parse).map_err(|error| bad_channels(error).into())
     }
 
-    /// The payload, and whether it is an array of arguments: `args` says so beside `data`, or is the array itself.
+    /// The payload, and whether it is an array of arguments: the field `args` marks `data` as such an array, or is the
+    /// array itself.
     fn payload(&self) -> Result<(&'a [u8], bool), NotAMessage> {
         match (self.data, self.args) {
             (Some(data), None | Some(b"0")) => Ok((data, false)),
@@ -167,7 +168,7 @@ fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }
 
-/// The items of a list, at most one more than any list may have.
+/// The items of a list. Their number is at most one more than the limit on items.
 fn list(value: &[u8]) -> Vec<&str> {
     text(value).unwrap_or_default().split(',').take(Channels::MAX.max(crate::message::MAX_EXCEPT) + 1).collect()
 }
@@ -239,8 +240,8 @@ pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
 /// The message that another node has sent with [`volatile_to_json`]. A volatile message is not kept and its delivery is
 /// not promised: this node drops a volatile message whose format it does not read.
 pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
-    // Any client of Redis may send such a message, and a list of short texts takes many times its bytes. A message of a
-    // node may have escapes in its payload, and binary parts in base64.
+    // Any client of Redis may send such a message, and a list of short texts takes many times its bytes in memory. A
+    // message of a node may have escapes in its payload, and binary parts in base64.
     if json.len() > max_payload.saturating_mul(8).saturating_add(OTHER_FIELDS) {
         return None;
     }

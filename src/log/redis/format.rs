@@ -11,7 +11,7 @@ use crate::message::{Channel, Draft};
 pub(super) const LOWEST: u32 = 1;
 
 /// The format of entries with several channels, `except`, arguments, a bare text, binary parts or a kind, and of
-/// entries of channels whose names only the server makes.
+/// entries in channels whose names only the server makes.
 pub(super) const EXTENDED: u32 = 2;
 
 /// The formats that this node reads, in order.

@@ -213,8 +213,8 @@ impl RedisLog {
         Connection::open_at(&self.endpoint, address, answer_within).await
     }
 
-    /// Appends drafts that are not volatile. Drafts in a format that not every node reads wait before they are queued, so
-    /// they do not hold up others.
+    /// Appends drafts that are not volatile. Drafts in a format that not every node reads wait before they are queued,
+    /// so they do not delay other drafts.
     async fn append_durable(&self, drafts: Vec<Draft>, queued: &Queued) -> Result<Vec<Cursor>, AppendError> {
         let format = drafts.iter().map(format::needed_by).max().unwrap_or(format::LOWEST);
         let deadlines = self.queue.deadlines();

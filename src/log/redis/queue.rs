@@ -163,7 +163,8 @@ impl Queue {
             // elsewhere. The task ends with its publisher. The request has its place in the line from here on.
             Err(request) => Some(in_own_task(self.entrance.clone().enter(request, deadlines))),
         };
-        // The drafts have their place in the order when the first poll of `waiting` is done, which is the same poll.
+        // The drafts have their place in the order after the first poll of `waiting`, which is a part of the present
+        // poll.
         queued.set();
         if let Some(waiting) = waiting {
             waiting.await?;

@@ -357,7 +357,7 @@ mod tests {
         sharing.truncate(10);
         others.push(budget.block(own[3].1));
         assert!(!others.iter().any(is_asked));
-        // Now another write holds the frame. It was not asked to leave, so the frame would no longer become free.
+        // Now another write holds the frame. That write was not asked to leave, so the frame would stay in use.
         sharing.push(budget.block(frame));
         assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
         // After that write has ended, all remaining holders have been asked.

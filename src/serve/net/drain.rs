@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The maximum time for which an incomplete handshake, head or body may delay the shutdown. The time is measured from
-/// the beginning of the drain for all of them, so that several in a row do not add up.
+/// The maximum time for which an incomplete handshake, head or body may delay the shutdown. For all of them, the time
+/// is measured from the beginning of the drain, so that the times of several in a row do not add up.
 pub const GRACE: Duration = Duration::from_secs(2);
 
 /// The time that a client has to close its side after its last response, if [`GRACE`] is over.

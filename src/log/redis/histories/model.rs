@@ -183,17 +183,18 @@ pub(super) struct Told {
 ///   - belongs to an epoch that the log has never had, or that sixteen newer epochs have replaced;
 ///   - comes after the last position that can be proven, either by the mark or by a node that remembers the epoch and
 ///     has opened the log. For example, all nodes lost power before the mark reached the cursor;
-///   - belongs to an epoch that was ended by a node that has met a hole, or has begun to read, after the mark and the
-///     log's floor. The node has read entries that it does not remember, and cannot tell whether it is the same log;
+///   - belongs to an epoch that a node has ended, if this node met a hole, or began to read, at a position after the
+///     mark and the log's floor. The node has read entries that it does not remember, and cannot tell whether the log
+///     is the same;
 ///   - is between two entries: the last entry that other programs have trimmed or deleted at the log's front, and the
 ///     first remaining entry. Redis reports only the second one;
 ///   - belongs to an epoch that has two branches, because an older copy was put back into a running server. One cursor
 ///     may belong to either branch, and the gap may lead a reader to the entries of the other branch;
 ///   - comes after an entry that other programs have deleted, if they have then deleted a later entry: Redis reports
 ///     only the newest deletion. A node that has read the first entry, and does not find it, treats it as lost.
-/// - Any fault at a node that continued to read after an older copy was put back into a running server, if other
-///   programs have since then added and trimmed exactly as many entries as the server has lost. The counts then look
-///   right although entries are missing.
+/// - Any fault at a node that continued to read after an older copy was put back into a running server. This applies
+///   only if other programs have since then added and trimmed exactly as many entries as the server has lost. The
+///   counts then look right although entries are missing.
 pub(super) fn judge(
     place: &Place,
     told: &Told,

@@ -71,7 +71,7 @@ pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
     }
 }
 
-/// A read under way, which owns the connection so that the tail can emit events at the same time.
+/// A read that is under way. It owns the connection, so that the tail can emit events at the same time.
 type Reading = BoxFuture<'static, (Connection, Result<TailRead, ScriptError>)>;
 
 enum TailState {

@@ -25,8 +25,8 @@ impl Tail {
                 return TailState::Closed;
             }
         };
-        // The identity is checked after the block and before its entries count: a stream that was lost and started
-        // again answers as if nothing had happened.
+        // The identity is checked after each blocking read, and before the entries of the read count: a stream that was
+        // lost and started again answers as if nothing had happened.
         let Some(identity) = entry::identity(&identity).filter(|now| Some(&now.lineage) == self.lineage.as_ref())
         else {
             return TailState::Closed;

@@ -256,9 +256,9 @@ impl Answers {
         if self.out.is_empty() {
             return Ok(());
         }
-        // A publisher may send its next message as soon as it has the response to the last one. Without this wait, it
-        // would publish again while readers still wait for the last message: the publisher's connection would always
-        // have input, so the hub's task would run late.
+        // A publisher may send its next message as soon as it has the response to the last one. Without this wait, the
+        // publisher would publish again while readers still wait for the last message: the publisher's connection would
+        // always have input, so the hub's task would run late.
         if std::mem::take(&mut self.has_published) {
             state.hub.handed_out().await;
         }

@@ -1,10 +1,10 @@
 //! The input that hyper reads from a connection, request by request.
 //!
 //! This module passes a head to hyper when the head is complete, and then passes the body. So the server knows where
-//! each request ends, and can apply four rules that hyper does not have: a connection may be idle for longer than a
-//! head may take to arrive, an incomplete head counts against the memory budget, a minor version above 1 counts as 1,
-//! and the framing of a chunked body is strict. A head with an error also goes to hyper, and hyper refuses it and ends
-//! the connection.
+//! each request ends, and can apply four rules that hyper does not have. A connection may be idle for longer than a
+//! head may take to arrive. An incomplete head counts against the memory budget. A minor version above 1 counts as 1.
+//! The framing of a chunked body is strict. A head with an error also goes to hyper, and hyper refuses it and ends the
+//! connection.
 
 use super::chunked_request::ChunkedRequest;
 use super::version::lower_minor;
@@ -155,7 +155,7 @@ impl RequestInput {
         })
     }
 
-    /// Reads until a head is complete, or the client will not send more, or the time or the memory is used up.
+    /// Reads until a head is complete, the client will not send more, or the time or the memory is used up.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = loop {
             if self.take_head() {

@@ -1,5 +1,5 @@
 //! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and the rules for
-//! closing it.
+//! closing the connection.
 
 use super::frames::{FrameFollower, Seen};
 use super::{STREAMS, WINDOW};
@@ -224,7 +224,8 @@ pub struct Metered {
 }
 
 impl Metered {
-    /// Counts the bytes of a connection in its state, and the memory that incomplete frames take against a budget.
+    /// Counts the bytes of a connection in the connection's state, and counts the memory of incomplete frames against a
+    /// budget.
     pub fn new(io: ClientStream, state: ConnectionState, budget: &Arc<BufferBudget>) -> Metered {
         Metered { io, frames: FrameFollower::new(), state, held: budget.reservation() }
     }

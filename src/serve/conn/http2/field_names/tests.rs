@@ -179,7 +179,7 @@ impl Encoder {
         }
         self.block.extend(b"\x00\x01x\x01y");
         for _ in 0..self.random.usize(..8) {
-            // A field may have evicted entries, so that a block that names them is refused.
+            // A field may have evicted entries. A block that names these entries is then refused.
             self.field(dynamic);
         }
         std::mem::take(&mut self.block)
@@ -214,7 +214,7 @@ async fn compare(seed: u64) -> [usize; 3] {
             Verdict::Malformed => assert_eq!(found, Some(true), "refused: {block:02x?}"),
             Verdict::Broken => break,
         }
-        // The test does not know the names of the fields in the tables, but the follower finds a field with a
+        // The test does not know the names of the fields in the tables, but the reader finds a field with a
         // pseudo-header name.
         assert!(is_damaged || !encoder.has_pseudo || found == Some(true), "{block:02x?}");
     }
