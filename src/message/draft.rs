@@ -144,7 +144,7 @@ pub struct DraftFields<'a> {
     pub volatile: bool,
     /// Whether the payload is an array with the arguments of an event.
     pub is_args: bool,
-    /// The clients, and the channels whose readers, do not receive the message.
+    /// The excluded clients and channels: these clients, and the readers of these channels, do not receive the message.
     pub except: &'a [&'a str],
 }
 

@@ -12,7 +12,7 @@ pub struct Extras {
     /// All channels of the message, if there are several: at least two, each once. The first of them is the message's
     /// channel. Empty for a message to one channel.
     pub channels: Box<[Channel]>,
-    /// The clients, and the channels whose readers, do not receive the message.
+    /// The excluded clients and channels: these clients, and the readers of these channels, do not receive the message.
     pub except: Box<[ExceptItem]>,
     /// Whether the payload is an array with the arguments of an event.
     pub is_args: bool,

@@ -73,7 +73,7 @@ pub trait Dialect: Send {
     ///
     /// # Errors
     ///
-    /// The frame is not a command. The error is sent without a reference, and does not count for the rate limit.
+    /// The frame is not a command. The error is sent without a reference, and does not count against the rate limit.
     fn head<'a>(&mut self, frame: &'a [u8]) -> Result<CommandHead<'a>, ApiError>;
 
     /// Parses the rest of a command. `max_payload` is the longest payload, in bytes.
