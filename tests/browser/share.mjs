@@ -2,6 +2,7 @@
 //   node --test share.mjs
 import { test, after } from 'node:test';
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import {
   LONG, connectedPage, hasReaders, lastSeen, opened, pause, publish, seen, startBrowser, startFirefox, startServer, state, until
 } from './support.mjs';
@@ -150,8 +151,10 @@ test('what comes while all tabs are paused comes afterwards, and nobody reads me
   await hasAll(tabs, 0, 10);
 }));
 
+// Over a WebSocket, a channel is read from the moment on at which the server gets the command; see the next test.
 test('a channel that a tab joins is read from its cursor on', LONG, () => inChromium(async (context, base) => {
-  const tabs = [await tab(context, base), await tab(context, base)];
+  const transports = ['sse', 'long-poll'];
+  const tabs = [await tab(context, base, { transports }), await tab(context, base, { transports })];
   for (const page of tabs) await shares(page);
   let isSending = true;
   let sent = 0;
@@ -170,6 +173,58 @@ test('a channel that a tab joins is read from its cursor on', LONG, () => inChro
   await hasAll([tabs[1]], 0, sent);
   assert.equal(await tabs[0].evaluate(() => window.seen.some(data => typeof data === 'number')), false);
 }));
+
+// A TCP proxy that can hold back what clients send to /ws. Everything else passes.
+async function slowCommands(base) {
+  const held = [];
+  const proxy = { isHolding: false, release: () => { proxy.isHolding = false; held.splice(0).forEach(write => write()); } };
+  proxy.server = net.createServer(client => {
+    const server = net.connect(new URL(base).port, '127.0.0.1');
+    let isSocket = null;
+    client.on('data', bytes => {
+      isSocket ??= bytes.includes('GET /ws');
+      if (proxy.isHolding && isSocket) { held.push(() => server.write(bytes)); } else { server.write(bytes); }
+    });
+    server.on('data', bytes => client.write(bytes));
+    for (const [one, other] of [[client, server], [server, client]]) one.on('error', () => other.destroy()).on('close', () => other.destroy());
+  });
+  await new Promise(resolve => proxy.server.listen(0, '127.0.0.1', resolve));
+  proxy.base = `http://127.0.0.1:${proxy.server.address().port}`;
+  return proxy;
+}
+
+test('a tab joins a channel at its own position also if the command of the leader arrives late', LONG, async () => {
+  const { base } = await server(['--heartbeat-seconds', '30']);
+  const proxy = await slowCommands(base);
+  const browser = await startBrowser();
+  try {
+    const context = await browser.newContext();
+    const tabs = [await tab(context, proxy.base), await tab(context, proxy.base)];
+    for (const page of tabs) await shares(page);
+    // The leader has a WebSocket, and so it sends commands.
+    await publish(base, 'c', 0);
+    await haveHeard(tabs, 0);
+    await pause(3000);
+    await publish(base, 'c', 1);
+    await haveHeard(tabs, 1);
+    proxy.isHolding = true;
+    await tabs[1].evaluate(() => { window.lt.subscribe('d'); });
+    await until('it reads alone', async () => /^open,(?!shared)/.test(await state(tabs[1])) || state(tabs[1]));
+    // It may follow the leader again, but not at a position before which the server has not subscribed the leader.
+    for (let n = 2; n < 10; n += 2) {
+      await publish(base, 'c', n);
+      await pause(2000);
+      await publish(base, 'd', n + 1);
+    }
+    proxy.release();
+    await publish(base, 'd', 10);
+    await haveHeard([tabs[1]], 10);
+    await hasAll([tabs[1]], 0, 11);
+  } finally {
+    await browser.close();
+    proxy.server.close();
+  }
+});
 
 test('what a tab publishes with toSelf: false reaches the others only, also if it is volatile', LONG, () => inChromium(async (context, base) => {
   const tabs = [await tab(context, base), await tab(context, base)];

@@ -29,7 +29,7 @@ pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
 pub(in crate::hub) struct Recipient<'a> {
     /// The reader's client id, if it has one.
     pub(in crate::hub) client: Option<&'a ClientId>,
-    /// Whether it reads who comes and goes.
+    /// Whether the reader also gets entries about members that join or leave.
     pub(in crate::hub) reads_members: bool,
 }
 
@@ -102,7 +102,7 @@ impl Copier {
         None
     }
 
-    /// Passes a message that the reader does not get.
+    /// Moves past a message that the reader does not get.
     pub(in crate::hub) fn skip(&mut self, message: &Message) {
         self.last = Some(id_of(message));
     }
