@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::channel;
 use super::publication::{Action, Error, Publication};
 use crate::wire::msgpack::{self, Dialect, Value};
-use crate::wire::socketio::packet::MAX_ATTACHMENTS;
+use crate::wire::socketio::error::MAX_ATTACHMENTS;
 use crate::wire::socketio::placeholders;
 
 const EVENT: Value = Value::Integer(2);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::wire::msgpack;
-use crate::wire::socketio::packet::MAX_ATTACHMENTS;
+use crate::wire::socketio::error::MAX_ATTACHMENTS;
 
 /// An event or a command for the sockets of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::publication::{Action, Error, Publication, rooms};
-use crate::wire::socketio::packet::MAX_ATTACHMENTS;
+use crate::wire::socketio::error::MAX_ATTACHMENTS;
 use crate::wire::socketio::placeholders;
 
 #[derive(Deserialize)]

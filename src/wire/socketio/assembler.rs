@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use super::packet::{Error, Packet, Version};
+use super::error::Error;
+use super::packet::{Packet, Version};
 use super::placeholders;
 
 /// A packet with all its binary parts.

@@ -2,7 +2,8 @@
 //!
 //! The JSON of a message is copied as it stands: it is not parsed into values and printed again.
 
-use super::packet::{PacketType, WHITE_SPACE};
+use super::event::WHITE_SPACE;
+use super::packet::PacketType;
 use crate::wire::json;
 
 /// The characters of the JSON that goes out.
@@ -53,7 +54,7 @@ pub struct Event<'a> {
     pub namespace: &'a str,
     /// The ack id, if the client has to answer.
     pub ack: Option<u64>,
-    /// The name. It must not be [reserved](super::packet::is_reserved): the client would close the connection.
+    /// The name. It must not be [reserved](super::event::is_reserved): the client would close the connection.
     pub name: &'a str,
     /// The arguments.
     pub arguments: Arguments<'a>,

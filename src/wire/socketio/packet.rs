@@ -1,29 +1,11 @@
 //! The text of a packet: `<type>[<attachments>-][/namespace,][ack id][JSON]`.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The most binary parts of a packet, as in the parsers since March 2026.
-pub const MAX_ATTACHMENTS: usize = 10;
-
-/// The longest namespace in bytes, with its query.
-pub const MAX_NAMESPACE: usize = 4096;
-
-/// The largest ack id: the largest number that a script counts exactly.
-const MAX_ACK: u64 = (1 << 53) - 1;
-
-/// Events that the libraries fire themselves. Clients of version 5 end the connection if a packet names one.
-const RESERVED: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
-/// Whether an event must not have this name.
-#[must_use]
-pub fn is_reserved(event: &str) -> bool {
-    RESERVED.contains(&event)
-}
+use super::error::{Error, MAX_ACK, MAX_ATTACHMENTS, MAX_NAMESPACE};
+use super::event::{Event, is_reserved};
 
 /// The version of the packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,117 +173,4 @@ fn check(kind: PacketType, json: Option<&str>, version: Version) -> Result<(), E
         (_, first) => matches!(first, Some(b'{' | b'"')) || version == Version::V4,
     };
     if has_form && json.is_none_or(is_valid) { Ok(()) } else { Err(Error::Json) }
-}
-
-/// The name and the arguments of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event<'a> {
-    /// The name. A name that is a number is here as it was written.
-    pub name: Cow<'a, str>,
-    /// The arguments as they were written: JSON values with commas between them.
-    pub arguments: &'a str,
-    /// How many arguments there are.
-    pub count: usize,
-}
-
-impl<'a> Event<'a> {
-    /// Reads a JSON array with a name and arguments.
-    ///
-    /// # Errors
-    ///
-    /// The text is not such an array.
-    pub fn parse(json: &'a str) -> Result<Event<'a>, Error> {
-        let mut reader = serde_json::Deserializer::from_str(json);
-        let (first, count) = reader.deserialize_seq(FirstAndCount).map_err(|_| Error::Event)?;
-        reader.end().map_err(|_| Error::Event)?;
-        let first = first.get();
-        let name = match first.bytes().next() {
-            Some(b'"') => match serde_json::from_str(first) {
-                Ok(BorrowedName(name)) => name,
-                Err(_) => Cow::Owned(super::super::json::text_of(first).ok_or(Error::Event)?),
-            },
-            Some(b'-' | b'0'..=b'9') => Cow::Borrowed(first),
-            _ => return Err(Error::Event),
-        };
-        // The name is behind the bracket and white space, and a comma or a bracket is behind the name.
-        let start = json.find(first).ok_or(Error::Event)? + first.len();
-        let rest = json[start..].trim_matches(WHITE_SPACE);
-        let rest = rest.strip_suffix(']').ok_or(Error::Event)?;
-        let arguments = rest.strip_prefix(',').unwrap_or(rest).trim_matches(WHITE_SPACE);
-        Ok(Event { name, arguments, count })
-    }
-
-    /// The arguments as a JSON array.
-    #[must_use]
-    pub fn array(&self) -> String {
-        format!("[{}]", self.arguments)
-    }
-}
-
-/// The white space of JSON.
-pub(super) const WHITE_SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
-
-/// A name without escapes is borrowed.
-#[derive(serde::Deserialize)]
-struct BorrowedName<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Reads the first element of an array, and counts the others.
-struct FirstAndCount;
-
-impl<'de> Visitor<'de> for FirstAndCount {
-    type Value = (&'de RawValue, usize);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array that is not empty")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let first = array.next_element()?.ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
-        let mut count = 0;
-        while array.next_element::<IgnoredAny>()?.is_some() {
-            count += 1;
-        }
-        Ok((first, count))
-    }
-}
-
-/// Why a text or a sequence of packets is not Socket.IO. The connection has to be closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The text does not begin with a type.
-    #[error("the type of the packet is not a digit from 0 to 6")]
-    UnknownType,
-    /// A binary packet does not say how many parts follow.
-    #[error("the packet does not say how many binary parts follow")]
-    Attachments,
-    /// Too many binary parts follow.
-    #[error("a packet may have at most {MAX_ATTACHMENTS} binary parts")]
-    TooManyAttachments,
-    /// The namespace is too long.
-    #[error("a namespace may have at most {MAX_NAMESPACE} bytes")]
-    Namespace,
-    /// The ack id is too large.
-    #[error("the ack id is larger than 9007199254740991")]
-    Ack,
-    /// The JSON does not have the form of an event.
-    #[error("an event has to be a JSON array that begins with the name")]
-    Event,
-    /// The event's name is reserved.
-    #[error("the name of the event is reserved")]
-    ReservedEvent,
-    /// The JSON is not valid, or does not have the form that the type needs.
-    #[error("the JSON of the packet is not valid for its type")]
-    Json,
-    /// Binary data came without a packet that waits for it.
-    #[error("binary data came, but no packet waits for it")]
-    UnexpectedBinary,
-    /// A text came while binary parts of a packet were missing.
-    #[error("a text came before all binary parts of the packet")]
-    UnexpectedText,
-    /// A place in the JSON names a part that does not exist.
-    #[error("the packet refers to a binary part that it does not have")]
-    Placeholder,
-    /// The packet and its parts are too long.
-    #[error("the packet and its binary parts are too long")]
-    TooLong,
 }

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::assembler::{Assembler, Incomplete};
 use super::encode::{self, Arguments, Charset, Event};
-use super::packet::{self, Error, PacketType, Version, is_reserved};
+use super::error::{Error, MAX_NAMESPACE};
+use super::event::{self, is_reserved};
+use super::packet::{self, PacketType, Version};
 use super::placeholders;
 
 fn packet(kind: PacketType, namespace: &str, ack: Option<u64>, json: Option<&str>) -> packet::Packet<'static> {
@@ -65,7 +67,7 @@ fn packets_of_both_versions() {
 
 #[test]
 fn what_is_not_a_packet() {
-    let long = format!("0/{}", "a".repeat(packet::MAX_NAMESPACE));
+    let long = format!("0/{}", "a".repeat(MAX_NAMESPACE));
     let deep = format!("2[\"a\",{}", "[".repeat(100_000));
     for (text, error) in [
         ("", Error::UnknownType),
@@ -128,12 +130,12 @@ fn events_and_their_arguments() {
         // Numbers keep their digits, and keys their order.
         ("[\"a\",12345678901234567890.10,{\"b\":1,\"a\":1}]", "a", "12345678901234567890.10,{\"b\":1,\"a\":1}", 2),
     ] {
-        let event = packet::Event::parse(json).expect(json);
+        let event = event::Event::parse(json).expect(json);
         assert_eq!((&*event.name, event.arguments, event.count), (name, arguments, count), "{json}");
         assert_eq!(event.array(), format!("[{arguments}]"));
     }
     let deep = format!("[\"a\",{}{}]", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(packet::Event::parse(&deep).map(|event| event.count), Ok(1));
+    assert_eq!(event::Event::parse(&deep).map(|event| event.count), Ok(1));
     assert!(parse("3[1]").expect("an ack").event().is_none());
     assert_eq!(
         parse("25[\"a\",1]").expect("an event").event().map(|event| event.arguments.to_owned()),
@@ -314,7 +316,7 @@ proptest! {
                 let _ = assembler.binary(part.clone().into());
             }
         }
-        let _ = packet::Event::parse(&text);
+        let _ = event::Event::parse(&text);
         prop_assert!(placeholders::find(&text).all(|place| text.get(place.range).is_some()));
     }
 }

@@ -3,7 +3,7 @@
 //! A body with one packet may hold it bare. Clients also take one packet in a frame, so a packet that many readers share
 //! is always in its frame.
 
-use super::packet::Error;
+use super::error::Error;
 use crate::wire::utf16::{split_at_unit, units};
 
 const MARK: char = '\u{fffd}';

@@ -5,6 +5,7 @@
 //! specification.
 
 pub mod encode;
+pub mod error;
 pub mod framing;
 pub mod handshake;
 pub mod packet;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::packet::Error;
+use super::error::Error;
 use crate::wire::script;
 
 /// The first bytes of an htmlfile answer. Internet Explorer shows a page when it has 256 bytes, so spaces follow.

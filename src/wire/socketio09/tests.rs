@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::encode::{self, Reason};
+use super::error::{Error, MAX_ENDPOINT};
 use super::framing;
 use super::handshake::{Handshake, jsonp_error};
-use super::packet::{Error, Id, Packet, PacketType, Reply};
+use super::packet::{Id, Packet, PacketType, Reply};
 use super::pages;
 
 fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -44,7 +45,7 @@ fn packets() {
     }
     assert_eq!(Packet::parse("1::/test:?test=1").map(|packet| packet.query()), Ok("test=1"));
     assert_eq!(Packet::parse("1::/test?test=1").map(|packet| packet.query()), Ok("test=1"));
-    let long = format!("1::/{}", "a".repeat(super::packet::MAX_ENDPOINT));
+    let long = format!("1::/{}", "a".repeat(MAX_ENDPOINT));
     for (text, error) in [
         ("", self::Error::UnknownType),
         ("9::", self::Error::UnknownType),
