@@ -10,9 +10,17 @@ const FORMAT: EncodedConfig = Config::DEFAULT.set_time_precision(MILLISECONDS).e
 
 /// Milliseconds since 1970 as a text like `2026-11-24T22:52:40.165Z`. A time past the year 9999, which a foreign id may
 /// have, stays a number.
-pub fn rfc3339(ms: impl Into<i128>) -> String {
-    let ms = ms.into();
-    let time = OffsetDateTime::from_unix_timestamp_nanos(ms.saturating_mul(1_000_000));
+pub fn rfc3339(ms: u64) -> String {
+    format(i128::from(ms))
+}
+
+/// The same for a time that may be before 1970.
+pub fn rfc3339_signed(ms: i64) -> String {
+    format(i128::from(ms))
+}
+
+fn format(ms: i128) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(ms * 1_000_000);
     time.ok().and_then(|time| time.format(&Iso8601::<FORMAT>).ok()).unwrap_or_else(|| ms.to_string())
 }
 
@@ -31,6 +39,8 @@ mod tests {
         ] {
             assert_eq!(rfc3339(ms), text);
         }
-        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999Z");
+        for (ms, text) in [(-1, "1969-12-31T23:59:59.999Z"), (i64::MIN, "-9223372036854775808")] {
+            assert_eq!(rfc3339_signed(ms), text);
+        }
     }
 }

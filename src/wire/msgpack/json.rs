@@ -18,7 +18,7 @@ pub fn write_json(value: &Value, out: &mut Vec<u8>, binary: &mut dyn FnMut(&Byte
         Value::Float(number) => float(*number, out),
         Value::Text(text) => json::quote(text, out),
         Value::Binary(bytes) => binary(bytes, out),
-        Value::Time(ms) => json::quote(&timestamp::rfc3339(*ms), out),
+        Value::Time(ms) => json::quote(&timestamp::rfc3339_signed(*ms), out),
         Value::Array(values) => {
             out.push(b'[');
             for (index, value) in values.iter().enumerate() {
