@@ -82,7 +82,7 @@ function linkEnded(conn, link, error) {
     return climb(conn);
   }
   closeLinks(conn);
-  // A browser does not say why a WebSocket or an EventSource was refused. A short request finds out the reason.
+  // A browser does not say why the server refused a WebSocket or an EventSource. A short request finds out the reason.
   var asks = !error && !link._greeted && !usable(conn, true).length && usable(conn, true, true)[0];
   if (asks) {
     conn._check = newLink(conn, asks, conn._lt.cursor);
@@ -108,8 +108,9 @@ function linkEnded(conn, link, error) {
   retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
 }
 
-// Handles a request that was cut after it waited for this time. The cause is a proxy on the path with a shorter time
-// limit than the server. If two requests are cut within a second and a half, requests cannot wait on this path at all.
+// Handles a request that was cut after it had waited for this time. The cause is a proxy on the path with a shorter
+// time limit than the server. If two requests are cut within a second and a half, requests cannot wait on this path at
+// all.
 function learnPark(conn, time) {
   if (time < 300) { return; }
   conn._cuts++;
@@ -150,14 +151,14 @@ function resume(conn) {
   }
 }
 
-// Requests another token if the server refused the present one. Returns whether it did.
+// Requests another token if the server refused the present one. Returns whether it has requested one.
 function renews(conn, why) {
   var renews = conn._renew && (why.code === 'unauthorized' || why.code === 4003);
   if (renews) { conn._renew(); }
   return renews;
 }
 
-// Handles a refusal of the server to let this client read. The connection tries once with another token.
+// Handles the answer when the server does not allow this client to read. The connection tries once with another token.
 function refused(conn, why) {
   closeLinks(conn);
   if (conn._renewed || !renews(conn, why)) { return finish(conn, why); }
@@ -180,7 +181,7 @@ function needToken(conn) {
   });
 }
 
-// Closes the connection for good.
+// Closes the connection permanently.
 function finish(conn, why) {
   closeLinks(conn);
   conn._listen('removeEventListener');

@@ -49,7 +49,7 @@
       handle.call.drop();
       // Old versions of Internet Explorer would keep the frame for ever.
       if (frame.detachEvent) { frame.detachEvent('onload', handle.ended); }
-      // The frame is removed later, since the script of the frame that called this may still be running.
+      // The frame is removed later, because the script in the frame that called this function may still be running.
       setTimeout(function () {
         frame.src = 'about:blank';
         if (frame.parentNode) { frame.parentNode.removeChild(frame); }

@@ -120,7 +120,8 @@
       axis.append(mark);
     }
     const table = new Demo.LagTable(byId('lag-table'));
-    // The seconds for which the page's own reader has had no answer. The weather does not affect this reader.
+    // The number of seconds for which the page's own reader has not had an answer. The weather does not affect this
+    // reader.
     let silent = 0;
     setInterval(() => {
       const now = Date.now();

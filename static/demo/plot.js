@@ -1,5 +1,5 @@
 // Plots of lag: the time from the publish request of this page until the message arrives in a lane. The scale is
-// logarithmic, since lags lie between a millisecond and half a minute.
+// logarithmic, because lags are between a millisecond and half a minute.
 'use strict';
 
 (() => {

@@ -13,7 +13,7 @@ Demo.sent = new Map();
     let ticks = 0;
     let timer = null;
     let answered = true;
-    // True while an error of automatic publishing is shown: until publishing works again.
+    // True while the page shows an error of automatic publishing. It shows the error until publishing works again.
     let hasFailed = false;
 
     function outcome(text, isBad) {
@@ -70,7 +70,7 @@ Demo.sent = new Map();
     }
 
     function tick() {
-      // While a request is unanswered, no further request is sent, because requests would pile up.
+      // While a request is unanswered, the page does not send another request, because requests would pile up.
       if (!answered) return;
       answered = false;
       ticks += 1;
@@ -79,7 +79,7 @@ Demo.sent = new Map();
         .then(() => { if (hasFailed) outcome(''); }, error => {
           failed(error);
           hasFailed = true;
-          // Otherwise, the server would refuse the next message, too, every second.
+          // Otherwise, the server would also refuse the next message, once every second.
           if (REFUSALS.includes(error.code)) {
             byId('rate').value = 0;
             rate();

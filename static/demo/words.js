@@ -28,7 +28,8 @@ const Demo = {
     return element;
   };
 
-  // Writes a text only if it has changed. So a selection stays, and a screen reader does not repeat the text.
+  // Writes a text only if it has changed. So the user's selection does not disappear, and a screen reader does not
+  // repeat the text.
   Demo.say = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };

@@ -45,7 +45,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// A page that clients read, within all limits.
+    /// A page for all clients, to which all limits apply.
     pub const PAGE: Route =
         Route { methods: "GET, HEAD, OPTIONS", audience: Audience::Clients, limits: Limits::All, transport: None };
 }
@@ -66,7 +66,7 @@ pub enum Audience {
 pub enum Limits {
     /// The rate limit and the limit on connections apply.
     All,
-    /// The rate limit. The server also answers when it is full: there is no limit on connections.
+    /// The rate limit. The limit on connections does not apply: the server also answers when it is full.
     Rate,
     /// No limits.
     Unlimited,
@@ -96,7 +96,7 @@ impl Call<'_> {
     }
 }
 
-/// An answer that is ready at once.
+/// A future whose answer is ready at once.
 pub fn ready<'a>(answer: Result<Response, ApiError>) -> Answer<'a> {
     Box::pin(std::future::ready(answer))
 }
