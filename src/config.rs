@@ -36,7 +36,7 @@ use values::{access_log, address, address_or_off, size, size_or_none};
 /// spaces between the values.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
-// Each command has flags of its own. Without this, a flag in front of the command would be accepted without having an
+// Each command has its own flags. Without this, a flag in front of the command would be accepted without having an
 // effect.
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {

@@ -289,7 +289,7 @@ fn cut_while_waiting(waited: Duration) -> Failure {
     ))
 }
 
-/// A text that a Longtail server never sends, since JSON does not contain a bare NUL.
+/// A text that a Longtail server never sends, because JSON cannot contain an unescaped NUL.
 const NEVER: &str = "\0";
 
 /// Reads for a given time. Returns an error if the connection ends before this time is over.
@@ -307,7 +307,7 @@ async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) 
 /// Returns the error for a connection that ends early.
 const CUT: &str = "the connection was cut before the message arrived";
 
-/// Reads frames until one holds a text.
+/// Reads frames until a frame contains a text.
 async fn frame(
     socket: &mut (impl Stream<Item = Result<Frame, tungstenite::Error>> + Unpin),
     wanted: &str,
@@ -330,7 +330,7 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     let ours = body.contains("Connection: Upgrade") || body.contains("HTTP/1.0");
     let reason = Reason::in_body(&body);
     let reason = match status {
-        // The response comes from the server, or from a proxy that handled the request as a plain GET.
+        // The response is from the server, or from a proxy that handled the request as a plain GET.
         400 | 426 if ours => Reason::words(
             "`Upgrade` was lost on the path: for nginx set proxy_http_version 1.1, and forward Upgrade and Connection",
         ),

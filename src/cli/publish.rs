@@ -14,7 +14,7 @@ use std::time::Duration;
 /// message.
 const TRIES: u32 = 4;
 
-/// Size limit of standard input. A server accepts less, and its error says so.
+/// Size limit of standard input. A server has a lower limit, and reports it in its error.
 const MAX_INPUT: u64 = 64 << 20;
 
 /// Publishes a message, and prints its id.

@@ -121,7 +121,7 @@ struct Position {
     last: Option<u32>,
     /// The number of messages that are still to be printed.
     left: Option<u64>,
-    /// Whether to poll, because streams are held back.
+    /// Whether the command polls, because a proxy holds streams back.
     polls: bool,
 }
 

@@ -56,7 +56,7 @@ fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
     error
 }
 
-/// Finds the argument that clap shows in this way. It may belong to a command.
+/// Finds the argument that clap prints as this text. It may belong to a command.
 fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
     let commands = std::iter::once(command).chain(command.get_subcommands());
     commands.flat_map(Command::get_arguments).find(|arg| arg.to_string() == shown)

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-/// Returns the configuration with the addresses of inherited sockets in place of `--listen` and `--tcp-listen`. The
-/// checks of a configuration then apply to these addresses too: an open server may listen only on loopback.
+/// Returns the configuration. The addresses of inherited sockets replace `--listen` and `--tcp-listen`. The checks of a
+/// configuration then apply to these addresses too: an open server may listen only on loopback.
 pub fn with_inherited(config: &Config, sockets: &Sockets) -> io::Result<Config> {
     let mut config = config.clone();
     if !sockets.http.is_empty() {

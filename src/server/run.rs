@@ -148,7 +148,7 @@ impl Background {
         RunError::Task { task, reason: ended.err().map_or("it returned".into(), |error| error.to_string()) }
     }
 
-    /// Ends the tasks. The bridge and the counts get some time for their last writes to Redis.
+    /// Ends the tasks. The bridge and the counts have some time for their last writes to Redis.
     async fn end(self) {
         self.demo.iter().for_each(JoinHandle::abort);
         if let Some((remote, task)) = self.counts {

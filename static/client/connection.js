@@ -2,7 +2,8 @@
 
 // The milliseconds for which the library waits on a slow path if it cannot fall back to another transport.
 var PATIENCE = 15000;
-// A transport that was open for this many milliseconds counts as working on this path, whatever the cause of its end.
+// If a transport was open for this many milliseconds, the library assumes that it works on this path, even if it ended
+// with an error.
 var STEADY_AFTER = 10000;
 
 function isActive(conn) {
@@ -174,7 +175,7 @@ function needToken(conn) {
     conn._renew = conn._renew || token(conn._options.token, function (error, fresh) {
       if (error) { return emit(conn, 'error', error); }
       conn._token = fresh;
-      // A batch transport sends the token with its next request anyway.
+      // A batch transport does not need this, because it sends the token with its next request.
       if (!conn._main || !conn._main.transport.batch) { reopen(conn, true); }
     });
     conn._renew();

@@ -4,8 +4,8 @@
 var LONGEST_URL = 2000;
 // The longest time in milliseconds that an answer can ask the library to wait.
 var LONGEST_WAIT = 300000;
-// Refusals that the server would repeat: the status and the code of each. Any other answer is temporary, or does not
-// come from the server.
+// Refusals that the server would repeat: the status and the code of each. Any other answer is temporary, or is not from
+// the server.
 var FINAL = /^((400)?(bad_\w+|too_many_channels)|(401)?unauthorized|(403)?forbidden(_origin)?|(404)?not_found|(413)?too_large)$/;
 
 // Returns the origin of an address, in lower case as in `location`.

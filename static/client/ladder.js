@@ -57,7 +57,7 @@ function climb(conn) {
   }
 }
 
-// Opens a transport beside the present one. The new transport has to prove itself before it takes over.
+// Opens a transport in addition to the present one. The new transport has to prove itself before it takes over.
 function startProbe(conn, transport) {
   var main = conn._main;
   // Two waiting requests would take two of the browser's six connections.

@@ -64,7 +64,8 @@
       });
   }
 
-  // Finds out whether a proxy holds answers back: until they end, until more bytes arrive, or for a moment.
+  // Finds out whether a proxy holds answers back, and whether it holds them until they end, until more bytes arrive, or
+  // for a moment.
   function buffering(run, next) {
     if (!Longtail.reaches(run.base, true)) { return next(); }
     drip(run, PIECE, COUNT, function (lumps, xhr) {
@@ -77,8 +78,8 @@
         judgeLumps(run, lumps);
         return next();
       }
-      // A buffer waits until it is full. If small pieces arrive as early as large pieces, the cause is not a buffer but
-      // a delay, which ends by itself.
+      // A buffer waits until it is full. If small pieces arrive as early as large pieces, the cause is a delay and not
+      // a buffer. A delay ends by itself.
       drip(run, SMALL, COUNT / 2, function (small) {
         if (small.count > 1 && small.first <= LATE && small.least < lumps.least / 2) {
           run.found(true, 'Responses are not held back, but arrive up to ' + run.time(Math.max(lumps.first, small.first)) +

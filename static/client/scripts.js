@@ -22,8 +22,8 @@
   }
 
   // A hidden page that never finishes loading. Each script tag in it calls a function of this page. The page calls its
-  // parent, so it has to come from the same origin. In old versions of Internet Explorer, the frame is in a separate
-  // document: see `htmlfile` in legacy.js.
+  // parent, so it must have the same origin. In old versions of Internet Explorer, the frame is in a separate document:
+  // see `htmlfile` in legacy.js.
   var foreverFrame = {
     open: function (link) {
       var page = Longtail.htmlfile && Longtail.htmlfile(link.item);

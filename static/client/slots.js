@@ -84,7 +84,7 @@
     }
   }
 
-  // Returns whether the last request to this server went over HTTP/2 or 3. A browser does not report this for another
+  // Returns whether the last request to this server used HTTP/2 or HTTP/3. A browser does not report this for another
   // origin.
   function isMultiplexed(lt) {
     var is = false;

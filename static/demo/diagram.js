@@ -79,7 +79,7 @@
       return this.put(toTime, group);
     }
 
-    // Returns how far to move an arrow aside, so that it does not cover the arrow that was drawn just before it.
+    // Returns the distance by which an arrow is moved aside, so that it does not cover the previous arrow.
     beside(time, isDown) {
       const x = this.x(time);
       const last = this.latest;

@@ -30,6 +30,6 @@
     }
   });
 
-  // This message may go to any origin, because it reveals nothing.
+  // This message may go to any origin, because it does not contain any secrets.
   if (parent !== self) parent.postMessage({ longtail: 'ready' }, '*');
 })();

@@ -6,7 +6,7 @@
   // arrival time is kept until the page knows when the message was sent.
   const MINUTE = 60000;
   const RECENT = 200;
-  // The milliseconds for which a cut is shown, and after which bytes count as held back.
+  // In milliseconds: the time for which the lane shows a cut, and the time after which bytes count as held back.
   const CUT_SHOWN = 2500;
   const HELD_AFTER = 400;
 

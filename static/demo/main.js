@@ -43,8 +43,8 @@
     hint.hidden = false;
   }
 
-  // Returns the address of a weather port. If the port listens on all addresses of the server, the host is that of the
-  // page.
+  // Returns the address of a weather port. If the port listens on all addresses of the server, the host is the page's
+  // own host.
   function at(address) {
     const [, host, port] = /^(.*):(\d+)$/.exec(address);
     return `http://${/^(0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host}:${port}`;

@@ -3,7 +3,7 @@
 'use strict';
 
 (() => {
-  // One of the six is left for publishing and short requests.
+  // One of the six connections stays free for publishing and short requests.
   const HELD = 5;
   const TURN = 4000;
   const HOLDS = new Set(['long-poll', 'jsonp', 'forever-frame', 'xhr-stream', 'multipart', 'sse']);

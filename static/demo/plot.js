@@ -25,7 +25,7 @@
     }
   };
 
-  // Dots over the last minute, with lines at p50 and p99.
+  // Draws a dot for each lag of the last minute, and lines at p50 and p99.
   Demo.LagPlot = class {
     constructor(title) {
       this.svg = Demo.svg('svg', { class: 'lag-plot', role: 'img', viewBox: '0 0 220 60', preserveAspectRatio: 'none', 'aria-label': title });

@@ -1,4 +1,5 @@
-// Publishing, by hand and at a rate. The page remembers when it sent each message, to measure the lag from that time.
+// Publishing: single messages by hand, and automatic messages at a rate. The page remembers when it sent each message,
+// to measure the lag from that time.
 'use strict';
 
 Demo.sent = new Map();
@@ -25,7 +26,7 @@ Demo.sent = new Map();
     async function send(query, body) {
       const time = Date.now();
       const answer = await fetch(`${Demo.home}/publish?${query}`, { method: 'POST', headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body });
-      // An answer that comes from a proxy and not from the server is not JSON.
+      // If the answer is from a proxy and not from the server, it is not JSON.
       const reply = await answer.json().catch(() => { throw new TypeError(); });
       if (!answer.ok) throw Object.assign(new Error(`${reply.error.code}: ${reply.error.message}`), reply.error);
       const { id } = reply.messages[0];

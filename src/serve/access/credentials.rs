@@ -6,7 +6,7 @@ use crate::transport::{ApiError, Code};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::net::IpAddr;
 
-/// The cookie that may hold a token.
+/// The cookie that may contain a token.
 const TOKEN_COOKIE: &str = "longtail_token";
 
 /// The credentials of a request. The type has no `Debug`, so that secrets cannot get into a log.

@@ -58,8 +58,8 @@ impl Proxies {
         client
     }
 
-    /// The host and port that a request was sent to before a trusted proxy changed it, as the last proxy reports it.
-    /// `None` if that text cannot be a host name.
+    /// The host and port to which the client sent a request, before a trusted proxy changed them. The last proxy
+    /// reports them. `None` if that text cannot be a host name.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a str> {
         if !self.trusts(peer) {
             return None;
@@ -72,7 +72,7 @@ impl Proxies {
         } else {
             forwarded(headers).next()?.host
         };
-        // Proxies pass on any text that the client wrote into its Host.
+        // Proxies forward any text that the client wrote into its `Host`.
         host.filter(|host| !host.is_empty() && is_host(host.as_bytes()))
     }
 }

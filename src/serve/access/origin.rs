@@ -36,7 +36,7 @@ pub enum ListenerKind {
 pub struct OriginPolicy {
     /// The rule that decides which requests the server answers.
     pub mode: AccessMode,
-    /// Origins that are allowed besides our own and those of this machine.
+    /// Origins that are allowed in addition to our own origin and the origins of this machine.
     pub allow_origin: AllowedOrigins,
 }
 
@@ -65,8 +65,8 @@ impl<'a> Authority<'a> {
             || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not
-    /// compared, because a proxy in front of this server may terminate TLS.
+    /// Whether both name the same host and port. A missing port means the default port. The schemes are not compared,
+    /// because a proxy in front of this server may terminate TLS.
     fn is_same(&self, other: &Authority<'_>) -> bool {
         let default = |port: Option<&str>| port.is_none_or(|port| port == "80" || port == "443");
         let same_port = self.port == other.port || (default(self.port) && default(other.port));
@@ -137,7 +137,7 @@ impl OriginPolicy {
             || host.is_some_and(|host| host.is_same(&authority))
     }
 
-    /// Writes the CORS headers that let the page read the response. The response repeats the origin and allows
+    /// Writes the CORS headers that allow the page to read the response. The response repeats the origin and allows
     /// credentials, because old browsers always send credentials and then reject `*`. If only an explicit `*` allows
     /// the origin, the response does not allow credentials.
     pub fn write_cors(origin: Option<HeaderValue>, is_by_star: bool, headers: &mut HeaderMap) {

@@ -32,9 +32,9 @@ struct GrantedChannels {
     credentials: Option<Arc<Credentials>>,
     /// The time until which a renewal is retried.
     retry_until: Option<Instant>,
-    /// The renewal under way. It continues when the client adds and removes channels. If such a change cancelled the
-    /// renewal, a client whose permission was revoked could continue to read by sending commands. The server would
-    /// never see the answer, and each command would cause a new request to the application.
+    /// The renewal that is in progress. It continues when the client adds and removes channels. If such a change
+    /// cancelled the renewal, a client whose permission was revoked could continue to read by sending commands. The
+    /// server would never see the answer, and each command would cause a new request to the application.
     renewal: Option<BoxFuture<'static, Result<Grant, ApiError>>>,
 }
 

@@ -30,7 +30,7 @@ pub struct ChangeLog {
 /// The content of the last line.
 #[derive(Default)]
 struct LastLine {
-    /// The answer that came instead of an expected one; `None` if the application works.
+    /// A description of the unexpected answer; `None` if the application works.
     answer: Option<String>,
     at: Option<Instant>,
     /// The number of answers that differed from the last line and were not logged.

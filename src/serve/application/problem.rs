@@ -5,8 +5,8 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// The answer that came instead of an expected one. It does not contain the application's text, because an error page
-/// may show cookies and passwords.
+/// An answer that the server did not expect. It does not contain the application's text, because an error page may show
+/// cookies and passwords.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
     /// A description of the answer.

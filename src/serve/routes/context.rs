@@ -1,4 +1,4 @@
-//! The data that the routes need besides the state of the server.
+//! The data that the routes need in addition to the state of the server.
 
 use super::demo_state::Demo;
 use crate::serve::session::poll_cache::PollCache;

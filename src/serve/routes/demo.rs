@@ -166,7 +166,7 @@ fn permit(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, ApiE
     of.clone().try_acquire_owned().map_err(full)
 }
 
-/// A raw TCP client in place of an applet: it connects through the proxy, subscribes, and streams the lines that it
+/// A raw TCP client, which replaces an applet: it connects through the proxy, subscribes, and streams the lines that it
 /// reads. The applet ends when the response ends.
 async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;

@@ -63,7 +63,7 @@ fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
         number(query, "count", 40, 1..=120)?,
         number(query, "every", 50, 10..=120_000)?,
     );
-    // All pieces together may take as long as the longest wait between two pieces.
+    // The limit on the time for all pieces together is the longest wait between two pieces.
     if count * every > 120_000 {
         return Err(ApiError::new(Code::BadRequest, "count times every must be at most 120000 ms"));
     }

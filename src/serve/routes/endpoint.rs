@@ -16,8 +16,8 @@ pub trait Endpoint: Sync {
     /// endpoint. Paths are compared byte for byte.
     fn route(&self, context: &Context, path: &str) -> Option<Route>;
 
-    /// Answers a request with one of the route's methods. The router has checked the limits, the listener and the
-    /// method, and that a request for a path of operators comes from an operator.
+    /// Answers a request with one of the route's methods. The router has already checked the limits, the listener and
+    /// the method. If the path is for operators, it has also checked that the request is from an operator.
     fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a>;
 
     /// Refuses a request over a limit, in a form that the path's clients can read.

@@ -17,8 +17,8 @@ pub fn write(headers: &mut HeaderMap, page: &str, others: &[String]) {
     write_policy(headers, &policy);
 }
 
-/// Writes the headers of the demo's page for a frame. Pages of other ports and other names of this machine frame it.
-/// The script of this page checks the framing pages, because a policy cannot name `[::1]`.
+/// Writes the headers of the demo's page for a frame. Pages from other ports and other names of this machine contain
+/// this frame. The script of this page checks the framing pages, because a policy cannot name `[::1]`.
 pub fn write_framed(headers: &mut HeaderMap, page: &str) {
     write_policy(headers, &policy(page, &[]));
 }

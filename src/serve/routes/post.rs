@@ -1,4 +1,4 @@
-//! What `POST /publish` and `POST /event` have in common: bodies in JSON or in the form of an old browser, and the
+//! The common parts of `POST /publish` and `POST /event`: bodies in JSON or in the form of an old browser, and the
 //! credentials of their senders.
 
 use crate::serve::access::credentials::Credentials;

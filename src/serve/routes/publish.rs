@@ -64,7 +64,7 @@ async fn publish(
     let text = post::text(&body)?;
     let query = request.uri().query().unwrap_or_default();
     let publish = PublishRequest::read(query, kind, text, state.settings.max_message)?;
-    // The drafts are copies of the body, so the body is freed while they wait for the application and the log.
+    // The drafts are copies of the body, so the body is freed before the drafts wait for the application and the log.
     drop(body);
     let credentials = post::credentials(state, peer, request.headers(), "publish");
     let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();

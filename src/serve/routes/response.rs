@@ -57,7 +57,7 @@ pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Byt
     response
 }
 
-/// A response whose body comes in pieces.
+/// A response whose body is written in pieces.
 pub fn pieces(content_type: &'static str, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     new(content_type, Body::Pieces(Box::pin(pieces)))
 }

@@ -59,7 +59,7 @@ impl CommandHandler {
         CommandHandler { credentials, client_named, position_fixed, channels_named, last }
     }
 
-    /// The memory that the credentials take while the connection lasts.
+    /// The memory that the credentials take until the connection ends.
     pub fn held(&self) -> usize {
         self.credentials.size()
     }

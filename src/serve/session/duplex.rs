@@ -285,7 +285,7 @@ impl RunningDuplex {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
-    /// Handles complete inputs, as long as commands may be read.
+    /// Handles complete inputs while the session may read commands.
     async fn handle_input(&mut self) -> io::Result<Option<End>> {
         while self.may_read() {
             let input = match self.decoder.decode(self.unread.buffer()) {
@@ -348,7 +348,7 @@ impl RunningDuplex {
         let appending = service::append_in_order(&self.state, PublishSource::Command, drafts, queued);
         let mut publish = PendingAnswer::to_publish(reference, async move {
             let outcome = appending.await;
-            // The memory is held until the log has the message.
+            // The publish keeps the memory until the log has the message.
             drop(memory);
             outcome.map(|cursors| cursors.into_iter().next().flatten())
         });

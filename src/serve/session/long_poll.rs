@@ -1,8 +1,8 @@
 //! A long poll that waits for a message.
 //!
-//! While it waits, it does not hold buffers of its request, and the hub may write the response directly to its socket.
-//! After the response, the connection reads the next request. If the next request is the same poll with another cursor,
-//! the subscription continues.
+//! While it waits, it does not keep the buffers of its request, and the hub may write the response directly to its
+//! socket. After the response, the connection reads the next request. If the next request is the same poll with another
+//! cursor, the subscription continues.
 
 use super::batch::{self, BatchBuilder};
 use super::outlet::PollOutlet;
@@ -55,7 +55,7 @@ pub struct LongPoll {
 }
 
 impl LongPoll {
-    /// Makes a poll that waits for at most `timeout`. The poll holds the address permit while it exists.
+    /// Makes a poll that waits for at most `timeout`. The poll keeps the address permit until it is dropped.
     pub fn new(
         timers: &Arc<Timers>,
         limit: usize,
@@ -151,7 +151,7 @@ impl LongPoll {
         self.subscription.leave();
     }
 
-    /// Waits for messages. Bytes that the client sends during the wait go to `input`.
+    /// Waits for messages. `input` receives the bytes that the client sends during the wait.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl LongPoll {
             self.record.answered_at(at);
             return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
-        // The list stays empty while there is no message, so a parked poll does not hold messages.
+        // The list stays empty while there is no message, so a parked poll does not keep messages in memory.
         let mut builder = BatchBuilder::new(self.limit as usize);
         if let Poll::Ready(step) = builder.poll_wait(cx, &mut self.subscription) {
             return Poll::Ready(Ok(Waited::Batch(Some(step), Box::new(builder))));
@@ -247,7 +247,7 @@ impl LongPoll {
         self.record.wrote(answer.body);
         self.record.answer(&batch.messages, batch.gap.is_some(), self.asked);
         let answer = answer.bytes;
-        // The outcome for a slow client is ignored: its poll ends here anyway.
+        // The session ignores the outcome for a slow client, because the poll ends here in any case.
         state.budget.write(BufferId::of(&answer), io.write_all(&answer)).await?;
         Ok(is_last)
     }

@@ -147,7 +147,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// An envelope that ends each line with given bytes.
+    /// An envelope that adds these bytes at the end of each line.
     struct Ended(&'static [u8]);
 
     impl Envelope for Ended {

@@ -104,8 +104,8 @@ impl RunningStream {
         Ok(())
     }
 
-    /// Writes available bytes as long as the socket accepts them without waiting, and then parks. Ready with the bytes
-    /// that the socket did not accept, or with `None` at the end of the stream.
+    /// Writes available bytes while the socket accepts them without waiting, and then parks. Ready with the bytes that
+    /// the socket did not accept, or with `None` at the end of the stream.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Box<Blocked>>>> {
         loop {
             // First, the task takes the socket back. From this line on, the hub does not write to it, and the session
