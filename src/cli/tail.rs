@@ -267,7 +267,7 @@ impl Tail {
         } else {
             let ms = message.id.as_deref().and_then(|id| id.split('-').next()?.parse().ok());
             let time = ms.map_or("volatile".into(), timestamp::rfc3339);
-            // An object about a member that joins or leaves has a type instead of an event.
+            // An object about a member has a type instead of an event.
             let event = message.kind.as_deref().unwrap_or(&message.event);
             let (channel, event) = (printable(&message.channel), printable(event));
             let data = printable(message.data.map_or("null", RawValue::get));

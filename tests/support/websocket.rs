@@ -156,7 +156,7 @@ impl RawWebSocket {
 
     /// The next text frame that is of this type.
     pub async fn next_of(&mut self, kind: &str) -> serde_json::Value {
-        // Heartbeats come for ever, so the limit is for all frames together.
+        // Heartbeats come forever, so the limit is for all frames together.
         within(SOON, &format!("an object of the type {kind}"), async {
             loop {
                 let frame = self.frame().await.expect("a frame, not the end");

@@ -121,7 +121,8 @@ impl OriginPolicy {
         self.allow_origin.has_star() || self.knows(origin, host)
     }
 
-    /// Whether an origin is allowed by name, is the server's own or, in loopback mode, is on this machine.
+    /// Whether the flag names this origin, or the origin is the server's own. In loopback mode, origins on this machine
+    /// are known, too.
     fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
         if self.allow_origin.name(origin) {
             return true;
