@@ -100,9 +100,9 @@ fn exit_code(ended: Result<(), RunError>) -> ExitCode {
     ended.err().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.exit_code()))
 }
 
-/// Disables huge pages for this process: the allocator asks for pages of 2 MiB. Such pages do not make the readers
-/// measurably faster. The first message in such a page waits until the kernel has cleared the whole page. Free memory
-/// is spread over many pages, so it returns to the system late.
+/// Disables huge pages for this process, because the allocator asks for pages of 2 MiB. Such pages do not make the
+/// readers measurably faster. The first message in such a page waits until the kernel has cleared the whole page. Free
+/// memory is spread over many pages, so it returns to the system late.
 fn disable_huge_pages() {
     // If the system refuses, the server still works.
     #[cfg(target_os = "linux")]

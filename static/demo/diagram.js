@@ -61,8 +61,8 @@
       return element;
     }
 
-    // Draws an arrow from one line to another, each at its time. `weight`: the number of messages that the arrow
-    // represents; `title`: the tooltip.
+    // Draws an arrow from one line to another. Each end has its own time. `weight`: the number of messages that the
+    // arrow represents; `title`: the tooltip.
     arrow(fromTime, from, toTime, to, kind, weight, label, title) {
       const beside = this.beside(fromTime, to === 'server');
       const [x1, x2, y1, y2] = [this.x(fromTime) + beside, this.x(toTime) + beside, this.lines[from], this.lines[to]];

@@ -1,5 +1,5 @@
-// The reports of the server of `longtail demo` about this page's requests: the server reports each piece of bytes that
-// enters or leaves the path.
+// The reports of the server of `longtail demo` about this page's requests: an event for each piece of bytes that enters
+// or leaves the path.
 'use strict';
 
 (() => {
