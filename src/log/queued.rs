@@ -1,11 +1,11 @@
-//! Tells a connection when a publish under way has its place in the log's order.
+//! Tells a connection when its present publish has a place in the log's order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether an append that is under way has its place in the order of the log. From then on, a connection with several
-/// publishes can begin the next one. The future of the append sets it, so a task that polls this future does not miss
-/// the change.
+/// publishes can begin the next one. The future of the append sets this flag, so a task that polls the future does not
+/// miss the change.
 #[derive(Clone, Debug, Default)]
 pub struct Queued(Arc<AtomicBool>);
 

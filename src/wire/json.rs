@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Whether a JSON string escapes this byte. It has no branch, so that the compiler checks many bytes in one step.
+/// Whether a JSON string escapes this byte. The check has no branch, so that the compiler can check many bytes in one
+/// step.
 fn is_escaped(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }

@@ -3,7 +3,7 @@
 use super::json;
 
 /// Appends `json` so that it is safe inside an HTML `<script>` element and has the same meaning as JavaScript source,
-/// also in ECMAScript 3.
+/// even in ECMAScript 3.
 ///
 /// Every `<` becomes `\u003c`, and U+2028 and U+2029 become `\u2028` and `\u2029`. The other bytes stay. `json` has to
 /// be valid JSON: there these three characters occur only inside strings, in which the escape means the same text.
@@ -39,8 +39,8 @@ pub fn string(text: &str, out: &mut Vec<u8>) {
     escape(&quoted[1..quoted.len() - 1], out);
 }
 
-/// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots
-/// between, 1 to 64 bytes in all.
+/// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots between
+/// them, 1 to 64 bytes in all.
 ///
 /// The name is written into a script. So a name with characters that could end an expression or start markup is refused
 /// and not escaped.

@@ -25,12 +25,21 @@
     return left;
   }
 
-  // Returns the position of the leader. A transport that takes over may be behind the previous one for a moment. An
-  // entry with its cursor would then follow entries of messages that are after that cursor. So during this time, the
-  // result is the last position.
+  // Returns whether a position is after another one. If the positions are of different epochs, the later one is the one
+  // that the connection reports, unless it reads with a transport that may be behind the previous one.
+  function isAfter(leader, at, other) {
+    var one = at.split(/[-.]/);
+    var two = other.split(/[-.]/);
+    if (at === 'latest' || other === 'latest') { return at !== 'latest'; }
+    if (one[2] !== two[2]) { return !(leader.isBehind && now() - leader.told < LEVEL_AFTER); }
+    return (one[0] - two[0] || one[1] - two[1]) > 0;
+  }
+
+  // Returns the position of the leader. It never goes back: an entry with an earlier cursor would follow entries of
+  // messages that are after that cursor.
   function cursor(leader) {
     var at = leader.lt.cursor;
-    if (at !== 'latest' && !(leader.isBehind && now() - leader.told < LEVEL_AFTER)) { leader.last = at; }
+    if (isAfter(leader, at, leader.last)) { leader.last = at; }
     return leader.last;
   }
 
@@ -43,12 +52,12 @@
 
   // Sends a hello to one tab or to all tabs: the position at which they begin to follow the leader.
   function hello(leader, to) {
-    leader.say({ to: to, hello: true, term: leader.term, seq: leader.seq, cursor: cursor(leader), channels: leader.lt.channels.slice(0) });
+    leader.say({ to: to, hello: true, term: leader.term, seq: leader.seq, cursor: cursor(leader), channels: leader.reads });
   }
 
-  // Answers the tabs that asked for a hello.
+  // Answers the tabs that asked for a hello. If the server has not answered a command yet, they wait for that answer.
   function answer(leader) {
-    while (leader.asking.length) {
+    while (leader.asking.length && !leader.commands) {
       if (!leader.lt || leader.lt.state !== 'open') { return leader.say({ to: leader.asking[0], wait: true }); }
       hello(leader, leader.asking.shift());
     }
@@ -56,7 +65,9 @@
 
   function begin(leader, names) {
     var options = leader.options;
-    var lt = leader.lt = Longtail.connect(leader.url, {
+    var lt;
+    leader.reads = names;
+    lt = leader.lt = Longtail.connect(leader.url, {
       channels: names,
       cursor: leader.last,
       token: options.token,
@@ -64,6 +75,12 @@
       transports: options.transports,
       interval: options.interval
     });
+    // stream.js calls this function for each command that the server has carried out.
+    lt.acked = function () {
+      leader.commands--;
+      joined(leader);
+      answer(leader);
+    };
     lt.on('message', function (message) {
       leader.told = now();
       leader.isBehind = false;
@@ -74,9 +91,9 @@
       tell(leader, { bye: why });
       leader.lt = null;
     });
-    lt.on('transport', function () { leader.isBehind = true; });
+    lt.on('transport', function () { restarted(leader); });
     lt.on('state', function (state) {
-      leader.isBehind = true;
+      restarted(leader);
       if (leader.lt !== lt) { return; }
       if (state === 'open') { hello(leader); }
       if (state === 'waiting') {
@@ -90,13 +107,44 @@
     if (leader.last !== 'latest') { hello(leader); }
   }
 
-  // Changes the channels of the connection. An entry with the new list shows the tabs from which entry on the leader
-  // reads them.
-  function change(leader, method, names) {
-    var lt = leader.lt;
+  // Tells the tabs from which entry on the leader reads the channels of its connection. A command over a WebSocket takes
+  // effect at the position that its ack names: earlier messages of the new channels do not come. So this waits for the
+  // ack.
+  function joined(leader) {
+    if (leader.commands) { return; }
+    leader.reads = leader.lt.channels.slice(0);
+    tell(leader, { channels: leader.reads });
+  }
+
+  // The connection reads with another request, which begins at its cursor and names all channels. The acks of earlier
+  // commands do not come any more.
+  function restarted(leader) {
+    leader.isBehind = true;
+    if (leader.commands && leader.lt) {
+      leader.commands = 0;
+      joined(leader);
+    }
+  }
+
+  function send(leader, command, names) {
     if (!names.length) { return; }
-    while (names.length) { lt[method](names.pop()); }
-    tell(leader, { channels: lt.channels.slice(0) });
+    leader.lt[command](names);
+    // The connection stays open only if it has sent a command.
+    leader.commands = leader.lt.state === 'open' ? leader.commands + 1 : 0;
+  }
+
+  // Changes the channels of the connection to these.
+  function change(leader, names) {
+    var lt = leader.lt;
+    var more = less(names, lt.channels);
+    var fewer = less(lt.channels, names);
+    if (!more.length && !fewer.length) { return; }
+    // A transport without commands reads the new channels from this position on.
+    cursor(leader);
+    leader.reads = less(leader.reads, fewer);
+    send(leader, 'subscribe', more);
+    send(leader, 'unsubscribe', fewer);
+    joined(leader);
   }
 
   // Handles the announcement of a tab.
@@ -120,8 +168,7 @@
     } else if (!lt) {
       begin(leader, names);
     } else {
-      change(leader, 'subscribe', less(names, lt.channels));
-      change(leader, 'unsubscribe', less(lt.channels, names));
+      change(leader, names);
       lt.resume();
     }
     answer(leader);
@@ -139,6 +186,10 @@
       seq: 0,
       lt: null,
       tabs: tabs,
+      // The channels that the leader reads, as the tabs know them.
+      reads: [],
+      // The number of commands that the server has not answered.
+      commands: 0,
       // The ids of the tabs that wait for a hello.
       asking: [],
       // The time at which the last message was passed on.

@@ -202,14 +202,14 @@
   function place(member) {
     var kept = member.group.kept;
     var cursor = member.owner.cursor;
-    var i = 0;
+    var i = kept.length - 1;
     if (!member.group.term) { return -1; }
-    if (cursor === 'latest') {
-      i = kept.length - 1;
-    } else {
-      while (i < kept.length && kept[i].cursor !== cursor) { i++; }
+    if (cursor !== 'latest') {
+      // Several entries may have one cursor. After the last of them the leader reads the most channels. An entry with a
+      // gap has the cursor after the gap, and this connection may be before the gap.
+      while (i >= 0 && (kept[i].cursor !== cursor || kept[i].gap)) { i--; }
     }
-    return i < kept.length && isCovered(member, kept[i].seq) ? i : -1;
+    return i >= 0 && isCovered(member, kept[i].seq) ? i : -1;
   }
 
   // Lets the connection follow the leader from its position among the entries, if it has one.

@@ -124,8 +124,9 @@
     }, false);
     ping();
 
+    // The core has already taken the cursor of the ack. The leader of tabs that share has `acked`.
     function check(error) {
-      if (error) { link.end(error); }
+      if (error) { link.end(error); } else if (link.owner.acked && link.live()) { link.owner.acked(); }
     }
 
     return {

@@ -6,8 +6,8 @@ use super::track::Track;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// The number of `PUBLISH`es that Redis may have counted as heard at each moment at which it dropped connections: the
-/// bytes in its own buffers for them are lost.
+/// The number of `PUBLISH`es that Redis may have counted as received at each moment at which it dropped connections:
+/// the bytes in its own buffers for them are lost.
 const PER_CUT: usize = 3;
 
 /// The time before and after such a moment in which a `PUBLISH` counts.
@@ -89,6 +89,8 @@ pub struct Judge {
     may_be_twice: HashSet<Value>,
     /// The time at which each message was first sent: its key may be used again later.
     first_sent: HashMap<Value, Instant>,
+    /// The time at which the oldest message of a log with a short retention was sent.
+    trimmed: Option<Instant>,
     /// The entries that other programs have deleted so far. A failover may bring one back, and nodes that have read it
     /// may still return it: it then counts as if it had not been deleted.
     deleted: HashSet<Entry>,
@@ -138,7 +140,7 @@ impl Judge {
         self.past.join(effects.clone());
         self.deleted.extend(&effects.deleted);
         if effects.node_died {
-            // Only nodes that died had heard these messages: the others were cut off, or could not write them.
+            // Only nodes that died had received these messages: the others were cut off, or could not write them.
             let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
             // This includes earlier rounds, because a node may come back late.
             let failed: Vec<_> = self.past.redis_failed.iter().map(around).collect();
@@ -211,6 +213,10 @@ impl Judge {
     /// Compares the answers to publishers with the log.
     fn sent(&mut self, found: &mut Vec<Violation>, round: &mut Round<'_>, now: &HashSet<Entry>) {
         let in_log: HashMap<Value, Place> = now.iter().map(|(place, value)| (*value, *place)).collect();
+        if round.trims {
+            let oldest = round.log.first().and_then(|(_, value)| self.first_sent.get(value));
+            self.trimmed = self.trimmed.max(oldest.copied());
+        }
         let (publishes, mut judged): (Vec<Sent>, Vec<Sent>) =
             std::mem::take(&mut round.sent).into_iter().partition(|sent| sent.value.way == 'P');
         self.young.extend(publishes);
@@ -274,6 +280,10 @@ impl Judge {
                 return true;
             }
             if self.tracks.iter().any(|track| track.has_value(sent.value)) {
+                return true;
+            }
+            // It was sent before the oldest message of the log, so it may have been trimmed before a reader saw it.
+            if self.trimmed.is_some_and(|oldest| sent.ended <= oldest) {
                 return true;
             }
         }
