@@ -20,7 +20,7 @@ pub fn http_transport(flags: &HookFlags) -> Result<Option<HttpTransport>, BadCon
     http.map(Some).map_err(|error| bad_flag("--hook-url", &format!("https needs the system's certificates: {error}")))
 }
 
-/// The hook of `--hook-url` or `--hook-stream`, if one of them is set.
+/// The hook of `--hook-url` or `--hook-stream`, if one of them is set. `stream` is the stream of `--hook-stream`.
 pub fn hook(
     flags: &HookFlags,
     http: Option<HttpTransport>,

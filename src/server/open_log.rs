@@ -30,7 +30,7 @@ pub struct OpenLog {
     pub log: Arc<dyn MessageLog>,
     /// The task that appends to the log; `None` for a log in memory.
     pub appender: Option<JoinHandle<()>>,
-    /// The counts of other nodes; `None` for a log in memory, because it does not have other nodes.
+    /// The counts of other nodes; `None` for a log in memory, which other nodes cannot use.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The stream of `--hook-stream` with its task, if it is set.
     pub calls: Option<(Arc<CallStream>, JoinHandle<()>)>,
@@ -122,7 +122,8 @@ pub async fn open_log(
 /// Connects to Redis once, so that a mistake in the configuration is an error at start.
 async fn open_redis(config: &Config, endpoint: Endpoint) -> Result<(Arc<RedisLog>, JoinHandle<()>), StartError> {
     if endpoint.is_tls() {
-        // A process has a single provider. An error means that the embedding program has already chosen one.
+        // A process has only one cryptography provider. An error means that the embedding program has already chosen a
+        // provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let described = endpoint.describe();

@@ -1,5 +1,7 @@
 //! JSON inside scripts: JSONP and the forever frame's `<script>` tags.
 
+use super::json;
+
 /// Appends `json` so that it is safe inside an HTML `<script>` element and has the same meaning as JavaScript source,
 /// even in ECMAScript 3.
 ///
@@ -27,6 +29,14 @@ pub fn escape(json: &[u8], out: &mut Vec<u8>) {
         copied = at + len;
     }
     out.extend_from_slice(&json[copied..]);
+}
+
+/// Appends text as the inside of a string literal, without the quotes. The escape of a text is the sum of the escapes of
+/// its parts.
+pub fn string(text: &str, out: &mut Vec<u8>) {
+    let mut quoted = Vec::new();
+    json::quote(text, &mut quoted);
+    escape(&quoted[1..quoted.len() - 1], out);
 }
 
 /// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots between

@@ -23,9 +23,9 @@ pub const BATCH_MESSAGES: usize = 100;
 pub struct Wait<'a> {
     /// The maximum time to wait; `None` if the handler does not wait.
     pub time: Option<Duration>,
-    /// Whether the response may be a session. If it may not, the handler itself waits.
+    /// Whether the response may be a session. If it may not be a session, the handler itself waits.
     pub as_session: bool,
-    /// Informs the handler that the client has shut its sending side, if the connection can detect this.
+    /// Informs the handler that the client has closed its sending side, if the connection can detect this.
     pub client_shut: Option<&'a ClientShut>,
 }
 

@@ -1,4 +1,4 @@
-//! Reads the application's answer: a decision, or another answer, which is a problem.
+//! Reads the application's answer. The answer is either a decision or a problem.
 
 use crate::message::User;
 use crate::serve::application::client::Reply;
