@@ -33,7 +33,7 @@ pub fn hook(
     let settings = HookSettings {
         transport,
         timeout,
-        max_in_flight: descriptors::questions(),
+        max_in_flight: descriptors::application_calls(),
         takes_events: flags.hook_notify.event,
     };
     Ok(Some(Arc::new(Hook::new(settings, metrics))))

@@ -5,7 +5,7 @@ use super::poll::{self, Wait};
 use super::response::{self, Body, Response};
 use crate::message::User;
 use crate::serve::access::credentials::Credentials;
-use crate::serve::access::query::{Action, Question, Validity};
+use crate::serve::access::query::{AccessRequest, Action, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::http::chunked::Framing;
 use crate::serve::http::headers::{has_token, list, text};
@@ -141,7 +141,7 @@ impl<'a> Checked<'a> {
         });
         let (mut validity, mut user) = (Validity::Unlimited, None);
         if !self.params.channels.is_empty() && !state.authorizer.is_open() {
-            let grant = state.authorizer.ask(Question {
+            let grant = state.authorizer.ask(AccessRequest {
                 action: Action::Subscribe,
                 channels: self.params.channels.clone(),
                 client: self.params.client.clone(),

@@ -6,7 +6,7 @@ use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
 use crate::message::{Channel, Draft};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::access::query::{Action, Question, Validity};
+use crate::serve::access::query::{AccessRequest, Action, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::events::service::{self as events, Sender};
 use crate::serve::limits::memory::Reservation;
@@ -160,13 +160,13 @@ impl CommandHandler {
         // Only the first client id that a client names counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
         let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
-        let question = Question {
+        let access_request = AccessRequest {
             action: Action::Subscribe,
             channels: channels.clone(),
             client: named.clone(),
             credentials: Credentials::clone(&credentials),
         };
-        let grant = state.authorizer.ask(question).await?;
+        let grant = state.authorizer.ask(access_request).await?;
         let stay = match (&state.presence, &grant.user) {
             (Some(presence), Some(user)) => {
                 // The client may have subscribed without a user to a channel that it already reads.
