@@ -1,7 +1,7 @@
 //! The encodings of these transports: the bytes that all receivers of one kind share.
 
 use crate::cursor::Cursor;
-use crate::message::{Encoding, Message};
+use crate::message::{Encoding, Kind, Message};
 use crate::wire::{json, multipart, script, sse, websocket};
 
 pub use crate::message::encoding::OBJECT;
@@ -37,7 +37,10 @@ pub static EVENT: Encoding = Encoding::new("event", |message, out| {
 pub static DATA_EVENT: Encoding = Encoding::new("data event", |message, out| {
     let payload = message.payload();
     let text = json::text_of(payload);
-    let name = Some(message.event().as_str()).filter(|name| *name != "message");
+    let is_change = |name: &str| [Kind::MemberAdded, Kind::MemberRemoved].iter().any(|kind| kind.as_str() == name);
+    // A bare payload does not say whether it is a change of the members or a message, so no message has such a name here.
+    let is_forged = |name: &str| message.is_for_readers() && is_change(name);
+    let name = Some(message.event().as_str()).filter(|name| *name != "message" && !is_forged(name));
     event(message, name, text.as_deref().unwrap_or(payload).as_bytes(), out);
 });
 
