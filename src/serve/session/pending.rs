@@ -100,8 +100,8 @@ impl PendingAnswers {
     }
 
     /// The flag of the next publish, which it sets when it has its place in the order of the log.
-    pub fn next_queued(&self) -> Queued {
-        self.queued.reset();
+    pub fn next_queued(&mut self) -> Queued {
+        self.queued = Queued::default();
         self.queued.clone()
     }
 
