@@ -531,7 +531,8 @@ async fn a_forged_member_is_not_read() {
     settled(&node).await;
     let _ann = open(&node, &node.transport("sse").await, "room:1", &user("ann", json!(1))).await;
     until_ids(&node, "room:1", &["ann".to_owned()].into(), WAIT).await;
-    let mut keys: Vec<String> = ::redis::from_redis_value(redis.command(&["KEYS", "*presence:of:room:1"]).await).expect("keys");
+    let mut keys: Vec<String> =
+        ::redis::from_redis_value(redis.command(&["KEYS", "*presence:of:room:1"]).await).expect("keys");
     let key = keys.remove(0);
     for forged in ["z".repeat(2_000_000), format!("1 {}", "z".repeat(2_000_000)), "no count".to_owned()] {
         redis.command(&["HSET", &key, "zz", &forged]).await;
