@@ -1,4 +1,4 @@
-//! What the steps of a delivery cost by themselves: `cargo bench --bench micro`.
+//! Measures each step of a delivery separately: `cargo bench --bench micro`.
 
 use bytes::BytesMut;
 use divan::counter::ItemsCount;
@@ -47,7 +47,7 @@ fn encode(bencher: Bencher<'_, '_>, encoding: &'static Encoding) {
     bencher.with_inputs(message).bench_values(|message| encoding.frame(&message));
 }
 
-/// A cursor's text, both ways.
+/// Converts a cursor to text and back.
 #[divan::bench]
 fn parse_cursor() -> Cursor {
     black_box("1700000000000-12.abcdefg").parse().expect("valid")
@@ -99,7 +99,7 @@ fn append(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A reader that copies what is new out of its channel's ring.
+/// A reader that copies the new messages from its channel's ring.
 #[divan::bench(args = [1, 100])]
 fn ring(bencher: Bencher<'_, '_>, messages: usize) {
     let (runtime, log, hub) = world();
@@ -117,7 +117,7 @@ fn ring(bencher: Bencher<'_, '_>, messages: usize) {
     });
 }
 
-/// Takes everything, at once.
+/// Accepts all bytes at once.
 struct Nowhere;
 
 impl Outlet for Nowhere {
@@ -154,7 +154,7 @@ async fn read(mut reader: Subscription) {
     .await;
 }
 
-/// A message to 1,000 parked readers, without the sockets: written for them, or each woken.
+/// A message to 1,000 parked readers, without sockets: the hub writes for them, or wakes each reader.
 #[divan::bench(args = [true, false])]
 fn wake(bencher: Bencher<'_, '_>, directly: bool) {
     const READERS: usize = 1000;

@@ -1,4 +1,4 @@
-// What one optimisation saves: the same work by two builds, or by one build with two sets of options.
+// Measures the savings of one optimisation: two builds, or one build with two sets of options, do the same work.
 //
 //   node benches/optimisations.mjs --on target/release/longtail --off /tmp/without/longtail --rows a,f,e
 //   node benches/optimisations.mjs --on target/release/longtail --off 'target/release/longtail --direct-writes false'
@@ -49,7 +49,7 @@ const ROWS = {
 ROWS.rf = { ...ROWS.f, redis: true };
 ROWS.rb = { ...ROWS.b, redis: true };
 
-/** Servers that are there, so that none outlives a failure. */
+/** The running servers, so that the script can end them after a failure. */
 const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
@@ -60,7 +60,7 @@ function until(what, met, ms = 60_000) {
     });
 }
 
-/** Starts the server behind `prefix`, and waits until it has said where it listens. */
+/** Starts the server with the command `prefix` before it, and waits until it reports its address. */
 async function start(prefix, command, row) {
     const words = command.split(' ').filter(Boolean);
     const env = { ...process.env, TOKIO_WORKER_THREADS: options.threads };
@@ -133,8 +133,8 @@ class Clients {
     }
 
     /**
-     * Polls that were answered ask again: all at once, while the server does not run, so that each run counts the
-     * same.
+     * Polls that were answered ask again. They all do this at once, while the server is stopped, so that each run
+     * counts the same instructions.
      */
     async askAgain() {
         process.kill(this.pid, 'SIGSTOP');

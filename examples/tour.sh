@@ -4,11 +4,12 @@
 #   cargo run --release &
 #   examples/tour.sh
 #
-# BASE: where the server is (http://127.0.0.1:8080). REDIS: the URL of its Redis, if it has one, for the last stop.
+# BASE: the address of the server (http://127.0.0.1:8080). REDIS: the URL of its Redis, if it has one, for the last
+# stop.
 set -euo pipefail
 
 BASE="${BASE:-http://127.0.0.1:8080}"
-CHANNEL="${CHANNEL:-tour-$$}" # a channel of our own, so that the tour can be taken twice
+CHANNEL="${CHANNEL:-tour-$$}" # a new channel, so that you can run the tour twice
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 

@@ -36,7 +36,7 @@ use values::{access_log, address, address_or_off, size, size_or_none};
 /// spaces between the values.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
-// Each command has flags of its own. Without this, a flag in front of the command would be accepted without having an
+// Each command has its own flags. Without this, a flag in front of the command would be accepted without having an
 // effect.
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -80,8 +80,8 @@ pub struct NoDemo {
 #[cfg(feature = "demo")]
 #[derive(Args, Clone, Debug)]
 #[command(max_term_width = 110, allow_negative_numbers = true)]
-// A client behind a fault detects a silent stream by missing heartbeats, and the audience of a demo should not have to
-// wait long.
+// A client on a faulty path detects a silent stream by missing heartbeats, and the audience of a demo should not have
+// to wait long for this.
 #[command(mut_arg("heartbeat_seconds", |flag| flag.default_value("3")))]
 pub struct Demo {
     /// The server's flags.
@@ -294,7 +294,7 @@ impl Config {
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
         self.hook.check(self.message_log.redis.is_some())?;
-        // Senders may use half of the budget, and the longest body must fit into that half.
+        // Incomplete input may use half of the budget, and the longest body must fit into this half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
             return bad(format!(

@@ -47,8 +47,8 @@ impl fmt::Display for Id {
     }
 }
 
-/// A cursor's text. The text is written from its end. Every message needs several such texts, and `format!` would cost
-/// ten times as much.
+/// A cursor's text. The text is written backwards, from its last character. Every message needs several such texts, and
+/// `format!` would cost ten times as much.
 pub struct Text {
     bytes: [u8; 56],
     at: usize,
@@ -99,8 +99,8 @@ impl FromStr for Id {
     }
 }
 
-/// Parses a number of digits without a leading zero. So each position has exactly one spelling: clients and `ETag`s
-/// compare cursors as text.
+/// Parses digits without a leading zero as a number. So each position has exactly one spelling, because clients and
+/// `ETag`s compare cursors as text.
 fn decimal(text: &str) -> Result<u64, BadCursor> {
     let canonical = text == "0" || !text.starts_with('0');
     if !canonical || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -153,7 +153,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Returns the cursor's text, which is on the stack.
+    /// Returns the cursor's text, stored on the stack.
     pub fn text(self) -> Text {
         let mut text = Text::default();
         text.number::<36>(self.epoch.0);

@@ -14,7 +14,7 @@ const LONGEST_LINE: usize = 16 << 10;
 /// (PIPE_BUF, pipe(7)).
 const ATOMIC: usize = 4096;
 
-/// The pause before the next attempt, if a non-blocking descriptor does not accept bytes now.
+/// The pause before the next attempt, if a non-blocking descriptor cannot accept bytes.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// The minimum time between two notices that lines were dropped.
@@ -54,7 +54,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: Vec<u8>,
-    /// Whether the thread writes lines that it has taken from the queue.
+    /// Whether the thread is writing lines that it has taken from the queue.
     is_writing: bool,
     /// Whether the last clone was dropped, so that no more lines can follow.
     is_closed: bool,

@@ -1,5 +1,5 @@
 //! Log lines, on standard error. A thread writes them: if standard error is full, closed or without a reader, the
-//! server neither stops nor ends.
+//! server neither blocks nor ends.
 
 mod filter;
 mod rate_limit;
@@ -50,7 +50,7 @@ pub fn open() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts logging in the way that the flags set. Call it once in a process, after [`open`].
+/// Starts logging as the flags specify. Call it once in a process, after [`open`].
 ///
 /// # Errors
 ///

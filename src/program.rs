@@ -69,7 +69,7 @@ async fn serve(
     let signals = signals::listen().map_err(|error| failed(SYSTEM, format!("cannot handle signals: {error}")));
     let (signals, hangup) = signals?;
     tokio::spawn(server.reloader().reload_at(hangup));
-    // Until now clients could not connect, so they could not cause any of the lines of the start.
+    // Before this line, clients could not connect, so they could not cause any log lines.
     tokio::spawn(logging::limit_rates());
     Ok(run_until_signal(server, signals).await)
 }
@@ -100,16 +100,16 @@ fn exit_code(ended: Result<(), RunError>) -> ExitCode {
     ended.err().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.exit_code()))
 }
 
-/// Disables huge pages for this process: the allocator asks for pages of 2 MiB. Such pages do not save the readers a
-/// measurable amount of time. The first message in such a page waits until the kernel has cleared the whole page, and
-/// free memory is spread over the pages and returns late to the system.
+/// Disables huge pages for this process, because the allocator asks for pages of 2 MiB. Such pages do not make the
+/// readers measurably faster. The first message in such a page waits until the kernel has cleared the whole page. Free
+/// memory is spread over many pages, so it returns to the system late.
 fn disable_huge_pages() {
     // If the system refuses, the server still works.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Parses the arguments, or prints an error or the help that was asked for.
+/// Parses the arguments. If they are invalid or ask for help, prints the error or the help.
 fn parse_arguments() -> Result<(Cli, Origins), ExitCode> {
     Cli::parse_with_origins(std::env::args_os()).map_err(|error| {
         let _ = error.print();
@@ -123,7 +123,7 @@ fn warn_of_unknown_variables() {
     }
 }
 
-/// Raises the limit of file descriptors as far as the system allows: a reader is a descriptor.
+/// Raises the limit on file descriptors as far as the system allows, because each reader needs a descriptor.
 fn raise_descriptor_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => debug!(limit, "file descriptors"),
@@ -136,9 +136,9 @@ fn failed(code: u8, why: impl Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints a line in a separate thread: a terminal that is paused must not stop the server.
+/// Prints a line in a separate thread, because a paused terminal must not stop the server.
 fn print_to_stdout(line: String) {
     let print = move || drop(writeln!(std::io::stdout(), "{line}"));
-    // The line is a convenience: the log also names the address.
+    // It does no harm if the line is lost, because the log also names the address.
     drop(std::thread::Builder::new().name("stdout".into()).spawn(print));
 }

@@ -1,4 +1,4 @@
-//! Builds a complete server from a [`Config`], binds it, runs it and drains it.
+//! Builds a complete server from a [`Config`], binds its addresses, runs it and drains it.
 
 mod access;
 #[cfg(feature = "demo")]
@@ -37,12 +37,12 @@ use tokio::task::JoinHandle;
 pub struct Server {
     context: Arc<Context>,
     listeners: Listeners,
-    /// The reactor's task. The task runs until the server ends. If the task ends earlier, it has failed.
+    /// The reactor's task. This task runs until the server ends. If the task ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
     /// Other tasks that run until the server ends, each with a description.
     needed_tasks: Vec<(&'static str, JoinHandle<()>)>,
     drain: DrainTimes,
-    /// Whether the server reports its start to the service manager without waiting until the log was read.
+    /// Whether the server reports its start to the service manager before it has read the log.
     waits_for_log: bool,
     /// The accept loops of the demo's ports.
     demo_tasks: Vec<BoxFuture<'static, ()>>,
@@ -106,7 +106,7 @@ impl Server {
         let timers_task = ("the task of the timers", timers_task);
         let appender = appender.map(|task| ("the task that appends to the log", task));
         let calls_task = calls_task.map(|task| ("the task that sends events to workers", task));
-        // This counts open descriptors, so it comes after all steps of the start that open descriptors.
+        // This call counts open descriptors, so it comes after all steps of the start that open descriptors.
         let descriptors = descriptors::allowance(config, demo.descriptors)?;
         let tcp_address = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
         listen::announce(&listeners, config, tls.is_some())?;

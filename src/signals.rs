@@ -31,7 +31,7 @@ impl EndSignals {
     }
 }
 
-/// The last signal that counted.
+/// The last signal that was not a repeat.
 #[derive(Default)]
 struct Last(Option<(SignalKind, Instant)>);
 

@@ -1,5 +1,5 @@
 //! Takes the sockets that systemd passes (`LISTEN_FDS`), and reports the state of the server to systemd
-//! (`NOTIFY_SOCKET`). Without systemd this module has no effect.
+//! (`NOTIFY_SOCKET`). Without systemd, this module does not have any effect.
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -15,7 +15,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Sockets that the service manager has bound.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// The sockets for HTTP: all that are not named `tcp`.
+    /// The sockets for HTTP: all sockets that are not named `tcp`.
     pub http: Vec<TcpListener>,
     /// The socket for raw TCP: the one that is named `tcp` (`FileDescriptorName=tcp`).
     pub tcp: Option<TcpListener>,
@@ -25,7 +25,7 @@ pub struct Sockets {
 ///
 /// # Errors
 ///
-/// A descriptor is not a listening TCP socket, or two are named `tcp`.
+/// A descriptor is not a listening TCP socket, or two descriptors are named `tcp`.
 pub fn inherited_sockets() -> io::Result<Sockets> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');

@@ -322,7 +322,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         Request::get("/sse?channel=a").header("Authorization", &bearer(KEY)).open(node.http).await,
         Request::get("/sse?channel=a").header("Authorization", &bearer(KEY)).open(node.http).await,
     ];
-    // As many connections as get an error response, and a few more.
+    // As many connections as can get an error response, and a few more.
     let mut over = Vec::new();
     for _ in 0..300 {
         over.push(TcpStream::connect(node.http).await.expect("connect"));

@@ -136,7 +136,7 @@ async fn pages_have_a_policy() {
     assert_eq!(info.header("Content-Security-Policy"), Some("default-src 'none'; frame-ancestors 'none'"));
 }
 
-/// Line ends in every text that is answered in a header or a line, and names of headers in other texts.
+/// Line ends in every text that the server repeats in a header or a line, and names of headers in other texts.
 #[tokio::test]
 async fn header_injection() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -371,7 +371,7 @@ fn gzip(bytes: usize) -> Vec<u8> {
     output.stdout
 }
 
-/// The server decompresses nothing: it refuses a compressed body, and a compressed frame is a violation
+/// The server does not decompress anything: it refuses a compressed body, and a compressed frame is a violation
 /// (CVE-2026-39804).
 #[tokio::test]
 async fn decompression_bombs() {
@@ -410,7 +410,7 @@ async fn decompression_bombs() {
     assert!(after - before < 32e6, "{before} {after}");
 }
 
-/// A client sends a byte now and then for ever on raw TCP: the time limit of a request also holds for a command.
+/// A client on raw TCP sends a byte now and then, without an end: the time limit of a request also holds for a command.
 #[tokio::test]
 async fn slow_commands_are_ended() {
     let World { node, .. } = World::start(Log::Memory, &["--request-timeout", "2"]).await;
@@ -490,7 +490,7 @@ async fn garbage_in_redis() {
     .await;
     redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", "2"]).await;
     assert_eq!(witness.next_message().await.data(), "2");
-    // Redis at once cuts a client that does not read such a message. The node does not hear the PUBLISHes in the
+    // Redis at once cuts a client that does not read such a message. The node does not receive the PUBLISHes in the
     // meantime, and it reports that.
     redis.command(&["PUBLISH", "push:other", &huge.repeat(2)]).await;
     drop(huge);

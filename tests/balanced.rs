@@ -90,7 +90,7 @@ async fn nothing_is_missed(readers: usize, happens: impl AsyncFnOnce(&RedisServe
         for channel in CHANNELS {
             published.push((publish(http, channel, "0").await, "0".to_owned()));
         }
-        // Several publish at once: the log has decided who was first.
+        // Several publishers publish at once, and the log has decided which message came first.
         published.sort_by_key(|(id, _)| place(id));
         published
     };
@@ -130,7 +130,7 @@ async fn nothing_is_missed(readers: usize, happens: impl AsyncFnOnce(&RedisServe
 /// Every few seconds a node is killed and started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_are_killed() {
-    // The whole minute with 300 readers in `tests/run --all`.
+    // `tests/run --all` runs the whole minute, with 300 readers.
     let is_long = std::env::var_os("LONGTAIL_LONG").is_some();
     let (readers, kills, every) = if is_long { (300, 12, 5) } else { (60, 3, 2) };
     nothing_is_missed(readers, async |redis, nodes| {
@@ -149,7 +149,7 @@ async fn nodes_are_killed() {
 /// An upgrade replaces all nodes under load, one after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart() {
-    // The longer one with 300 readers in `tests/run --all`.
+    // `tests/run --all` runs the longer test, with 300 readers.
     let is_long = std::env::var_os("LONGTAIL_LONG").is_some();
     let (readers, rounds) = if is_long { (300, 3) } else { (60, 1) };
     nothing_is_missed(readers, async |redis, nodes| {

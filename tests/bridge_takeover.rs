@@ -1,4 +1,5 @@
-//! PUBLISH during a fault: if a node that survives has heard a message, the message is in the log once, and soon.
+//! PUBLISH during a fault: if a node that survives has received a message, the message is soon in the log, and only
+//! once.
 
 use crate::support;
 
@@ -8,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use support::world::start_on;
 use support::{Node, RedisServer, eventually};
 
-/// How long a message that a node heard may wait, in ms.
+/// How long a message that a node has received may wait, in ms.
 const SOON_ENOUGH: i64 = 1000;
 
 fn now_ms() -> i64 {
@@ -85,8 +86,8 @@ async fn judge(redis: &RedisServer, sent: &[Sent], enough: i64, ready: &[(i64, i
                 if at.len() > 1 {
                     verdict.doubled.push(one.number);
                 }
-                // A PUBLISH may itself have to wait for Redis, and a message that is heard before an outage waits for
-                // its end.
+                // A PUBLISH may itself have to wait for Redis, and a message that a node receives before an outage
+                // waits for the end of the outage.
                 let outages = ready.iter().filter(|(down, up)| one.at > down - SOON_ENOUGH && *up <= at[0]);
                 let from = outages.map(|(_, up)| *up).max().unwrap_or(0).max(one.answered);
                 verdict.worst = verdict.worst.max((at[0] - from, one.number));
@@ -144,7 +145,7 @@ async fn under_flow<T>(servers: &[&RedisServer], fault: impl Future<Output = T>)
     tokio::join!(publish(servers, &stop), fault)
 }
 
-/// All three nodes are killed in turn, 1.7 s apart, and started again: two nodes that have heard a message survive.
+/// All three nodes are killed in turn, 1.7 s apart, and started again: two nodes that have received a message survive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_are_killed_in_turn_lose_nothing() {
     let redis = RedisServer::start().await;
@@ -238,7 +239,7 @@ async fn redis_is_killed_twice() {
     }
 }
 
-/// Redis is back, and nodes subscribe while the flow continues: messages that a node hears before it has joined also
+/// Redis is back, and nodes subscribe while the flow continues: messages that a node receives before it has joined also
 /// count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_heard_before_the_join_is_kept() {

@@ -65,7 +65,7 @@ async fn the_commands_know_presence() {
     drop(reader);
 }
 
-/// nginx as it is installed: HTTP/1.0 to the server, no `Upgrade`.
+/// nginx with its default configuration: HTTP/1.0 to the server, no `Upgrade`.
 #[tokio::test]
 async fn check_tells_what_a_proxy_does() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -130,7 +130,7 @@ async fn check_finds_short_read_timeouts() {
     assert!(done.code == 1 && done.out.contains("2 of 10 transports work"), "{done}");
 }
 
-/// A proxy that compresses for clients that ask for it, as browsers do, and holds back what it compresses.
+/// A proxy that compresses for clients that ask for it, as browsers do, and holds back the compressed bytes.
 #[tokio::test]
 async fn check_finds_what_is_held_back_when_it_is_compressed() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -369,7 +369,7 @@ async fn publish_takes_all_fields_of_a_message() {
     assert_eq!(done.out.lines().count(), 2, "{done}");
 }
 
-/// A line that the server refuses does not keep the others from being published.
+/// If the server refuses a line, the command still publishes the other lines.
 #[tokio::test]
 async fn publish_goes_on_after_a_bad_line() {
     let World { node, .. } = World::start(Log::Memory, &["--max-message-bytes", "64"]).await;

@@ -1,5 +1,5 @@
-//! `longtail demo`: the effect of the ports of its fault proxy on the bytes that pass, over raw sockets; also that a
-//! server without the command does not have these ports.
+//! `longtail demo`: the effect of the ports of its fault proxy on the bytes that pass, over raw sockets. A server
+//! without the command does not have these ports.
 
 use crate::support;
 

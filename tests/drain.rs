@@ -248,7 +248,7 @@ async fn a_drain_may_be_announced_before_it_begins() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// A supervisor that signals a process and its group sends a signal twice. That is not a second signal.
+/// A supervisor that signals a process and its group sends a signal twice. This does not count as a second signal.
 #[tokio::test]
 async fn two_equal_signals_at_once_are_one() {
     for (signals, is_at_once) in [

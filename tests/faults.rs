@@ -194,7 +194,7 @@ async fn refusals_are_true() {
         let publish = |n: usize| {
             let (node, payload) = (&node, format!("\"{round}-{n}\""));
             async move {
-                // The freeze meets half of them at some point of their path.
+                // The freeze hits half of the messages at some point of their path.
                 tokio::time::sleep(Duration::from_millis(n as u64)).await;
                 let query = format!("channel=todo&key={round}-{n}");
                 let answer = node.try_publish(&query, &payload).await;

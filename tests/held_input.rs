@@ -171,8 +171,8 @@ async fn a_head_past_the_budget_is_told_so() {
     }
 }
 
-/// A body that is as long as bodies may be is taken in with the smallest budget: it would be refused for ever
-/// otherwise.
+/// Even with the smallest budget, the server accepts a body of the maximum length. Otherwise it would refuse such a
+/// body forever.
 #[tokio::test]
 async fn the_longest_body_passes_the_smallest_budget() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;

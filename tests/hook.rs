@@ -1,4 +1,4 @@
-//! `--hook-url`: the application hears events of clients, and answers what happens next.
+//! `--hook-url`: the application gets events of clients, and its answer says what happens next.
 
 use crate::support;
 
@@ -30,7 +30,7 @@ impl Call {
     }
 }
 
-/// What the application does with a call.
+/// The application's reaction to a call.
 enum Do {
     /// It answers with a status and a body.
     Answer(u16, String),
@@ -121,7 +121,7 @@ async fn post(node: &Node, body: &Value) -> Response {
         .await
 }
 
-/// A way by which a client sends an event, and the answer as `(ack, error)`.
+/// A way in which a client sends an event, and the answer as `(ack, error)`.
 enum Way {
     Ws(RawWebSocket),
     Tcp(LineClient),
@@ -442,7 +442,7 @@ async fn the_sender_is_left_out() {
     }
     seen.sort_by_key(ToString::to_string);
     assert_eq!(seen, [json!("ack"), json!(2)]);
-    // Without a client id nobody is left out.
+    // Without a client id, no client is excluded.
     assert_eq!(post(&node, &json!({"event": "e"})).await.status, 200);
     for expected in [1, 2] {
         assert_eq!(sender.frame().await.expect("a message").json()["data"], expected);
@@ -592,7 +592,7 @@ async fn events_of_one_client_are_called_in_order_one_at_a_time() {
     })
     .await;
     let node = application.node(&["--hook-timeout", "30"]).await;
-    // Another client whose call hangs does not hold this one up.
+    // Another client whose call hangs does not delay this client.
     let mut other = RawWebSocket::open(&node, "/ws?client=you").await;
     other.text(r#"{"type":"event","event":"e","ref":1}"#).await;
     for way in ["ws", "tcp"] {

@@ -207,8 +207,8 @@ async fn an_answer_reaches_the_node_that_waits() {
     }
 }
 
-/// A call whose time is over fails. What a worker says then, or says a second time, or says in a wrong way, is told to
-/// the worker and counted.
+/// A call whose time is over fails. An answer that is late, repeated or malformed is counted, and the worker is told of
+/// it.
 #[tokio::test]
 async fn answers_that_do_not_count() {
     let redis = RedisServer::start().await;
@@ -309,7 +309,7 @@ async fn answers_that_cannot_be_carried_out() {
 #[tokio::test]
 async fn broken_connections_lose_nothing() {
     let redis = RedisServer::start().await;
-    // With a user of their own, the nodes' connections are known.
+    // The nodes have a Redis user of their own, so the test can find their connections.
     redis.command(&["ACL", "SETUSER", "node", "on", ">sesame", "~*", "&*", "+@all"]).await;
     let (mut as_node, worker) = (redis.handle(), Worker::start(&redis).await);
     as_node.set_login("node:sesame@");
@@ -378,7 +378,7 @@ async fn a_restart_of_redis_loses_no_call() {
     }
 }
 
-/// While Redis is away, events fail in time and by name. When it is back, they work again.
+/// While Redis is away, events fail in time, with an error that names the cause. When it is back, they work again.
 #[tokio::test]
 async fn without_redis_events_fail_in_time() {
     let mut redis = RedisServer::start_durable().await;
@@ -437,7 +437,7 @@ async fn the_stream_is_bounded() {
     assert!(format!("{left:?}").contains("until"), "the newest call stays");
 }
 
-/// A failover: the new primary gets the calls that it lacks, and the nodes hear its answers.
+/// A failover: the new primary gets the calls that it lacks, and the nodes get its answers.
 #[tokio::test]
 async fn a_failover_loses_no_call() {
     let mut sentinels = Sentinels::start(2).await;

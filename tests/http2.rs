@@ -296,7 +296,8 @@ async fn an_idle_connection_is_ended() {
     within(SOON, "the end", stream.read_to_end(&mut Vec::new())).await.ok();
 }
 
-/// A client that has vanished does not acknowledge a ping. A client that only listens does, and stays.
+/// A client that has vanished does not acknowledge a ping. A client that only listens acknowledges it, and stays
+/// connected.
 #[tokio::test]
 async fn who_does_not_answer_a_ping_is_gone() {
     let node = Node::start(&["--heartbeat-seconds", "600", "--write-timeout", "1", "--request-timeout", "2"]).await;

@@ -312,8 +312,7 @@ async fn nobody_waits_for_several_channels_of_very_many() {
 }
 
 /// Messages of several channels have one order, which the reader's task keeps. Messages of one of its channels are
-/// written
-/// directly, even if other channels have messages at the same time.
+/// written directly, even if other channels have messages at the same time.
 #[tokio::test]
 async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
     let hub = hub(KEEP).await;
@@ -383,7 +382,7 @@ async fn a_channel_that_nobody_reads_and_that_retains_nothing_is_forgotten() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_wake_up_is_lost() {
     // Readers park and are woken on two threads while messages arrive one by one: one lost wake-up would leave a reader
-    // waiting for ever.
+    // waiting forever.
     const MESSAGES: usize = 2_000;
     let hub = hub(KEEP).await;
     let readers: Vec<_> = (0..8)
@@ -414,7 +413,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Whatever the channels, the limits, the retention and the moments of its reads, a reader gets the log's sequence
-    /// of its channels. Where it does not, it gets a gap.
+    /// of its channels. Where messages are missing, it gets a gap.
     #[test]
     fn a_reader_gets_the_logs_sequence_or_a_gap(
         plan in proptest::collection::vec((0usize..4, any::<bool>()), 1..120),

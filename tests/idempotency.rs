@@ -1,5 +1,5 @@
-//! Idempotency keys within `--key-bytes`: a publisher whose keys take its share is refused, and no key is forgotten for
-//! it, in memory and in Redis.
+//! Idempotency keys within `--key-bytes`: the log refuses a publisher whose keys take its whole share, and does not
+//! forget any key, in memory and in Redis.
 
 use crate::support;
 

@@ -12,8 +12,8 @@ import { join } from 'node:path';
 const READERS = 100;
 const PUBLISHES = 100;
 
-// Per publish, all readers served; user space only, the kernel's share is not counted. Lower the bound when the
-// figure falls, and raise it only with a reason in the commit. Built with `--profile bench`.
+// Per publish, all readers served; user space only, the kernel's share is not counted. Lower the bound when the figure
+// falls, and raise it only with a reason in the commit. The build uses `--profile bench`.
 const BOUNDS = { direct: 78_000, tasks: 475_000 };
 
 const binary = process.env.LONGTAIL_BIN ?? 'target/release/longtail';
@@ -55,7 +55,7 @@ class Readers {
         return until('a hello', (done) => {
             const request = http.get({ ...address, agent, path: '/sse?channel=c' }, (response) => {
                 response.setEncoding('utf8');
-                // A message is one write and comes in one piece on loopback.
+                // A message is one write, and arrives in one piece on loopback.
                 response.on('data', (text) => { if (text.includes('event: hello')) done(); else this.count(text); });
             });
             request.on('error', () => {});

@@ -88,15 +88,16 @@ async fn publishers_have_a_rate() {
         request.header("Authorization", credential).send(node.http).await
     };
     let (ann, bob) = (credential("ann"), credential("bob"));
-    assert_eq!(publish(&ann, 3).await.status, 200);
-    let answer = publish(&ann, 3).await;
+    // A slow machine gives the bucket time to fill, so each refusal here would need most of a second.
+    assert_eq!(publish(&ann, 4).await.status, 200);
+    let answer = publish(&ann, 5).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
     let wait = answer.header("Retry-After");
     assert!(wait.is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s >= 1)), "Retry-After: {wait:?}");
-    // A batch is accepted as a whole or not at all, so two messages are still free.
-    assert_eq!(publish(&ann, 2).await.status, 200);
+    // A batch is accepted as a whole or not at all, so one message is still free.
+    assert_eq!(publish(&ann, 1).await.status, 200);
     // Another token of the same subject counts for that subject; another subject has its own rate.
-    assert_eq!(publish(&credential("ann"), 1).await.status, 429);
+    assert_eq!(publish(&credential("ann"), 5).await.status, 429);
     assert_eq!(publish(&bob, 5).await.status, 200);
     let answer = publish(&credential("eve"), 6).await;
     // More than the rate ever allows together: waiting would not help.
@@ -108,21 +109,22 @@ async fn publishers_have_a_rate() {
     // Over a socket the client gets an error, and the connection stays open.
     let token = token(&json!({"publish": ["a"], "subscribe": ["a"], "sub": "socket"}));
     let mut ws = RawWebSocket::open(&node, &format!("/ws?token={token}")).await;
-    for n in 0..6 {
+    for n in 0..60 {
         ws.text(&json!({"type": "publish", "channel": "a", "data": 1, "ref": n}).to_string()).await;
     }
     let error = ws.next_of("error").await;
-    assert_eq!((error["code"].as_str(), error["ref"].as_u64()), (Some("rate_limited"), Some(5)));
+    assert_eq!(error["code"].as_str(), Some("rate_limited"));
+    assert!(error["ref"].as_u64().is_some_and(|n| n >= 5), "{error}");
     ws.text(r#"{"type":"ping","ref":7}"#).await;
     assert_eq!(ws.next_of("pong").await["ref"], 7);
     // An open server counts by address.
     let node = Node::start(&["--publish-rate", "2"]).await;
-    let statuses = [
-        node.try_publish("channel=a", "1").await.status,
-        node.try_publish("channel=a", "1").await.status,
-        node.try_publish("channel=a", "1").await.status,
-    ];
-    assert_eq!(statuses, [200, 200, 429]);
+    let mut statuses = Vec::new();
+    while statuses.len() < 60 && !statuses.contains(&429) {
+        statuses.push(node.try_publish("channel=a", "1").await.status);
+    }
+    assert_eq!(statuses[..2], [200, 200]);
+    assert_eq!(statuses.last(), Some(&429));
 }
 
 /// Requests that hyper itself refuses, and connections that are only closed, are also counted.

@@ -409,7 +409,7 @@ async fn entries_that_others_trimmed_are_known_to_be_gone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_takes_appends_from_its_first_moment() {
-    // The appender once raced the making of its log and ended for good when it won.
+    // An appender that runs before its log is complete must not end for good.
     let redis = RedisServer::start().await;
     for _ in 0..50 {
         let log: Arc<dyn MessageLog> = redis_log(&redis, KEEP);

@@ -76,7 +76,7 @@ async fn publishing_by_http() {
     assert_eq!(read(&node, "channel=b").await, [message(&fourth, "message", r#""x""#)]);
 }
 
-/// What the server refuses is an exception with the server's code, after one attempt.
+/// A refusal by the server is an exception with the server's code, after one attempt.
 #[tokio::test]
 async fn refusals_of_the_server_are_exceptions() {
     let node = guarded(&["--max-message-bytes", "100"]).await;
@@ -107,7 +107,7 @@ async fn refusals_of_the_server_are_exceptions() {
     assert_eq!(read(&node, "channel=a").await, [], "nothing was published");
 }
 
-/// A server that does with its nth connection what the list says, and reports each request's body.
+/// A server that treats its nth connection as the nth item of the list says, and reports each request's body.
 async fn scripted(answers: &'static [&'static str]) -> (String, mpsc::UnboundedReceiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/base", listener.local_addr().expect("an address"));
@@ -372,7 +372,7 @@ async fn troubles_with_redis_are_exceptions() {
         assert!(said["why"].as_str().is_some_and(|why| why.contains(word) && !why.contains("wrong")), "{url}: {said}");
         assert_eq!(said["perhaps"], error == "no_answer", "{url}: {said}");
     }
-    // Nobody listens; then Redis closes the connection, and the next message opens another one.
+    // No node listens; then Redis closes the connection, and the next message opens another one.
     let script = "$redis = new Longtail\\RedisPublisher($argv[1], ['timeout' => 60]);
         show(fn () => $redis->publish('a', 1));
         $own = stream_socket_client('tcp://127.0.0.1:' . parse_url($argv[1], PHP_URL_PORT));

@@ -1,4 +1,4 @@
-//! PHP applications that hear the events of clients: a script with `examples/php/Longtail.php` behind PHP's own server,
+//! PHP applications that get the events of clients: a script with `examples/php/Longtail.php` behind PHP's own server,
 //! and the worker of docs/application.md.
 
 use crate::support;
@@ -186,7 +186,7 @@ async fn the_worker_of_the_page_answers_events() {
     assert_eq!(by.len(), 2, "both workers have answered");
     let refused = post(&nodes[1], &json!({"event": "removeItem"}), "").await;
     assert_eq!(refused.json()["error"]["message"], "This event does not exist.");
-    // The calls of the worker that has died are over, or were answered: the others are not held up.
+    // The calls of the worker that has died are over, or were answered: they do not delay the others.
     for (dir, node) in dirs.iter().zip(&nodes) {
         let said = std::fs::read_to_string(dir.join("log")).expect("the log");
         assert_eq!(said, "", "{}", node.log());

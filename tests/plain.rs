@@ -1,4 +1,4 @@
-//! The server answers plain requests without hyper, and with the same bytes. Each case goes, as raw bytes that are cut
+//! The server answers plain requests without hyper, and with the same bytes. The test sends each case as raw bytes, cut
 //! in several ways, to a node with the fast path and to a node that gives all requests to hyper.
 
 use crate::support;

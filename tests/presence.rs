@@ -1,4 +1,4 @@
-//! Presence: who reads a channel, told as it changes and as a list.
+//! Presence: the members of a channel, as changes and as a list.
 
 use crate::support;
 
@@ -54,7 +54,7 @@ fn user(id: &str, info: Value) -> String {
     token(&json!({"sub": id, "info": info, "subscribe": ["room:*", "plain"], "exp": support::token::seconds(600)}))
 }
 
-/// A witness: a reader of its own, without a user, that is told who comes and goes.
+/// A witness: a separate reader without a user, which gets the entries about members that join or leave.
 async fn witness(node: &Node, channel: &str) -> Reader {
     let ws = node.transport("ws").await;
     let subscription = Subscription::to(&[channel]).with("presence", "1").with("token", &anybody());
@@ -168,7 +168,7 @@ async fn a_user_is_one_member_with_the_info_that_came_last(log: Log) {
     let third = open(node, &sse, "room:1", &user("ann", json!(2))).await;
     assert_eq!([change(&mut witness).await, change(&mut witness).await], [removed("ann"), added("ann")]);
     assert_eq!(list(node, "room:1").await["members"], json!([{"id": "ann", "info": 2}]));
-    // The end of one of several connections is no event, and neither is a reconnect within the grace.
+    // The end of one of several connections is not an event, and neither is a reconnect within the grace.
     drop((first, second));
     drop(third);
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -178,7 +178,7 @@ async fn a_user_is_one_member_with_the_info_that_came_last(log: Log) {
     drop((again, bob));
     let gone: BTreeSet<_> = [change(&mut witness).await, change(&mut witness).await].into();
     assert_eq!(gone, [removed("ann"), removed("bob")].into());
-    // A reader without a user is no member, and a user in another channel neither.
+    // A reader without a user is not a member, and neither is a user of another channel.
     let nobody = open(node, &sse, "room:1", &anybody()).await;
     let elsewhere = open(node, &sse, "plain", &user("ann", json!(1))).await;
     assert_eq!(ids(node, "room:1").await, Vec::<String>::new());
@@ -211,7 +211,7 @@ async fn a_stay_lasts_as_long_as_its_subscription(log: Log) {
     let token = user("eve", json!(null));
     nameless.text(&json!({"type": "subscribe", "channels": ["room:2"], "token": token}).to_string()).await;
     assert_eq!(change(&mut witness).await, added("eve"));
-    // From now on the socket itself is told.
+    // From now on the socket itself gets the changes.
     let bob = open(node, &node.transport("sse").await, "room:2", &user("bob", json!(null))).await;
     while socket.next_of("member_added").await["data"]["id"] != "bob" {}
     drop(bob);
@@ -425,8 +425,8 @@ async fn a_node_that_drains_leaves_its_members_in_grace() {
     assert_eq!(ids(&nodes[0], "room:1").await, ["ann"]);
 }
 
-/// While Redis is away nobody is removed, and the list cannot be read. A log that is not stored is lost with Redis: then
-/// all members are told again.
+/// While Redis is away, no member is removed, and the list cannot be read. A log that is not stored is lost with Redis:
+/// then readers are told of all members again.
 #[tokio::test]
 async fn an_outage_of_redis_stops_the_clocks() {
     let mut redis = RedisServer::start_durable().await;

@@ -128,7 +128,7 @@ async fn raw_bodies(log: Log) {
     }
     assert_eq!(payloads(&node, "other").await, [""; 0]);
 
-    // An exclude that is not a client id, which is what a header that is not there gives, leaves nobody out.
+    // An `exclude` that is not a client id, such as the value of a missing header, does not exclude any client.
     let me = "/poll?channel=everybody&cursor=earliest&client=me";
     let excludes = ["exclude=", "exclude=a+b", "socket=", "exclude=me", "socket=me"];
     for (count, query) in excludes.into_iter().enumerate() {
@@ -187,7 +187,8 @@ async fn forms(log: Log) {
     }
     let events: Vec<_> = read(&node, "form").await.iter().filter_map(|i| i.str("event")).collect();
     assert!(events.contains(&"e".to_owned()), "a form names the event: {events:?}");
-    // An old browser shows the answer in a hidden frame, and would offer JSON as a download: also an error.
+    // An old browser shows the answer in a hidden frame, and would offer JSON as a download. This also applies to an
+    // error.
     for (query, body, status, code) in [
         ("", "data=1", 400, "bad_channel"),
         ("channel=form&volatile=maybe", "data=1", 400, "bad_request"),
@@ -253,7 +254,7 @@ async fn several_channels(log: Log) {
     let answer = node.publish_json(r#"{"channel":"~s/1","data":1}"#).await;
     assert!(answer.text().contains("names that begin with ~ are reserved"), "{}", answer.text());
 
-    // What is neither a client id nor a channel leaves out nobody, and is told like an exclude.
+    // An item that is neither a client id nor a channel does not exclude any client, and is reported like an `exclude`.
     let before = node.metric("longtail_publish_ignored_excludes_total").await;
     let ignored = r#"{"channel":"told","data":1,"except":["",7,"a b","me",null]}"#;
     assert_eq!(node.publish_json(ignored).await.status, 200);

@@ -73,7 +73,7 @@ async fn answers(redis: &RedisServer, node: &Node) {
     assert_eq!(said.text(), r#"{"ack":[7],"send":[]}"#);
 }
 
-/// Users come to a channel and go again, on each way that has commands of its own in Redis.
+/// Users join and leave a channel, in each way that has commands of its own in Redis.
 async fn presence_works(nodes: &[Node; 2]) {
     let ann = token(&json!({"sub": "ann", "subscribe": ["room"], "exp": seconds(600)}));
     let members =
@@ -297,7 +297,7 @@ async fn a_cluster() {
             reader.next_of(Kind::Hello).await;
             readers.push(reader);
         }
-        // A PUBLISH to any member is heard, once.
+        // A PUBLISH to any member arrives, once.
         for n in 0..50 {
             member.command(&["PUBLISH", "push:todo", &n.to_string()]).await;
         }

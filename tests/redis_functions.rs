@@ -39,7 +39,7 @@ async fn a_call_is_a_message() {
     let excluded = "/poll?channel=todo&cursor=earliest&client=11111111-1111-4111-8111-111111111111";
     assert_eq!(node.get(excluded).await.text().matches("\"id\"").count(), 1);
     assert_eq!(live.next_message().await.data(), r#""für alle 🦊""#);
-    // An exclude that is not a client id leaves nobody out, and the node warns.
+    // An `exclude` that is not a client id does not exclude any client, and the node warns.
     for exclude in ["", "a b", &"x".repeat(101)] {
         call(&redis, &["todo", "7", "exclude", exclude]).await.expect("published");
         assert_eq!(live.next_message().await.data(), "7");
@@ -316,7 +316,6 @@ async fn a_publisher_of_few_privileges() {
 }
 
 /// Settings that were removed with all keys are written again. Until then, no message is acknowledged that nodes would
-/// skip.
 /// skip.
 #[tokio::test]
 async fn after_flushall_no_call_is_taken_that_nodes_would_skip() {

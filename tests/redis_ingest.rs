@@ -65,7 +65,7 @@ const PAYLOADS: [(&str, &str, &str); 22] = [
     (r#"[{"data":1}]"#, "message", r#"[{"data":1}]"#),
     (r#"{"data":1,"key":"k"}"#, "message", "1"),
     (r#"{"data":2,"exclude":"11111111-1111-4111-8111-111111111111"}"#, "message", "2"),
-    // A message that leaves nobody out, or nobody that there is, is for everybody.
+    // A message that excludes no client, or a client that does not exist, is for all readers.
     (r#"{"data":3,"exclude":""}"#, "message", "3"),
     (r#"{"data":4,"exclude":"a b"}"#, "message", "4"),
     (r#"{"data":5,"exclude":false}"#, "message", "5"),
@@ -99,7 +99,7 @@ async fn payloads_are_raw_or_enveloped() {
     assert_eq!(node.metric("longtail_log_ignored_excludes_total").await, 3.0);
     assert!(node.log().contains("is not a client id"), "{}", node.log());
 
-    // The same key appends nothing, also if it comes by PUBLISH.
+    // The same key appends nothing, even if it comes by PUBLISH.
     publish(&redis, "push:keyed", r#"{"data":1,"key":"k"}"#).await;
     publish(&redis, "push:keyed", r#"{"data":2,"key":"k"}"#).await;
     publish(&redis, "push:keyed", "3").await;
@@ -140,7 +140,7 @@ async fn an_envelope_has_several_channels_exceptions_and_arguments() {
     }
 }
 
-/// Names that begin with `~` are the server's: nobody publishes to them.
+/// Names that begin with `~` belong to the server: no client can publish to them.
 #[tokio::test]
 async fn reserved_channels_are_left_out() {
     let redis = RedisServer::start().await;

@@ -146,7 +146,7 @@ async fn a_node_writes_the_format_that_all_read() {
     assert!(refused.text().contains("a node of an older version runs"), "{}", refused.text());
     assert!(began.elapsed() >= Duration::from_millis(950), "refused after {:?}", began.elapsed());
     assert!(ordinary < began.elapsed(), "an ordinary message does not wait behind it: {ordinary:?}");
-    // Nobody can tell the publisher of a PUBLISH to wait. It is refused, counted and logged.
+    // The publisher of a PUBLISH cannot be told to wait. The PUBLISH is refused, counted and logged.
     redis.number(&["PUBLISH", "push:todo", r#"{"data":1,"channels":["a","b"]}"#]).await;
     says(&node, &["WARN", "a node of an older version does not read messages with args"]).await;
     let call = ["FCALL", "longtail_publish", "1", LOG, "", "3", "channels", "a,b"];

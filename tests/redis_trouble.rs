@@ -85,7 +85,7 @@ async fn a_full_memory_and_a_replica() {
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let answer = node.try_publish("channel=todo", "2").await;
     assert_eq!(answer.error_code(), "log_unavailable");
-    // Any client may publish: it hears the kind of the error, and the server's log has the error and its fix.
+    // Any client may publish: it gets only the kind of the error, and the server's log has the error and its fix.
     assert!(answer.text().contains("(the memory of Redis is full)"), "{}", answer.text());
     says(&node, &["WARN", "an append failed", "raise maxmemory"]).await;
     let answer = node.try_publish("channel=todo&volatile=1", "2").await;

@@ -29,7 +29,7 @@ fn client(reader: usize) -> ClientId {
     format!("client-{reader}").parse().expect("a client id")
 }
 
-/// A message: its channels in order, and the channels and clients that it leaves out.
+/// A message: its channels in order, and the channels and clients that it excludes.
 #[derive(Clone, Debug)]
 struct Plan {
     channels: Vec<usize>,
@@ -64,7 +64,7 @@ enum Action {
     Publish(Vec<Plan>),
     /// Lets the tail write.
     Deliver,
-    /// A reader begins or ceases to read a channel.
+    /// A reader begins or stops reading a channel.
     Toggle(usize, usize),
     /// A reader takes a step, of one message or of all.
     Look(usize, bool),
@@ -158,7 +158,7 @@ impl TestReader {
     }
 
     async fn toggle(&mut self, index: usize) {
-        // The channels count for the messages that come after the reader has read what is there.
+        // The channels count for messages that come after the reader has read all present messages.
         self.look(LIMIT, true).await;
         self.subscription.unpark();
         self.reads[index] = !self.reads[index];
@@ -243,8 +243,8 @@ proptest! {
     }
 }
 
-/// (the channels of the message, the channels and the client that it leaves out, the channel under which a reader of
-/// `a` and `b` gets it)
+/// (the channels of the message, the channels and the client that it excludes, the channel under which a reader of `a`
+/// and `b` gets it)
 #[tokio::test]
 async fn a_volatile_message_comes_once_too() {
     let (log, hub) = hub(1000).await;
@@ -270,7 +270,8 @@ async fn a_volatile_message_comes_once_too() {
     assert_eq!(reader.seen(), wanted);
 }
 
-/// A control entry moves the position, and is not a message. Members that come and go are kept for readers that ask.
+/// A control entry moves the position, and is not a message. Entries about members that join or leave are kept for
+/// readers that ask for them.
 #[tokio::test]
 async fn control_entries_are_not_delivered() {
     let (log, hub) = hub(1000).await;

@@ -164,7 +164,7 @@ async fn format_data_sends_the_bare_payload() {
         let data: Vec<String> = data.iter().map(|line| blank(line)).collect();
         assert_eq!(data, wanted, "{payload:?}");
     }
-    // A text is sent unchanged, also if it was published as JSON.
+    // A text is sent unchanged, even if it was published as JSON.
     assert!(text.contains("data: a JSON \"string\"\ndata: with a line\n"), "{text}");
     for bad in ["xml", "", "Data"] {
         let answer = node.get(&format!("/sse?channel=plain&format={bad}")).await;

@@ -9,26 +9,26 @@
 //
 // It needs Node and no package. It counts the following.
 //
-// Tests are left out everywhere. A test is an item below `#[cfg(test)]` (or `cfg(all(test, …))`), a file named
+// The script ignores tests everywhere. A test is an item below `#[cfg(test)]` (or `cfg(all(test, …))`), a file named
 // `tests.rs`, a file that begins with `#![cfg(test)]`, and a file whose `mod` line stands below `#[cfg(test)]`, with
 // all files below it.
 //
-// Lines: `lines` are all lines of a file outside tests, blank lines and comments too. `code` leaves blank lines and
-// lines that are only a comment out. The length of a file is its `lines`.
+// Lines: `lines` are all lines of a file outside tests, including blank lines and comments. `code` does not count blank
+// lines and lines that contain only a comment. The length of a file is its `lines`.
 //
 // A function's length is from the line of its `fn` to the line of its closing brace, both counted. Its attributes and
 // documentation are not. A function within a function counts in both. A function without a body is not counted.
 //
 // An import is a pair of files: the first one names something that the second one defines. Names are found in `use`
 // items (groups, `self`, globs and `as` included) and in paths within the code that begin with `crate`, `super`,
-// `self`, with a module below the file, or with a module that a `use` brought in. A re-export is followed to the file
-// that defines the name. So `pub use child::Name` in `mod.rs` is not an import of `child.rs`, unless `mod.rs` uses
-// `Name` itself. `mod name;` is not an import, either. The binary's `longtail::` is the library's `crate::`. Methods
-// and trait implementations, which are reached without a name of their file, are not seen.
+// `self`, with a module below the file, or with a module that a `use` brought in. The script follows a re-export to the
+// file that defines the name. So `pub use child::Name` in `mod.rs` is not an import of `child.rs`, unless `mod.rs` uses
+// `Name` itself. `mod name;` is not an import, either. The binary's `longtail::` is the library's `crate::`. The script
+// does not see methods and trait implementations, because code can reach them without a name of their file.
 //
 // A folder's files are those directly within it, and `name.rs` where there is a folder `name`. A file directly in the
-// source folder without such a folder is a folder of its own. An import between two folders is one between two of their
-// files.
+// source folder without such a folder is a folder of its own. An import between two folders is an import between two of
+// their files.
 //
 // A circle is a set of files (or folders) each of which reaches each other one by imports. A floor is one more than the
 // highest floor among the imports; all members of a circle stand on the same floor. The ground floor, 0, imports
@@ -104,7 +104,7 @@ function blanked(text) {
 const OPEN = { '(': ')', '[': ']', '{': '}' };
 const CLOSE = new Set([')', ']', '}']);
 
-// The position behind the bracket that closes the one at `at`.
+// The position after the bracket that closes the bracket at `at`.
 function closing(code, at) {
   let depth = 0;
   for (let i = at; i < code.length; i++) {
@@ -114,7 +114,7 @@ function closing(code, at) {
   return code.length;
 }
 
-// The position behind the item, field, statement or arm that begins at `at`.
+// The position after the item, field, statement or arm that begins at `at`.
 function endOfItem(code, at) {
   for (let i = at; i < code.length; i++) {
     const c = code[i];
@@ -173,7 +173,8 @@ function rustFiles(dir) {
   });
 }
 
-// The module of a file, as `log::redis`; the library's root is ''. The binary's is `main`, which nobody can import.
+// The module of a file, as `log::redis`; the library's root is ''. The binary's module is `main`, which no file can
+// import.
 function moduleOf(name) {
   const parts = name.replace(/\.rs$/, '').split('/');
   if (parts.at(-1) === 'mod' || (parts.length === 1 && parts[0] === 'lib')) parts.pop();
@@ -304,7 +305,7 @@ function names(file) {
       .map((match) => match[1]));
 }
 
-// The module in which a position of a file stands, with the file's own braces counted.
+// The module that contains a position of a file. Modules in the file's own braces count too.
 function scopeAt(file, at) {
   const inner = file.inline.filter((module) => module.from < at && at < module.to).map((module) => module.name);
   return [...(file.module === '' ? [] : file.module.split('::')), ...inner];
@@ -315,7 +316,7 @@ class Names {
     this.byModule = byModule;
   }
 
-  // The file of a module; for one in a file's own braces, that file.
+  // The file of a module; for a module in a file's own braces, that file.
   fileOf(module) {
     for (let n = module.length; n >= 0; n--) {
       const file = this.byModule.get(module.slice(0, n).join('::'));
@@ -324,7 +325,8 @@ class Names {
     return null;
   }
 
-  // Where a path begins: an absolute module path and what is left, or null if it is another crate's.
+  // The beginning of a path: an absolute module path and the rest of the path, or null if the path belongs to another
+  // crate.
   absolute(file, path, at) {
     let scope = scopeAt(file, at);
     let [first, ...rest] = path;
@@ -339,7 +341,7 @@ class Names {
     return { module: scope, rest: first === undefined ? [] : [first, ...rest] };
   }
 
-  // The file that defines what a path names, and whether the path is a module.
+  // The file that defines the item that a path names, and whether the path is a module.
   follow(module, rest, seen = new Set()) {
     const key = `${module.join('::')}|${rest.join('::')}`;
     if (seen.has(key)) return null;
@@ -370,7 +372,7 @@ class Names {
     return { file, isModule: false };
   }
 
-  // The same for a path as it stands in a file at a position.
+  // The same for a path that is written at a position of a file.
   resolve(file, path, at, seen = new Set()) {
     const absolute = this.absolute(file, path, at);
     if (absolute) return this.follow(absolute.module, absolute.rest, seen);
@@ -477,7 +479,7 @@ function folderOf(name, files) {
   return name.includes('/') && !(isHead(name, files) && basename(name) !== 'mod.rs') ? dirname(name) : own;
 }
 
-// The circles that are left when the heads of folders are not looked at.
+// The circles that remain if the heads of folders are ignored.
 function circlesWithoutHeads(graph, files) {
   const keep = (name) => !isHead(name, files);
   const rest = [...graph].filter(([name]) => keep(name)).map(([name, next]) => [name, new Set([...next].filter(keep))]);

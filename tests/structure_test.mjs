@@ -1,4 +1,4 @@
-// tests/structure.mjs on a made-up crate, every number of which can be counted by hand.
+// Tests tests/structure.mjs on a made-up crate, in which a person can count every number by hand.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';

@@ -94,7 +94,7 @@ async fn the_protocol_agreed_on_holds() {
         let found = match &answer[..] {
             answer if answer.starts_with(b"HTTP/1.1 ") => String::from_utf8_lossy(&answer[9..12]).into_owned(),
             _ if wants == "settings" && settings(&answer) => "settings".to_owned(),
-            // A GOAWAY is as good as the bare end.
+            // A GOAWAY counts as the end, too.
             _ => "nothing".to_owned(),
         };
         assert_eq!(found, wants, "{offered:?} {:?}", String::from_utf8_lossy(bytes));

@@ -1,8 +1,9 @@
-// Bars of each server's CPU per delivery as a multiple of the floor's, as an SVG that needs nothing.
+// Draws bars of each server's CPU time per delivery, as a multiple of the floor's CPU time. The SVG does not need other
+// files.
 
 const COLOURS = { longtail: '#2a6fb0', nchan: '#b0792a', 'socket.io': '#8a8a8a' };
 const [LEFT, BAR, GAP, WIDTH, MOST] = [130, 12, 10, 820, 8];
-/** What stands behind the longest bar. */
+/** The text behind the longest bar. */
 const NAME = 160;
 
 export function plot(results) {

@@ -1,11 +1,11 @@
-// Ourselves, the floor, nchan and Socket.IO side by side: server CPU per delivery as a ratio to `rtload bare` in the
-// same pair of runs, medians over the pairs.
+// Compares Longtail, the floor, nchan and Socket.IO: server CPU per delivery as a ratio to `rtload bare` in the same
+// pair of runs, with medians over the pairs.
 //
 //   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,s,d] [--write]
 //
-// `--peers N`: the other servers take part in the first N pairs only. It needs a build as packages have it
-// (LONGTAIL_BIN, or target/dist/longtail by `cargo build --profile dist`), nginx and node. With --write the table and
-// the plot go into docs/performance.md and docs/performance.svg.
+// `--peers N`: the other servers run only in the first N pairs. The script needs a build with the profile of the
+// packages (LONGTAIL_BIN, or target/dist/longtail by `cargo build --profile dist`), nginx and node. With --write, it
+// writes the table and the plot to docs/performance.md and docs/performance.svg.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -49,8 +49,8 @@ const ROWS = {
         { as: 'b', title: 'row b with the log in Redis, including the CPU of Redis', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], peers: WITH_REDIS, goal: 1.3 },
         { as: 'f', title: 'row f with the log in Redis, including the CPU of Redis', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], peers: WITH_REDIS },
     ],
-    // The same number of deliveries a second to few and to many; then a message for one reader, in few and in many
-    // channels. The floor has one channel a connection, so it has fewer of them in the last.
+    // The same number of deliveries per second to few and to many readers; then a message for one reader, in few and in
+    // many channels. The floor has one channel per connection, so it has fewer channels in the last row.
     s: [
         ...[[100, 400], [1000, 40], [19000, 2]].map(([readers, rate]) => (
             { as: `${readers}`, title: `1 channel × ${many(readers)} readers, ${rate} messages/s`, load: ['-n', `${readers}`, '--rate', `${rate}`] })),
@@ -65,7 +65,7 @@ const ROWS = {
 const HEARTBEAT_SECONDS = 15;
 const isOurs = (name) => name.startsWith('longtail');
 
-/** The floor has three framings; each of ours is measured against the one next to it. */
+/** The floor has three framings. Each framing of Longtail is compared with the most similar one of the floor. */
 const floorOf = (transport) => (['ws', 'long-poll'].includes(transport) ? transport : 'sse');
 
 function load(server, transport, row) {
@@ -131,7 +131,7 @@ for (const [key, row] of options.rows.split(',').flatMap((key) => [ROWS[key]].fl
 }
 
 const number = (value, digits = 2) => (value === null || value === undefined ? '' : value.toFixed(digits));
-/** What as many sends would cost the floor, ms a second: a poll has no heartbeats. */
+/** The floor's cost of the same number of sends, in ms per second. A poll does not have heartbeats. */
 const heartbeats = ({ transport, bare }) => (transport === 'long-poll' ? '' : number(19_000 / HEARTBEAT_SECONDS * bare / 1000, 1));
 const table = [
     '| | work | | server | CPU µs per delivery | CPU µs of bare, same run | ratio | p99, ms | bare\'s p99 | lost |',

@@ -1,4 +1,4 @@
-// Socket.IO as its documentation shows it: rooms, one process. POST /pub/ROOM sends the body to all in the room.
+// Socket.IO as in its documentation: rooms, one process. POST /pub/ROOM sends the body to all clients in the room.
 
 import http from 'node:http';
 import { Server } from 'socket.io';

@@ -1,5 +1,5 @@
-// From exec to `/readyz` 200, in ms: with an empty log in memory, with an empty log in Redis, and with 100,000 messages
-// of 200 bytes there. Node and redis-server share one CPU, as in the comparison.
+// Measures the time from exec to a 200 at `/readyz`, in ms: with an empty log in memory, with an empty log in Redis,
+// and with 100,000 messages of 200 bytes in Redis. Node and redis-server share one CPU, as in the comparison.
 //
 //   node benches/compare/startup.mjs [--runs 5] [--messages 100000]
 

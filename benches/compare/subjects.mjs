@@ -1,4 +1,4 @@
-// What is compared: how each server is started, read from and published to.
+// The servers of the comparison: how to start each server, how to read from it, and how to publish to it.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ export async function freePorts() {
     }
 }
 
-/** Starts a process on the server's CPU; resolves when `ready` has answered true. */
+/** Starts a process on the server's CPU; resolves when `ready` returns true. */
 async function start(command, args, ready, endSignal = 'SIGKILL') {
     const child = spawn('taskset', ['-c', SERVER_CPU, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
@@ -42,7 +42,7 @@ const accepts = (port) => () => new Promise((done) => {
     probe.on('error', () => done(false));
 });
 
-/** A redis-server of its own, on the server's CPU, with nothing in it and nothing written to a disk. */
+/** A separate redis-server on the server's CPU. It is empty, and does not write to a disk. */
 export async function startRedis(work) {
     const dir = mkdtempSync(join(work, 'redis-'));
     const [port, socket] = [await freePorts(), join(dir, 'redis.sock')];
@@ -52,7 +52,7 @@ export async function startRedis(work) {
     return { ...server, stop, port, socket };
 }
 
-/** A subject that has a redis-server beside it, whose CPU counts. */
+/** A server together with a redis-server. The CPU time of both counts. */
 async function withRedis(work, subject) {
     const redis = await startRedis(work);
     try {
@@ -139,7 +139,7 @@ export function subjects({ longtail, rtload, work }) {
                         location ~ /sub/(.+)$ { ${pass} nchan_subscriber; nchan_channel_id $1; nchan_subscriber_first_message newest; }
                     }
                 }`);
-            // Its workers outlive a master that is killed.
+            // Its workers continue to run if the master is killed.
             const server = await start('nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], accepts(port), 'SIGTERM');
             const base = `127.0.0.1:${port}`;
             return {
@@ -175,7 +175,7 @@ export function subjects({ longtail, rtload, work }) {
     return here;
 }
 
-/** Debian's module, unpacked beside us: installing it would load it into every nginx of this machine. */
+/** Debian's module, unpacked into `work`: if it were installed, every nginx on this machine would load it. */
 function nchanModule(work) {
     const installed = '/usr/lib/nginx/modules/ngx_nchan_module.so';
     if (existsSync(installed)) return installed;

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Size limit of a body that is read whole.
+/// Size limit on a body that the client reads completely before it uses it.
 const MAX_BODY: usize = 8 << 20;
 
 /// The server, and the credential for it.
@@ -55,7 +55,7 @@ impl Credential {
             (None, None) => return Ok(None),
         };
         let text = text.trim();
-        // The error does not repeat the text: it may be most of a secret.
+        // The error does not repeat the text, because the text may be most of a secret.
         HeaderValue::try_from(format!("Bearer {text}"))
             .map_err(|_| Failure::Usage("the token contains characters that a token cannot have".into()))?;
         Ok(Some(text.to_owned()))
@@ -94,7 +94,7 @@ impl Client {
     /// The URL or the token is invalid.
     pub fn new(url: &str, credential: &Credential) -> Result<Client, Failure> {
         let rule = || {
-            // The error does not repeat the URL: it may hold a password.
+            // The error does not repeat the URL, because the URL may contain a password.
             let from = if std::env::var("LONGTAIL_URL").is_ok_and(|set| set == url) { "LONGTAIL_URL: " } else { "" };
             Failure::Usage(format!("{from}use a URL such as http://127.0.0.1:8080 or https://push.example.com"))
         };
@@ -160,7 +160,8 @@ impl Client {
         answered.map(Answer::new).map_err(|error| self.unreachable(&reason(&error)))
     }
 
-    /// If credentials are missing or were rejected, adds to the failure how to give them.
+    /// If the server rejected the credentials, or credentials are missing, adds advice about credentials to the
+    /// failure.
     pub fn explain(&self, failure: Failure) -> Failure {
         let Failure::Refused { status: 401, mut reason } = failure else { return failure };
         if self.token.is_none() || reason.message.contains("this needs credentials") {
@@ -179,7 +180,7 @@ impl Client {
         }
     }
 
-    /// The error that the server cannot be reached.
+    /// The error for a server that cannot be reached.
     pub fn unreachable(&self, reason: &str) -> Failure {
         Failure::Unreachable { url: self.base.clone(), reason: reason.to_owned() }
     }
@@ -210,8 +211,8 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
     let text = error.to_string();
     match error {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("the server does not speak TLS: use http://".into()),
-        // SSL_CERT_FILE alone does not help here: rustls does not accept the certificate of an authority as that of a
-        // server.
+        // SSL_CERT_FILE alone does not help here: rustls does not accept a certificate authority's certificate as a
+        // server's certificate.
         Error::InvalidCertificate(_) if text.contains("CaUsedAsEndEntity") => Some(
             "the server's certificate is an authority's (CA:TRUE): make one for the server (CA:FALSE), and set SSL_CERT_FILE \
              to its PEM file"
@@ -238,8 +239,8 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
 /// A response whose body is read as it arrives, and unpacked if it is compressed.
 pub struct Answer {
     response: Response<Incoming>,
-    /// Unpacks the body. The decoder is flushed after each piece, because the next piece of a stream may arrive much
-    /// later.
+    /// Unpacks the body. The client flushes the decoder after each piece, because the next piece of a stream may arrive
+    /// much later.
     unpacker: Option<MultiGzDecoder<Vec<u8>>>,
 }
 
@@ -284,7 +285,7 @@ impl Answer {
     fn unpack(&mut self, bytes: Bytes) -> Result<Bytes, Failure> {
         let Some(unpacker) = &mut self.unpacker else { return Ok(bytes) };
         let mut unpacked = Vec::new();
-        // The piece is unpacked in parts, because a small piece may unpack to a thousand times its size.
+        // The decoder unpacks the piece in parts, because a small piece may unpack to a thousand times its size.
         for part in bytes.chunks(1024) {
             let done = unpacker.write_all(part).and_then(|()| unpacker.flush());
             done.map_err(|_| Failure::Unexpected("the answer is marked as gzip, but is not gzip".into()))?;

@@ -56,8 +56,8 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The error in a body or in a command's answer. If the body is not an error, the beginning of a plain text, or a
-    /// description: a page of another server is not useful in a terminal.
+    /// The error in a body or in a command's answer. If the body is not an error of Longtail, returns the beginning of
+    /// a plain text, or a description of other content: a page of another server is not useful in a terminal.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
         // In the answer to a command, the whole object is the error. In a body, the error is a member of the object.

@@ -24,7 +24,7 @@ pub enum Command {
     Tail(tail::Tail),
 }
 
-/// Runs a command. `rename` replaces each flag in an error's text with the variable that set it.
+/// Runs a command. `rename` replaces each flag in an error's text with the environment variable that set the flag.
 pub async fn run(command: Command, rename: impl Fn(&str) -> String) -> ExitCode {
     let (name, done) = match command {
         Command::Check(check) => ("check", check.run().await),

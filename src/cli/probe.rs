@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
-/// The time limit for a stream's hello. After it, the stream counts as held back.
+/// The time limit for a stream's hello. If the hello arrives later, the probe assumes that a proxy holds the stream
+/// back.
 const HELLO: Duration = Duration::from_secs(4);
 
 /// The minimum time that a long poll waits before the probe publishes its message.
@@ -125,7 +126,7 @@ impl Probe<'_> {
             }
         };
         // If the poll fails, its failure is the result, and the probe does not wait for a message. If the poll works,
-        // it may end before the message is published.
+        // it may end before another task publishes the message.
         let (began, came) = match select(pin!(published), pin!(asked)).await {
             Either::Left((began, came)) => (began?, came.await?),
             Either::Right((came, began)) => {
@@ -160,7 +161,7 @@ impl Probe<'_> {
         let callback = if name == "forever-frame" { "&callback=cb" } else { "" };
         let began = Instant::now();
         let path = format!("/{name}?{}{callback}{more}", self.query());
-        // A proxy that holds the body back may hold the head back, too.
+        // A proxy that holds the body back may also hold the head back.
         let asked =
             timeout(HELLO, self.client.get(&path, headers)).await.map_err(|_| Failure::Unexpected(HELD.into()))?;
         let mut stream = Pieces { answer: asked?.ok().await?, text: String::new() };
@@ -279,7 +280,7 @@ const HELD: &str = "a proxy on the path holds the answer back until it is comple
 /// The maximum wait of a long poll, in seconds.
 const LONGEST_POLL: u64 = 55;
 
-/// Returns the failure of a request that a proxy ended during the wait for a message.
+/// Returns the failure for a request that a proxy ended while it waited for a message.
 fn cut_while_waiting(waited: Duration) -> Failure {
     Failure::Unexpected(format!(
         "cut after {:.1} s, while the request waited for a message: raise the read timeout of the proxy on the path \
@@ -288,10 +289,10 @@ fn cut_while_waiting(waited: Duration) -> Failure {
     ))
 }
 
-/// A text that a Longtail server never sends, since JSON does not contain a bare NUL.
+/// A text that a Longtail server never sends, because JSON cannot contain an unescaped NUL.
 const NEVER: &str = "\0";
 
-/// Reads for a given time. Returns an error if the connection ends before that.
+/// Reads for a given time. Returns an error if the connection ends before this time is over.
 async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match timeout(Duration::from_secs(seconds), reading).await {
         Ok(Err(Failure::Unexpected(_))) => Err(Failure::Unexpected(format!(
@@ -306,7 +307,7 @@ async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) 
 /// Returns the error for a connection that ends early.
 const CUT: &str = "the connection was cut before the message arrived";
 
-/// Reads frames until one holds a text.
+/// Reads frames until a frame contains a text.
 async fn frame(
     socket: &mut (impl Stream<Item = Result<Frame, tungstenite::Error>> + Unpin),
     wanted: &str,
@@ -329,7 +330,7 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     let ours = body.contains("Connection: Upgrade") || body.contains("HTTP/1.0");
     let reason = Reason::in_body(&body);
     let reason = match status {
-        // The response comes from the server, or from a proxy that handled the request as a plain GET.
+        // The response is from the server, or from a proxy that handled the request as a plain GET.
         400 | 426 if ours => Reason::words(
             "`Upgrade` was lost on the path: for nginx set proxy_http_version 1.1, and forward Upgrade and Connection",
         ),
@@ -339,8 +340,8 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     Failure::Refused { status, reason }
 }
 
-/// The error or bye in the text of a frame or a stream, at any position. `None` if the text does not hold a complete
-/// one.
+/// The error or bye at any position in the text of a frame or a stream. `None` if the text does not contain a complete
+/// error or bye.
 fn refusal(text: &str) -> Option<Failure> {
     let object = |mark| {
         let begin = &text[text.find(mark)?..];
@@ -361,7 +362,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// Reads until a text has arrived, and drops everything up to its end.
+    /// Reads until a text has arrived, and drops all data up to the end of this text.
     async fn until(&mut self, wanted: &str) -> Result<(), Failure> {
         loop {
             if let Some(at) = self.text.find(wanted) {

@@ -14,13 +14,13 @@ use std::time::Duration;
 /// message.
 const TRIES: u32 = 4;
 
-/// Size limit of standard input. A server accepts less, and its error says so.
+/// Size limit of standard input. A server has a lower limit, and reports it in its error.
 const MAX_INPUT: u64 = 64 << 20;
 
 /// Publishes a message, and prints its id.
 ///
-/// The command retries while the server cannot say whether it published the
-/// message. The idempotency key makes sure that it is published once.
+/// The command retries while the server cannot say whether it published the message. The idempotency key makes sure
+/// that the server publishes the message only once.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Publish {
@@ -94,8 +94,8 @@ impl Publish {
     }
 
     /// Publishes lines until the end of the input. It continues after a line that is itself invalid. It ends at any
-    /// other failure: the next line would fail in the same way. The error names the line at which the user can begin
-    /// again.
+    /// other failure, because the next line would fail in the same way. The error names the line at which the user can
+    /// begin again.
     async fn all_lines(&self, client: &Client) -> Result<ExitCode, Failure> {
         let mut input = io::stdin().lock();
         let (mut number, mut refused) = (0_u64, 0_u64);
@@ -124,7 +124,7 @@ impl Publish {
     async fn one(&self, client: &Client, data: impl Into<Bytes>) -> Result<(), Failure> {
         let key = self.key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let data = data.into();
-        // Arguments are a field of JSON alone.
+        // Only the JSON form of a publication has a field for arguments.
         let (path, kind, data) = match self.args {
             true => ("/publish".to_owned(), "application/json", self.object(&key, &data)?),
             false => (self.path(&key), "application/octet-stream", data),
@@ -151,8 +151,8 @@ impl Publish {
         };
         let id = answer["messages"][0]["id"].as_str().unwrap_or("volatile");
         match writeln!(io::stdout(), "{}", printable(id)) {
-            // This message was published. The following messages are also published, although no program reads their
-            // ids any more.
+            // The server has published this message. The command also publishes the following messages, although no
+            // program reads their ids any more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             printed => Ok(printed?),
         }
@@ -224,7 +224,7 @@ enum Line {
     TooLong,
 }
 
-/// The next line; `None` at the end of the input. It need not be UTF-8: the server refuses other text.
+/// The next line; `None` at the end of the input. It does not have to be UTF-8, because the server refuses other text.
 fn next_line(input: &mut impl BufRead) -> io::Result<Option<Line>> {
     let mut line = Vec::new();
     if input.take(MAX_INPUT + 1).read_until(b'\n', &mut line)? == 0 {

@@ -107,7 +107,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
     serde_json::from_str(text).map_err(|_| Failure::Unexpected("unexpected data: is this a Longtail server?".into()))
 }
 
-/// Whether an object of this type says that a member has come or gone.
+/// Whether an object of this type reports that a member joined or left.
 fn is_of_members(kind: &str) -> bool {
     matches!(kind, "member_added" | "member_removed")
 }
@@ -121,7 +121,7 @@ struct Position {
     last: Option<u32>,
     /// The number of messages that are still to be printed.
     left: Option<u64>,
-    /// Whether to poll, because streams are held back.
+    /// Whether the command polls, because a proxy holds streams back.
     polls: bool,
 }
 
@@ -139,7 +139,7 @@ impl Tail {
         let mut position =
             Position { reached: false, cursor: self.cursor.clone(), last: self.last, left: self.count, polls: false };
         let mut failures = 0;
-        // One signal listener is used for the whole run: a signal between two listeners would be lost.
+        // The whole run uses one signal listener, because a signal between two listeners would be lost.
         let mut interrupt = pin!(ctrl_c());
         loop {
             let began = Instant::now();
@@ -151,7 +151,8 @@ impl Tail {
                 Ok(End::Done) => break,
                 Ok(End::Again(pause, why)) => (pause, why),
                 Err(failure @ (Failure::Unreachable { .. } | Failure::Unexpected(_))) => {
-                    // A server that was never reached is an error. A server that answered before may answer again.
+                    // It is an error if the server has never answered. A server that has answered before may answer
+                    // again.
                     if !position.reached {
                         return Err(failure);
                     }
@@ -255,7 +256,7 @@ impl Tail {
         }
     }
 
-    /// Prints a message. Returns whether it was the last message to print.
+    /// Prints a message. Returns whether this message was the last one to print.
     fn message(&self, message: &Object<'_>, text: &str, position: &mut Position) -> Result<bool, Failure> {
         if position.left == Some(0) {
             return Ok(true);
@@ -266,7 +267,7 @@ impl Tail {
         } else {
             let ms = message.id.as_deref().and_then(|id| id.split('-').next()?.parse().ok());
             let time = ms.map_or("volatile".into(), timestamp::rfc3339);
-            // Who comes and goes has a type in place of an event.
+            // An object about a member has a type instead of an event.
             let event = message.kind.as_deref().unwrap_or(&message.event);
             let (channel, event) = (printable(&message.channel), printable(event));
             let data = printable(message.data.map_or("null", RawValue::get));

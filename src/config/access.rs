@@ -136,7 +136,7 @@ impl AccessFlags {
         flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
     }
 
-    /// Checks rules that involve more than one flag. `addresses`: the addresses of the public listeners.
+    /// Checks rules that involve more than one flag. `addresses` are the addresses of the public listeners.
     pub(super) fn check(&self, addresses: &[SocketAddr]) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig::new(text));
         if let (true, Some(flag)) = (self.open, self.guarded_by()) {

@@ -1,4 +1,4 @@
-//! Settings from environment variables: finds the flags that they have set, and variables that are mistyped.
+//! Settings from environment variables: finds the flags that these variables set, and variables that are misspelled.
 
 use super::Cli;
 use clap::error::{ContextKind, ContextValue};
@@ -6,11 +6,11 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory};
 use std::ffi::OsString;
 
-/// Variables that the project's tests and examples set around a server. They are not flags.
+/// Variables that the project's tests and examples use when they run a server. They do not belong to flags.
 const SET_BY_SCRIPTS: [&str; 3] = ["LONGTAIL_BIN", "LONGTAIL_LONG", "LONGTAIL_WRITE"];
 
-/// The flags that the environment has set, with their variables. An error can then name the variable instead of a flag
-/// that is not on the command line.
+/// The flags that environment variables have set, with these variables. An error can then name the variable instead of
+/// a flag that is not on the command line.
 pub struct Origins(Vec<(String, String)>);
 
 impl Origins {

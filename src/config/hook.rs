@@ -6,10 +6,10 @@ use clap::Args;
 use hyper::Uri;
 use std::path::PathBuf;
 
-/// The types of calls that have a source in this build. Native clients without a session never cause `connect`.
+/// The types of calls that this build can make. Native clients without a session never cause `connect`.
 const SUPPORTED: [&str; 2] = ["connect", "event"];
 
-/// The types of calls without a source in this build.
+/// The types of calls that this build cannot make.
 const UNSUPPORTED: [&str; 6] = ["ack", "disconnect", "occupied", "vacated", "member_added", "member_removed"];
 
 /// The types of calls that the application gets.

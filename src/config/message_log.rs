@@ -11,7 +11,7 @@ use clap::{ArgAction, Args};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Room for two of the longest idempotency keys in Redis, of which one publisher may have one.
+/// Memory for two of the longest idempotency keys in Redis. One publisher may use half of it, which is one key.
 const MIN_KEYS: usize = 4 << 10;
 
 /// The flags of the log of messages.

@@ -1,5 +1,5 @@
-//! Parses the command line and the environment. The errors are clap's own, with two changes: they do not repeat
-//! secrets, and for a value that comes from a variable they name the variable instead of the flag.
+//! Parses the command line and the environment. The errors are clap's own, with two changes. They do not repeat
+//! secrets. If a value comes from an environment variable, they name the variable instead of the flag.
 
 use super::{Cli, Origins};
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
@@ -7,11 +7,11 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches};
 use std::env;
 use std::ffi::OsString;
 
-/// The text that is shown in place of a secret.
+/// The text that an error shows instead of a secret.
 const HIDDEN: &str = "(not shown)";
 
 impl Cli {
-    /// Parses arguments, of which the first is the program's name, and the environment.
+    /// Parses the environment and the arguments. The first argument is the program's name.
     ///
     /// # Errors
     ///
@@ -19,8 +19,8 @@ impl Cli {
     pub fn parse_with_origins(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Origins), Error> {
         let args: Vec<OsString> = args.into_iter().collect();
         let mut command = Cli::command();
-        // This call also builds all commands: by default clap builds only the command that is called, but an error may
-        // name a flag of another command.
+        // This call also builds all commands. By default, clap builds only the command that the user calls, but an
+        // error may name a flag of another command.
         command.build();
         let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
             let origins = Origins::new(&command, &matches);
@@ -56,7 +56,7 @@ fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
     error
 }
 
-/// Finds the argument that clap shows in this way. It may belong to a command.
+/// Finds the argument that clap prints as this text. It may belong to a command.
 fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
     let commands = std::iter::once(command).chain(command.get_subcommands());
     commands.flat_map(Command::get_arguments).find(|arg| arg.to_string() == shown)

@@ -1,3 +1,3 @@
-//! The part of `longtail demo` that is not the server: a proxy in front of the server that injects faults.
+//! The part of `longtail demo` that is not the server: a proxy that injects faults, in front of the server.
 
 pub mod proxy;

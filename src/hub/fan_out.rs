@@ -6,18 +6,24 @@
 //! [`Outlet`](super::Outlet) to its socket. When the tail has read new messages, it goes through the channel's readers
 //! and writes the same bytes to each. The bytes are encoded once.
 //!
-//! The hub writes only in the plain case: the reader's position is right before the new messages, no message excludes
-//! the reader, no other channel of the reader has news (another variant of the message, for example), its bounds have
-//! room for all messages, and its socket accepts all bytes at once. In *every* other case the hub does not decide
-//! anything: it ends the parking and wakes the reader's task. The task then works as without a fan-out, with its own
-//! cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part of
-//! the bytes, the reader's task writes the rest before anything else, so that only one batch is in flight.
+//! The hub writes only in the plain case:
+//! - The reader's position is right before the new messages.
+//! - No message excludes the reader.
+//! - No other channel of the reader has news (for example, another variant of the message).
+//! - The reader's bounds have room for all messages.
+//! - The socket accepts all bytes at once.
 //!
-//! Two rules make both ways give the same result. First, while a reader is parked, only the hub writes: the task does
-//! not write until it has taken its state back ([`unpark`](super::Subscription::unpark)). Taking it back needs the lock
-//! under which the hub writes. Second, the hub compares positions, not events: a reader between *the channel's last
-//! message before the new ones* and *the first new one* gets all new messages. A reader past the new messages already
-//! has them. The task of any other reader looks into the ring. So the order in which events arrive does not matter.
+//! In *every* other case the hub does not decide anything: it ends the parking and wakes the reader's task. The task
+//! then delivers the messages itself, with its own cursor, its gap rule and its deadline for a slow client. If a socket
+//! accepts only a part of the bytes, the reader's task writes the rest before anything else, so that only one batch is
+//! in flight.
+//!
+//! Two rules ensure that both ways of delivery have the same result. First, while a reader is parked, only the hub
+//! writes: the task does not write until it has taken its state back ([`unpark`](super::Subscription::unpark)). To take
+//! it back, the task needs the lock that the hub holds while it writes. Second, the hub compares positions, not events:
+//! a reader between *the channel's last message before the new ones* and *the first new one* gets all new messages. A
+//! reader past the new messages already has them. The task of any other reader looks for messages in the ring. So the
+//! order in which events arrive does not matter.
 //!
 //! A write never waits: the sockets do not block, and the reader's task handles a socket that is full. After many
 //! writes the tail lets other tasks run. With several threads, a large fan-out is divided among them.
@@ -32,9 +38,9 @@ use std::sync::atomic::AtomicUsize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The number of writes that a fan-out makes in a row (about ten milliseconds). Then it lets other tasks run, and
-/// publishers no longer wait for its end. Writes are counted instead of timed: with a timer for each publish, tokio
-/// would wake itself each time.
+/// The number of writes that a fan-out makes in a row (about ten milliseconds). Then the fan-out lets other tasks run,
+/// and publishers no longer wait for the end of the fan-out. Writes are counted instead of timed: with a timer for each
+/// publish, tokio would wake itself each time.
 const WRITES_IN_A_ROW: usize = 1024;
 
 /// The number of readers of a channel above which a fan-out uses several threads.
@@ -110,8 +116,8 @@ struct Pacer {
 }
 
 impl Pacer {
-    /// Counts writes. After many of them it lets other tasks run, and lets publishers continue that wait for the end of
-    /// the fan-out.
+    /// Counts writes. After many writes it lets other tasks run. Publishers that wait for the end of the fan-out may
+    /// then continue.
     async fn wrote(&mut self, hub: &Hub, readers: usize) {
         self.writes += readers;
         if self.writes >= WRITES_IN_A_ROW {

@@ -4,7 +4,7 @@ use crate::message::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of transports that a fan-out distinguishes. Outlets give the transports' numbers.
+/// The number of transports that a fan-out distinguishes. Each outlet has the number of its transport.
 pub const MAX_TRANSPORTS: usize = 16;
 
 /// The writes of one thread's share of a fan-out to the readers of one transport.

@@ -91,7 +91,8 @@ pub struct Retained {
 }
 
 impl Hub {
-    /// Makes a hub for a log; [`Hub::follow`] starts it. A polling client counts for `away` longer than its request.
+    /// Makes a hub for a log; [`Hub::follow`] starts it. A polling client counts as a reader until `away` after the end
+    /// of its request.
     pub fn new(log: Arc<dyn MessageLog>, retention: Retention, away: Duration) -> Arc<Hub> {
         Arc::new(Hub {
             memory: RwLock::new(Memory::new(retention)),
@@ -182,7 +183,7 @@ impl Hub {
     /// Opens a subscription. The hub must be [`ready`](Hub::ready) before this call.
     ///
     /// With `last`, `latest` begins with that number of retained messages, and at most that number are replayed after a
-    /// gap. The subscription counts as a reader by `transport`. With `None` it does not count.
+    /// gap. The subscription counts as a reader by `transport`. With `None` it does not count as a reader.
     pub fn subscribe(
         self: &Arc<Hub>,
         transport: Option<&'static str>,
@@ -234,9 +235,9 @@ impl Hub {
         self.polling.lock().left(channels, client);
     }
 
-    /// The first channels by name with this prefix that come after `after` and have readers or retained messages here,
-    /// without reserved channels.
-    /// The call takes time in proportion to the number of all channels.
+    /// Returns the first `limit` channels in the order of their names. Each name begins with `prefix` and comes after
+    /// `after`, and each channel has readers or retained messages here. Reserved channels are left out. The call takes
+    /// time in proportion to the number of all channels.
     pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Channel> {
         let mut least: BTreeSet<Channel> = BTreeSet::new();
         let mut offer = |channel: &Channel| {
@@ -271,7 +272,7 @@ impl Hub {
             let counts = self.counts(&channel);
             CountChange::Channel(channel, counts.readers, !counts.pollers.is_empty())
         });
-        // Channels come first: in a full report, the other nodes do not know any channel before they arrive.
+        // Channels come first: before a full report, the other nodes do not know the channels of this node.
         channels.chain(clients).collect()
     }
 
@@ -319,8 +320,8 @@ impl Hub {
     }
 }
 
-/// Moves a position forward and wakes the tasks that wait for it. Within an epoch the position never goes back: a
-/// fan-out may end at a position before one that it announced earlier.
+/// Moves a position forward and wakes the tasks that wait for it. Within an epoch the position never goes back,
+/// although a fan-out may end at a lower position than one that was announced earlier.
 fn advance(position: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
     position.send_if_modified(|known| {
         if is_behind(cursor, known.filter(|known| known.epoch == cursor.epoch)) {

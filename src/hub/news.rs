@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// name makes a format and clients choose these names.
 const FORMATS: usize = 8;
 
-/// The number of readers that are copied out of the hub's memory at a time. They are copied because the hub's lock is
-/// not held during the writes.
+/// The number of readers that are copied out of the hub's memory at a time. The readers are copied because the hub's
+/// lock is not held during the writes.
 const STRIDE: usize = 64;
 
 /// The messages of one channel. Usually there is only one message.
@@ -35,7 +35,7 @@ pub(super) struct News {
     pub(super) channels: Option<Arc<[usize]>>,
     /// Whether none of the messages excludes a client or the readers of a channel.
     pub(super) is_for_all: bool,
-    /// Whether one of them says that a member has come or gone.
+    /// Whether one of the messages says that a member has joined or left.
     pub(super) has_members: bool,
     /// Whether one of the messages excludes the readers of a channel.
     pub(super) excludes_channels: bool,
@@ -53,7 +53,7 @@ impl News {
         (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))
     }
 
-    /// Whether all of them say that members have come or gone.
+    /// Whether all of the messages say that members have joined or left.
     pub(super) fn is_of_members(&self) -> bool {
         self.has_members && self.messages.iter().all(|message| !message.is_for_readers())
     }
@@ -76,7 +76,7 @@ pub(super) struct FanOutShare {
 }
 
 impl FanOutShare {
-    /// Returns the new messages in this outlet's format. They are encoded once for each format.
+    /// Returns the new messages in this outlet's format. The messages are encoded once for each format.
     #[inline]
     pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let bare = outlet.bare_format();

@@ -21,7 +21,7 @@ pub(super) struct Parking {
     /// Whether the task was woken, or has to deliver messages itself, since it last took its state back. The hub does
     /// not write in this case, because its bytes must not overtake the bytes that the task will write.
     is_closed: bool,
-    /// Whether the reader reads who comes and goes.
+    /// Whether the reader also gets entries about members that join or leave.
     pub(super) reads_members: bool,
 }
 
@@ -59,7 +59,7 @@ pub struct Written {
     pub weight: usize,
     /// The time of the last write.
     pub at: Option<Instant>,
-    /// The bytes that the socket did not accept. They must be written before any others.
+    /// The bytes that the socket did not accept. These bytes must be written before any others.
     pub remainder: Remainder,
 }
 
@@ -143,7 +143,8 @@ impl Parking {
             self.parked.as_mut()?.at = news.head;
             return Some(Offered::AlreadyRead);
         }
-        // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
+        // If the reader has several channels, only its task can find the messages that exclude the readers of a
+        // channel.
         let may_get_all = !(news.has_members || news.excludes_channels && self.several.is_some());
         let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
         (!(may_get_all && self.client.as_ref().is_none_or(is_wanted))).then_some(Offered::LeftToTask)

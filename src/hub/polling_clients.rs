@@ -18,7 +18,7 @@ const SWEEP_FULL: Duration = Duration::from_secs(1);
 
 /// The clients that poll at this node, and the changes that were not reported to the other nodes yet.
 pub(super) struct PollingClients {
-    /// The time for which a polling client counts after its request has ended.
+    /// The time for which a polling client counts as a reader after its request has ended.
     away: Duration,
     clients: HashMap<Channel, HashMap<ClientId, PollingClient>>,
     count: usize,

@@ -1,8 +1,8 @@
-//! The part of a reader that its channels use: one waker, the volatile messages that wait for the reader, and the state
-//! that the reader leaves with the hub while it is parked.
+//! The part of a reader that its channels use: one waker, the waiting volatile messages, and the state that a parked
+//! reader leaves with the hub.
 //!
-//! What runs for each reader of each message is `#[inline]`: otherwise it depends on how the compiler divides the program
-//! whether these calls stay calls (tests/instructions.mjs counts them).
+//! The functions that run for each reader of each message are `#[inline]`. Otherwise the compiler inlines them or not,
+//! depending on how it divides the program (tests/instructions.mjs counts their instructions).
 
 use super::news::{FanOutShare, News};
 use super::outlet::Outlet;
@@ -25,7 +25,7 @@ pub(super) struct Reader {
     /// The transport's name, for counts; `None` if the reader is counted by its client id.
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
-    /// The waiting volatile messages. They are boxed, because most readers have none.
+    /// The waiting volatile messages. The messages are boxed, because most readers have none.
     volatile: Mutex<Option<Box<Volatile>>>,
     /// The outlet to the reader's socket. This field is outside `parking`, so that the hub can read it without the
     /// lock.

@@ -98,7 +98,7 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
         }
         gather(hub).await;
         let (undelivered, head) = match &mut *hub.tail.lock() {
-            // Both are read under one lock, so that the head belongs to these messages.
+            // The messages and the head are read under one lock, so that the head belongs to these messages.
             Some(tail) => (std::mem::take(&mut tail.undelivered), hub.memory.read().cursor()),
             None => return,
         };

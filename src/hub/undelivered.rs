@@ -59,7 +59,8 @@ impl Undelivered {
         let mut channels: Vec<(usize, Messages)> = Vec::new();
         for (slot, message) in messages {
             match channels.last_mut() {
-                // A slot may have passed to another channel: the first one has lost its readers and its messages since.
+                // A slot may now belong to another channel, because the first channel has lost its readers and
+                // messages.
                 Some((last, same)) if *last == slot && same[0].channel() == message.channel() => same.push(message),
                 _ => channels.push((slot, smallvec![message])),
             }

@@ -70,13 +70,13 @@ impl Lineage {
 pub struct Extent {
     /// Its epochs.
     pub lineage: Lineage,
-    /// The position up to which entries may have been dropped. All later entries are in the log, except single ones up
-    /// to `deleted`.
+    /// The position up to which entries may have been dropped. All later entries are in the log, except single entries
+    /// up to `deleted`, which may be missing.
     pub floor: Id,
     /// The newest entry that was deleted from the middle of the log, if it comes after the floor; otherwise the floor.
     /// It is not known which other entries between the floor and this position were deleted.
     pub deleted: Id,
-    /// The last id that the log has given.
+    /// The last id that the log has assigned.
     pub end: Id,
     /// The log's clock, in milliseconds since 1970.
     pub now_ms: u64,
@@ -89,9 +89,8 @@ pub enum Resolved {
     At(Id),
     /// All entries after the cursor and up to this position are in the log. A gap follows.
     Until(Id),
-    /// Entries after the cursor may have been dropped before the reader has seen them. Reading continues at this
-    /// position. It may be the cursor's own position: then the log has entries after it, but others between them may be
-    /// missing.
+    /// Entries after the cursor may have been dropped before the reader saw them. Reading continues at this position.
+    /// It may be the cursor's own position: then the log has entries after it, but others between them may be missing.
     Gap(Id),
 }
 

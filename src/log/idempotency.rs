@@ -20,11 +20,11 @@ pub const KEY_LIFE: Duration = Duration::from_secs(300);
 /// The default of `--key-bytes`: the maximum number of bytes that the keys of a log take.
 pub const KEY_BYTES: usize = 64 << 20;
 
-/// The bytes that a key counts: the size of its entry in a table of a [`Generation`], when the table has just grown and
-/// is half empty.
+/// The number of bytes that the limit counts for a key: the size of its entry in a table of a [`Generation`], when the
+/// table has just grown and is half empty.
 const KEY_COST: usize = 80;
 
-/// The bytes that a publisher counts in each generation in which it has keys.
+/// The number of bytes that the limit counts for a publisher in each generation in which the publisher has keys.
 const PUBLISHER_COST: usize = 64;
 
 /// The length of a generation. The log forgets all keys of a generation together.

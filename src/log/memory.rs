@@ -1,4 +1,4 @@
-//! The log in this process's memory: the default, for one node. Its messages are lost when the process ends.
+//! The log in this process's memory: the default, for one node. The messages are lost when the process ends.
 
 use super::clock::LogClock;
 use super::idempotency::{KEY_BYTES, KeyHash, RememberedKeys};

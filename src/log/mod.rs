@@ -41,8 +41,8 @@ pub trait MessageLog: Send + Sync {
     /// with the key.
     ///
     /// `queued` is set when the drafts are queued or wait in line for the queue. A call that begins later is later in
-    /// the log. Usually this is so at the first poll, also if the polling task has used up tokio's budget. But drafts
-    /// that not every node of the log can read yet wait outside of the queue, and other calls overtake them.
+    /// the log. Usually it is set at the first poll, even if the polling task has used up tokio's budget. But if some
+    /// node of the log cannot read the drafts yet, they wait outside the queue, and other calls overtake them.
     ///
     /// # Cancel safety
     ///
@@ -130,14 +130,14 @@ pub struct Unreachable;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// It is proven that the drafts are not in the log and never will be. Every publisher gets the text, so it is
-    /// fixed: what another server says may name addresses and users.
+    /// fixed: the text of another server could contain addresses and names of users.
     #[error("the log is unavailable ({0}); nothing was appended")]
     Unavailable(&'static str),
     /// The drafts were written to the log's connection, but no answer came in time.
     #[error("the log gave no answer in time; the message may or may not have been appended")]
     OutcomeUnknown,
-    /// The idempotency keys of the publisher take its share of `--key-bytes`. There will be room again after this time.
-    /// Nothing was appended.
+    /// The idempotency keys of the publisher use up its share of `--key-bytes`. There will be room again after this
+    /// time. Nothing was appended.
     #[error(
         "your idempotency keys have used up their share of --key-bytes: the server remembers each key for five minutes"
     )]

@@ -94,8 +94,8 @@ pub(super) const OTHER_FIELDS: usize = (Channels::MAX + MAX_EXCEPT) * (Channel::
 /// The publisher that idempotency keys of PUBLISHes belong to.
 pub(super) const PUBLISHER: &str = "redis";
 
-/// Parses the payload of a PUBLISH as a draft. `channel` is what the name of the PUBLISH stands for. It need not be a
-/// channel if the payload itself names channels.
+/// Parses the payload of a PUBLISH as a draft. `channel` is the text that the name of the PUBLISH stands for. It does
+/// not have to be the name of a channel if the payload itself names channels.
 ///
 /// # Errors
 ///
@@ -219,7 +219,8 @@ mod tests {
         assert_eq!((draft.channel.as_str(), draft.channels().len()), ("todo", 1));
     }
 
-    /// (the channel of the name, the payload, the channels of the message or the reason why it is not one)
+    /// (the channel of the name, the payload, the channels of the message or the reason why the payload is not a
+    /// message)
     #[test]
     fn channels_replace_the_channel_of_the_name() {
         for (name, payload, expected) in [

@@ -43,8 +43,8 @@ pub trait SubscriberCounts: Send + Sync {
     /// Returns how many other nodes there are, and their counts.
     fn remote<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(usize, Vec<RemoteCounts>), Unreachable>>;
 
-    /// Returns the first channels by name with this prefix that come after `after`, as other nodes report them. The
-    /// list may have a channel twice.
+    /// Returns channels that other nodes report: the first channels by name whose names begin with `prefix` and come
+    /// after `after`. The list may have a channel twice.
     fn remote_channels<'a>(
         &'a self,
         prefix: &'a str,

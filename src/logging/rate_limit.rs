@@ -104,8 +104,8 @@ impl RateLimit {
         if let Some(place) = self.0.places.lock().get_mut(&callsite) {
             return place.admits(now);
         }
-        // The text is formatted without the lock: this may log or panic, and the log line of a panic also passes
-        // through this layer.
+        // The text is formatted without the lock: the formatting may log or panic, and the log line of a panic also
+        // passes through this layer.
         let place = Place::new(event);
         self.0.places.lock().entry(callsite).or_insert(place).admits(now)
     }

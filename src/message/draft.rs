@@ -53,7 +53,7 @@ pub struct Draft {
     pub exclude: Option<ClientId>,
     /// Whether `exclude` was not a client id. The code that accepts the draft logs a warning.
     pub ignored_exclude: bool,
-    /// Its idempotency key, with the publisher that the key belongs to.
+    /// The idempotency key, with the publisher that the key belongs to.
     pub key: Option<IdempotencyKey>,
     /// Whether the message is delivered only to readers that are connected now, and not kept.
     pub volatile: bool,
@@ -68,7 +68,7 @@ impl Draft {
         Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false, extras: None }
     }
 
-    /// The entry that says that a member of a channel has come or gone. `data` is the user's JSON.
+    /// An entry about a member that has joined or left a channel. `data` is the user's JSON.
     pub fn member(kind: Kind, channel: Channel, data: &str) -> Draft {
         let event = kind.as_str().parse().unwrap_or_default();
         let draft = Draft { event, ..Draft::new(channel, Payload::from_any(data)) };
@@ -98,7 +98,7 @@ impl Draft {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }
 
-    /// The name of its idempotency key among all keys, if it has a key.
+    /// The unique name of its idempotency key, if it has a key.
     pub fn scoped_key(&self) -> Option<String> {
         self.key.as_ref().map(|key| key.scoped(self.channels()))
     }
@@ -144,7 +144,7 @@ pub struct DraftFields<'a> {
     pub volatile: bool,
     /// Whether the payload is an array with the arguments of an event.
     pub is_args: bool,
-    /// The clients, and the channels whose readers, do not receive the message.
+    /// The excluded clients and channels: these clients, and the readers of these channels, do not receive the message.
     pub except: &'a [&'a str],
 }
 

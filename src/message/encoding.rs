@@ -1,4 +1,4 @@
-//! Encodings of messages: the bytes that all receivers of one kind share. They are made once for each message.
+//! Encodings of messages: the bytes that all receivers of one kind share. The bytes are made once for each message.
 //!
 //! An [`Encoding`] is a `static` of the transport or protocol that needs it. Neither this module nor [`Message`] has to
 //! know the transport or protocol.
@@ -33,10 +33,11 @@ impl Encoding {
         Encoding { name, encode: Some(encode) }
     }
 
-    /// Returns the message in this encoding. The first call makes the bytes. They are shared and kept for as long as
-    /// the message.
+    /// Returns the message in this encoding. The first call makes the bytes. The bytes are shared, and kept for as long
+    /// as the message.
     pub fn frame(&'static self, message: &Message) -> Bytes {
-        // A variant's object is a frame, too. It is made first, because one frame cannot be made while another one is.
+        // A variant's object is a frame, too. It is made first, because a frame cannot be made while another frame is
+        // being made.
         let object = message.object();
         let Some(encode) = self.encode else { return object.clone() };
         let frame = message.frames.get(self, || {
@@ -48,8 +49,8 @@ impl Encoding {
         frame.clone()
     }
 
-    /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs them once: a kept
-    /// frame would stay in memory for as long as its message is retained.
+    /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs the bytes only
+    /// once: a kept frame would stay in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
         let Some(encode) = self.encode else { return out.extend_from_slice(message.object()) };
         match message.frames.known(self) {

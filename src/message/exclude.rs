@@ -54,7 +54,7 @@ pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de
 }
 
 /// Counts and logs a message with an `exclude` that is not a client id, or with an item of `except` that is not a name.
-/// Such a value leaves nobody out; the others of the message count.
+/// Such a value does not exclude any client. The other values of the message count.
 pub fn warn_ignored_exclude(counter: &Counter, from: &str) {
     let ignored = counter.inc() + 1;
     tracing::warn!(

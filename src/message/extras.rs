@@ -1,5 +1,5 @@
-//! The properties of a message that most messages lack. They are in one block, so that an ordinary message has only an
-//! empty pointer in their place.
+//! The properties of a message that most messages lack. The properties are in one block, so that an ordinary message
+//! has only an empty pointer in their place.
 
 use super::{BadChannel, Channel, ClientId};
 use bytes::Bytes;
@@ -12,11 +12,11 @@ pub struct Extras {
     /// All channels of the message, if there are several: at least two, each once. The first of them is the message's
     /// channel. Empty for a message to one channel.
     pub channels: Box<[Channel]>,
-    /// The clients, and the channels whose readers, do not receive the message.
+    /// The excluded clients and channels: these clients, and the readers of these channels, do not receive the message.
     pub except: Box<[ExceptItem]>,
     /// Whether the payload is an array with the arguments of an event.
     pub is_args: bool,
-    /// Whether the payload was sent as a bare text. It is a JSON string then.
+    /// Whether the payload was sent as a bare text. In that case it is a JSON string.
     pub is_text: bool,
     /// The binary parts of the payload.
     pub attachments: Box<[Bytes]>,
@@ -36,7 +36,7 @@ impl Extras {
             && *kind == Kind::Message
     }
 
-    /// The memory that they take, about.
+    /// The approximate memory that they take.
     pub fn size(&self) -> usize {
         let names = self.channels.iter().map(|channel| channel.as_str().len() + size_of::<Channel>() + 16);
         let except = self.except.iter().map(|item| item.0.as_str().len() + size_of::<ExceptItem>() + 16);
@@ -62,7 +62,7 @@ pub enum Kind {
 impl Kind {
     const ALL: [Kind; 4] = [Kind::Message, Kind::MemberAdded, Kind::MemberRemoved, Kind::Session];
 
-    /// Its name in the log.
+    /// The kind's name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Message => "message",
@@ -72,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// Whether it says who comes and goes. Readers get such an entry if they ask for it.
+    /// Whether the entry is about a member that joins or leaves. Readers get such an entry only if they ask for it.
     pub fn is_of_members(self) -> bool {
         matches!(self, Kind::MemberAdded | Kind::MemberRemoved)
     }
@@ -106,10 +106,10 @@ impl ExceptItem {
     }
 }
 
-/// The most items that the `except` of a message may have.
+/// The maximum number of items in the `except` of a message.
 pub const MAX_EXCEPT: usize = 100;
 
-/// The most binary parts that a message may have. Each of them takes memory of its own, however short it is.
+/// The maximum number of binary parts in a message. Each of them takes memory of its own, however short it is.
 pub const MAX_ATTACHMENTS: usize = 256;
 
 /// The channels of a message: at least one, each once.
@@ -117,7 +117,7 @@ pub const MAX_ATTACHMENTS: usize = 256;
 pub struct Channels(SmallVec<[Channel; 1]>);
 
 impl Channels {
-    /// The most channels that a message may have.
+    /// The maximum number of channels of a message.
     pub const MAX: usize = 100;
 
     /// Parses the names of the channels. A name that is repeated counts once.
@@ -129,7 +129,7 @@ impl Channels {
         Channels::parse_by(names, str::parse)
     }
 
-    /// Parses the names of the channels, each with a function.
+    /// Parses each name of a channel with a function.
     pub(crate) fn parse_by<'a>(
         names: impl IntoIterator<Item = &'a str>,
         parse: impl Fn(&str) -> Result<Channel, BadChannel>,

@@ -166,7 +166,8 @@ impl Message {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }
 
-    /// Whether every reader of the channel receives the entry. Who comes and goes is only for readers who ask for it.
+    /// Whether every reader of the channel receives the entry. An entry about a member that joins or leaves is only for
+    /// readers that ask for it.
     pub fn is_for_readers(&self) -> bool {
         self.kind() == Kind::Message
     }
@@ -239,9 +240,10 @@ impl Message {
         (&object[..end - self.payload_range().len()], &object[end..])
     }
 
-    /// The number of bytes that the message counts against `--retain-bytes`: its JSON, and 160 bytes for its other
+    /// The number of bytes by which the message counts against `--retain-bytes`: its JSON, and 160 bytes for its other
     /// memory. A variant counts as if its object was made, because a reader may come at any time. The variants of a
-    /// message share the properties that most messages lack, so these count with the first of them.
+    /// message share the properties that most messages lack, so the memory of these properties counts only for the
+    /// first variant.
     pub fn weight(&self) -> usize {
         let extras = self.extras().filter(|_| self.written_channel().is_none());
         self.object_len() + 160 + extras.map_or(0, Extras::size)

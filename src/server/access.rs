@@ -15,7 +15,7 @@ use tracing::warn;
 const SHORT_KEY: usize = 16;
 
 /// Builds the rules for pages that may use the server, and for clients that may subscribe and publish. `needs_users`:
-/// whether it matters who reads a public channel.
+/// whether the server must know the user who reads a public channel.
 pub fn access(
     flags: &AccessFlags,
     needs_users: bool,
@@ -54,7 +54,7 @@ fn rules(flags: &AccessFlags, needs_users: bool, metrics: &mut Registry) -> Resu
     Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application, needs_users })
 }
 
-/// Warns if a secret is so short that it can be guessed. An empty one is an error.
+/// Warns if a secret is so short that an attacker can guess it. An empty secret is an error.
 pub fn warn_if_short(flag: &str, length: usize) {
     if (1..SHORT_SECRET).contains(&length) {
         warn!("{flag}: a secret of less than {SHORT_SECRET} bytes can be guessed; `openssl rand -hex 32` makes one");

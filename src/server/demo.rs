@@ -29,8 +29,8 @@ pub fn open(first: SocketAddr, listeners: &mut Listeners) -> io::Result<super::O
 }
 
 /// Binds a port for each transport of browsers and for raw TCP, and two ports for the reader that changes its
-/// transport. Each port is an origin of its own, since a browser opens only six connections to an origin. If `first`
-/// has port 0, the system picks free ports.
+/// transport. Each port is a separate origin, because a browser opens only six connections to an origin. If `first` has
+/// port 0, the system picks free ports.
 fn bind_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -> io::Result<Vec<Port>> {
     let browsers = transport::ALL.iter().filter(|transport| transport.in_browsers()).map(|transport| transport.name());
     let lanes = browsers.chain([HOP]).map(|lane| (lane, Protocol::Http, http));

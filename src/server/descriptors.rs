@@ -6,12 +6,13 @@ use crate::serve::{DescriptorAllowance, MAX_IN_FLIGHT};
 use tracing::{info, warn};
 
 /// The number of descriptors reserved for connections to Redis. The log, the bridge, the subscriber counts and the
-/// stream of calls have such connections. Each of them may need a second descriptor during a reconnect. Some descriptors are for connections to
-/// sentinels and name servers.
+/// stream of calls have such connections. Each connection may need a second descriptor during a reconnect. Some of
+/// these descriptors are for connections to sentinels and name servers.
 const REDIS: u64 = 24;
 
-/// The number of descriptors reserved for all other files and sockets that are opened after the start: signals,
-/// reloaded files, `/proc` for the metrics, and for each listener one connection that is accepted only to be closed.
+/// The number of descriptors reserved for all other files and sockets that the server opens after the start. These are
+/// signals, reloaded files, `/proc` for the metrics, and one connection for each listener, which the listener accepts
+/// only to close it.
 const OTHERS: u64 = 12;
 
 /// The assumed number of open descriptors, if the system does not report it.
@@ -29,8 +30,8 @@ fn open() -> u64 {
     list.map_or(OPEN, |entries| entries.count() as u64)
 }
 
-/// The limit on requests in flight to one URL of the application. Each of them takes a connection, and most of a small
-/// descriptor limit must be left for other connections.
+/// The limit on requests in flight to one URL of the application. Each request takes a connection, and a small
+/// descriptor limit must leave most descriptors for other connections.
 pub fn questions() -> usize {
     questions_of(limit())
 }
@@ -67,7 +68,7 @@ pub fn allowance(config: &Config, demo: u64) -> Result<DescriptorAllowance, Star
             "--max-connections {asked}: the limit of {limit} file descriptors allows {connections} connections, and no more are \
              served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {connections}"
         );
-        // The operator has not requested the default, so this is not a warning.
+        // The operator did not choose this number, because it is the default. So the line is not a warning.
         if asked == Config::MAX_CONNECTIONS { info!("{line}") } else { warn!("{line}") }
     }
     Ok(allowance)

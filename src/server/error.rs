@@ -13,7 +13,8 @@ pub enum StartError {
     /// An address cannot be bound.
     #[error(transparent)]
     Listen(#[from] io::Error),
-    /// The log is unreachable, and `--wait-for-log` is not set. The text is one line that says how to fix the cause.
+    /// The log is unreachable, and `--wait-for-log` is not set. The text is one line that explains how to fix the
+    /// cause.
     #[error("{0}")]
     LogUnreachable(String),
     /// The server itself needs all file descriptors within the limit.

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The hook of `--hook-url` or `--hook-stream`, if one of them is set. `stream` is the stream of the latter.
+/// The hook of `--hook-url` or `--hook-stream`, if one of them is set. `stream` is the stream of `--hook-stream`.
 pub fn hook(
     flags: &HookFlags,
     stream: Option<Arc<CallStream>>,

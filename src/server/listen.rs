@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-/// Returns the configuration with the addresses of inherited sockets in place of `--listen` and `--tcp-listen`. The
-/// checks of a configuration then hold for these addresses too: an open server may listen only on loopback.
+/// Returns the configuration. The addresses of inherited sockets replace `--listen` and `--tcp-listen`. The checks of a
+/// configuration then apply to these addresses too: an open server may listen only on loopback.
 pub fn with_inherited(config: &Config, sockets: &Sockets) -> io::Result<Config> {
     let mut config = config.clone();
     if !sockets.http.is_empty() {
@@ -41,8 +41,8 @@ pub fn listen(config: &Config, sockets: Sockets) -> io::Result<Listeners> {
     Ok(Listeners { http, behind_proxy: None, tcp, admin })
 }
 
-/// Binds an address that a flag names. `is_optional`: whether the flag also accepts `off`. In this case the error
-/// suggests it.
+/// Binds an address that a flag names. `is_optional`: whether the flag also accepts `off`. In this case, the error
+/// suggests `off`.
 pub fn bind(flag: &str, address: SocketAddr, is_optional: bool) -> io::Result<TcpListener> {
     serve::bind(address).map_err(|error| {
         let off = if is_optional { ", or `off`" } else { "" };
@@ -59,8 +59,8 @@ pub fn bind(flag: &str, address: SocketAddr, is_optional: bool) -> io::Result<Tc
     })
 }
 
-/// Logs the addresses. Scripts treat such a line as the sign that the server has started, so this is the last step of
-/// the start.
+/// Logs the addresses. Scripts use such a line to detect that the server has started, so this is the last step of the
+/// start.
 pub fn announce(listeners: &Listeners, config: &Config, has_tls: bool) -> io::Result<()> {
     let scheme = if has_tls { "https" } else { "http" };
     for listener in &listeners.http {

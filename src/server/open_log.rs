@@ -27,7 +27,7 @@ pub struct OpenLog {
     pub log: Arc<dyn MessageLog>,
     /// The task that appends to the log; `None` for a log in memory.
     pub appender: Option<JoinHandle<()>>,
-    /// The counts of other nodes; `None` for a log in memory, because it does not have other nodes.
+    /// The counts of other nodes; `None` for a log in memory, which other nodes cannot use.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The stream of `--hook-stream` with its task, if it is set.
     pub calls: Option<(Arc<CallStream>, JoinHandle<()>)>,
@@ -102,7 +102,8 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
 async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, JoinHandle<()>), StartError> {
     let endpoint = Endpoint::parse(url, certificates(config)?).map_err(|error| bad_flag("--redis", &error))?;
     if endpoint.is_tls() {
-        // A process has a single provider. An error means that the embedding program has already chosen one.
+        // A process has only one cryptography provider. An error means that the embedding program has already chosen a
+        // provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let described = endpoint.describe();

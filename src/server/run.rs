@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info};
 
-/// The time for which the server waits for Redis before it ends: the bridge appends its remaining messages, and the
-/// counts of this node are removed.
+/// The time for which the server waits for Redis before it ends. In this time, the bridge appends its remaining
+/// messages, and the server removes the counts of this node.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// The times of the steps of a drain.
@@ -30,8 +30,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The server failed to read from clients or to accept them, at the start or later. The background tasks were still
-    /// shut down cleanly.
+    /// The server failed to read from clients or to accept them, at the start or later. Even then, this call has shut
+    /// down the background tasks cleanly.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let mut background = Background::spawn(&mut self);
         let state = self.context.state.clone();
@@ -43,8 +43,8 @@ impl Server {
             failure = background.failure() => Err(failure),
         };
         if let Err(error) = &ended {
-            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another
-            // one.
+            // A drain relies on all of these tasks. Clients reconnect to another node, or to this node after its
+            // restart.
             error!("{error}");
             // This closes the listeners, so that clients are refused and try another node.
             state.drain.begin();
@@ -59,7 +59,7 @@ impl Server {
     }
 }
 
-/// Serves until `shutdown` resolves, and through the drain.
+/// Serves until `shutdown` resolves, and during the drain.
 async fn serve_until(
     shutdown: impl Future<Output = ()>,
     serving: impl Future<Output = io::Result<()>>,
@@ -82,8 +82,8 @@ async fn serve_until(
         }
     }
     info!(seconds = times.limit.as_secs(), "draining: readers are told to reconnect");
-    // Before the drain begins, the server finds all requests that have already arrived. Otherwise the drain would cut
-    // their connections as idle ones.
+    // Before the drain begins, the server finds all requests that have already arrived. Otherwise, the drain would
+    // treat their connections as idle and cut them.
     state.reactor.catch_up().await;
     state.drain.begin();
     systemd::stopping();
@@ -106,7 +106,7 @@ struct Background {
     needed: Vec<(&'static str, JoinHandle<()>)>,
     /// Reports this node's counts to other nodes.
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
-    /// Tells the other nodes who reads channels here.
+    /// Tells the other nodes which users read channels at this node.
     presence: Option<(Arc<Presence>, JoinHandle<()>)>,
     /// Appends PUBLISHes to the log.
     bridge: Option<JoinHandle<()>>,
@@ -134,7 +134,7 @@ impl Background {
         }
     }
 
-    /// Returns when a task ends that should run until [`Background::end`]. The task has usually panicked.
+    /// Returns when a task has ended that should run until [`Background::end`]. The task has usually panicked.
     async fn failure(&mut self) -> RunError {
         let counts = self.counts.iter_mut().map(|(_, task)| ("the task that reports counts to other nodes", task));
         let bridge = self.bridge.iter_mut().map(|task| ("the task that takes PUBLISHes into the log", task));
@@ -148,7 +148,7 @@ impl Background {
         RunError::Task { task, reason: ended.err().map_or("it returned".into(), |error| error.to_string()) }
     }
 
-    /// Ends the tasks. The bridge and the counts get some time for their last writes to Redis.
+    /// Ends the tasks. The bridge and the counts have some time for their last writes to Redis.
     async fn end(self) {
         self.demo.iter().for_each(JoinHandle::abort);
         if let Some((remote, task)) = self.counts {
@@ -160,7 +160,7 @@ impl Background {
             let _ = tokio::time::timeout(LAST_WRITES, presence.end()).await;
         }
         self.stop_bridge.send_replace(true);
-        // A task whose end was seen must not be awaited again.
+        // The server must not await a task again after it has seen the end of the task.
         if let Some(bridge) = self.bridge.filter(|bridge| !bridge.is_finished()) {
             let _ = tokio::time::timeout(LAST_WRITES, bridge).await;
         }
@@ -202,8 +202,8 @@ mod tests {
         Server::bind(&Config { listen, tcp_listen: AddressOrOff(None), ..config }).await.expect("bound")
     }
 
-    /// If one of its tasks has ended, the server ends with an error, so that it is started again. Otherwise, it would
-    /// only seem to work.
+    /// If one of its tasks has ended, the server ends with an error, so that a supervisor starts it again. Otherwise,
+    /// the server would only seem to work.
     #[tokio::test]
     async fn a_task_that_ends_ends_the_server() {
         let panics = || tokio::spawn(async { panic!("a fault") });
@@ -236,7 +236,8 @@ mod tests {
             (|background| needed(background, "the timers"), "the timers"),
         ];
         for (task, name) in tasks {
-            // With a log in Redis the server has all of its tasks. Nothing listens on this port, and the server waits.
+            // With a log in Redis, the server has all of its tasks. No program listens on this port, so the server
+            // waits.
             let redis = Some("redis://127.0.0.1:1".into());
             let mut config = Config::default();
             (config.message_log.redis, config.message_log.wait_for_log) = (redis, true);

@@ -47,7 +47,7 @@ pub struct Parts {
     pub descriptors: DescriptorAllowance,
     /// The address of raw TCP, if it is on.
     pub tcp_address: Option<SocketAddr>,
-    /// The demo's API, in `longtail demo`.
+    /// The demo's API; only in `longtail demo`.
     pub demo: Option<Demo>,
 }
 

@@ -30,7 +30,8 @@ impl PartialEq for ClientEvent {
     }
 }
 
-/// The fields of an event as a client has written them. Unknown fields are ignored: a command has more.
+/// The fields of an event as a client has written them. Unknown fields are ignored, because a command has other fields,
+/// too.
 #[derive(Default, Deserialize)]
 pub struct EventFields<'a> {
     /// The event's name.
@@ -48,12 +49,12 @@ pub struct EventFields<'a> {
     /// The key.
     #[serde(borrow, default)]
     pub key: Option<Cow<'a, str>>,
-    /// The client's id. A socket has an id already, and ignores this field.
+    /// The client's id. A client on a socket already has an id, so its field is ignored.
     #[serde(borrow, default)]
     pub client: Option<Cow<'a, str>>,
 }
 
-/// The value `null` is an argument. Only an event without the field lacks one.
+/// The value `null` is an argument. Only an event without the field does not have an argument.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     <Box<RawValue>>::deserialize(deserializer).map(Some)
 }
@@ -118,7 +119,7 @@ impl EventFields<'_> {
 }
 
 impl ClientEvent {
-    /// The memory that it takes, about.
+    /// The approximate memory that it takes.
     pub fn size(&self) -> usize {
         let key = self.key.as_ref().map_or(0, String::len);
         let channel = self.channel.as_ref().map_or(0, |channel| channel.as_str().len());

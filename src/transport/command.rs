@@ -31,7 +31,7 @@ pub struct Subscribe {
     pub last: Option<usize>,
     /// The client's id, if it was named.
     pub client: Option<ClientId>,
-    /// Whether to send who comes and goes, if that was given.
+    /// Whether to send entries about members that join or leave, if that was given.
     pub presence: Option<bool>,
 }
 
@@ -73,7 +73,7 @@ pub trait Dialect: Send {
     ///
     /// # Errors
     ///
-    /// The frame is not a command. The error is sent without a reference, and does not count for the rate limit.
+    /// The frame is not a command. The error is sent without a reference, and does not count against the rate limit.
     fn head<'a>(&mut self, frame: &'a [u8]) -> Result<CommandHead<'a>, ApiError>;
 
     /// Parses the rest of a command. `max_payload` is the longest payload, in bytes.

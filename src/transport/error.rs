@@ -68,7 +68,7 @@ codes! {
     LogUnavailable = "log_unavailable", 503;
     /// The message may or may not be in the log.
     OutcomeUnknown = "outcome_unknown", 503;
-    /// A subscription that has a position was given another one.
+    /// A subscription that has a position was given another position.
     CursorFixed = "cursor_fixed", 409;
     /// The command does not exist.
     UnknownCommand = "unknown_command", 400;

@@ -10,9 +10,9 @@ use std::borrow::Cow;
 
 const PAGE: &str = "text/html; charset=utf-8";
 const HEAD: &[u8] = b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>longtail</title></head><body>\n";
-/// The scripts of the page call `parent`. In a window of its own `parent` is the window itself, so a page of another
+/// The scripts of the page call `parent`. In a window of its own, `parent` is the window itself, so a page of another
 /// site could open it with a callback such as `opener.button.click`, and press a button of the application (same-origin
-/// method execution). In a frame of another site `parent` is that site's window, whose named frames can be reached. In
+/// method execution). In a frame of another site, `parent` is that site's window, whose named frames can be reached. In
 /// both cases this script takes `parent` away. The script protects browsers that support neither `Sec-Fetch-Dest` nor
 /// `frame-ancestors`.
 const GUARD: &[u8] = b"<script>try{if(parent==self)throw 0;parent.document.title}catch(e){parent=null}</script>\n";
@@ -65,7 +65,8 @@ impl Transport for ForeverFrame {
     }
 }
 
-/// The page loads nothing, and pages of its own origin may frame it. With a domain, hosts of this domain may do so.
+/// The page loads nothing, and pages of its own origin may frame it. If a domain is given, hosts of this domain may
+/// also frame it.
 fn policy(domain: Option<&str>) -> Cow<'static, str> {
     const POLICY: &str =
         "default-src 'none'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";

@@ -117,7 +117,8 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
         return Err(ApiError::new(Code::BadChannel, "channels must be a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
-    // Returns each channel once, in the order in which they were named. A repeated name counts once for the limit.
+    // Returns each channel once, in the order in which they were named. A repeated name counts only once against the
+    // limit.
     let mut seen = HashSet::with_capacity(channels.len());
     channels.retain(|channel| seen.insert(channel.clone()));
     Ok(channels)

@@ -1,5 +1,5 @@
-//! The transports: ways to read the log. They differ only in framing and in the time at which a response ends, so a
-//! transport is a [`Transport`] in a file of its own and an entry in [`ALL`].
+//! The transports: ways to read the log. Transports differ only in framing and in the time at which a response ends, so
+//! a transport is a [`Transport`] in a file of its own and an entry in [`ALL`].
 //!
 //! This module does not do I/O: a transport defines the bytes, and `serve` moves them.
 
@@ -204,7 +204,7 @@ pub trait Decode: Send {
         Bytes::new()
     }
 
-    /// The last input, when the client will not send more.
+    /// Returns the last input when the client will not send more.
     fn rest(&mut self, _buf: &mut BytesMut) -> Option<Input> {
         None
     }
@@ -215,7 +215,7 @@ pub trait Decode: Send {
 pub enum Input {
     /// A command. The [dialect](Decode::dialect) parses it.
     Command(Bytes),
-    /// These bytes have to be sent back (a pong).
+    /// The bytes of a pong, which have to be sent back.
     Reply(Bytes),
     /// The input does not need an action.
     Nothing,

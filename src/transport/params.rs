@@ -30,9 +30,9 @@ pub struct Params {
     pub max_bytes: Option<usize>,
     /// The time until a rollover.
     pub max_time: Option<Duration>,
-    /// The longest silence on a stream, if that was given. The server's own heartbeat is never exceeded.
+    /// The longest silence on a stream, if that was given. A longer time than the server's own heartbeat has no effect.
     pub heartbeat: Option<Duration>,
-    /// Whether to send who comes and goes, in channels with presence.
+    /// Whether to send entries about members that join or leave, in channels with presence.
     pub presence: bool,
     /// Whether to send padding.
     pub padding: bool,
@@ -68,9 +68,9 @@ const SINGLE: [&str; 15] = [
     "callback",
 ];
 
-/// Fields with the id of the last event, in any case. A script that replaces `EventSource` cannot set the header of
-/// that name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID` or
-/// `Last-Event-ID`, amvtek's `evs_last_event_id`.
+/// Fields with the id of the last event, in upper or lower case. A script that replaces `EventSource` cannot set the
+/// header of that name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure
+/// `lastEventID` or `Last-Event-ID`, amvtek's `evs_last_event_id`.
 const LAST_EVENT_ID: [&str; 3] = ["lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
 /// Up to this number of names, comparing them one by one is faster than a set.

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Whether a JSON string escapes this byte. It has no branch, so that the compiler checks many bytes in one step.
+/// Whether a JSON string escapes this byte. The check has no branch, so that the compiler can check many bytes in one
+/// step.
 fn is_escaped(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
@@ -76,7 +77,9 @@ pub fn payload(text: &str) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// Returns `text` as a JSON string, quotes included. See [`quote`].
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let mut out = Vec::new();
     quote(text, &mut out);
     // The bytes are valid by construction, so the lossy path is never taken and a copy is never made.
@@ -98,6 +101,25 @@ pub fn text_of(json: &str) -> Option<String> {
         serde_json::from_str::<&RawValue>(json).ok()?;
         serde_json::from_str(&replace_lone_surrogates(json)).ok()
     })
+}
+
+/// Appends JSON with each character outside ASCII as its `\uXXXX` escape: the same value in ASCII.
+///
+/// `json` has to be valid JSON: there such characters occur only inside strings.
+pub fn ascii(json: &str, out: &mut Vec<u8>) {
+    out.reserve(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.bytes().position(|byte| !byte.is_ascii()) {
+        let (clean, other) = rest.split_at(at);
+        out.extend_from_slice(clean.as_bytes());
+        let end = other.bytes().position(|byte| byte.is_ascii()).unwrap_or(other.len());
+        for unit in other[..end].encode_utf16() {
+            let nibble = |shift: u16| HEX[usize::from(unit >> shift & 15)];
+            out.extend_from_slice(&[b'\\', b'u', nibble(12), nibble(8), nibble(4), nibble(0)]);
+        }
+        rest = &other[end..];
+    }
+    out.extend_from_slice(rest.as_bytes());
 }
 
 /// Rewrites lone `\uD800`–`\uDFFF` escapes of a valid JSON string as `\ufffd`.
@@ -211,7 +233,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn json_in_ascii() {
+        for (json, expected) in [
+            ("", ""),
+            ("[1,\"a\"]", "[1,\"a\"]"),
+            ("\"é€😀\"", r#""\u00e9\u20ac\ud83d\ude00""#),
+            ("\"é\\\\é\"", r#""\u00e9\\\u00e9""#),
+            ("\"\u{7f}\u{80}\u{2028}\"", "\"\u{7f}\\u0080\\u2028\""),
+        ] {
+            let mut out = Vec::new();
+            ascii(json, &mut out);
+            assert_eq!(out, expected.as_bytes(), "{json}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn json_in_ascii_is_the_same_value(text: String) {
+            let mut out = Vec::new();
+            ascii(&quoted(&text), &mut out);
+            prop_assert!(out.is_ascii());
+            prop_assert_eq!(text_of(&String::from_utf8(out)?), Some(text));
+        }
+
         #[test]
         fn quoted_text_comes_back(text in any::<String>()) {
             prop_assert_eq!(text_of(&quoted(&text)), Some(text));

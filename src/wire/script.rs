@@ -1,7 +1,9 @@
 //! JSON inside scripts: JSONP and the forever frame's `<script>` tags.
 
+use super::json;
+
 /// Appends `json` so that it is safe inside an HTML `<script>` element and has the same meaning as JavaScript source,
-/// also in ECMAScript 3.
+/// even in ECMAScript 3.
 ///
 /// Every `<` becomes `\u003c`, and U+2028 and U+2029 become `\u2028` and `\u2029`. The other bytes stay. `json` has to
 /// be valid JSON: there these three characters occur only inside strings, in which the escape means the same text.
@@ -29,8 +31,16 @@ pub fn escape(json: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&json[copied..]);
 }
 
-/// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots
-/// between, 1 to 64 bytes in all.
+/// Appends text as the inside of a string literal, without the quotes. The escape of a text is the sum of the escapes of
+/// its parts.
+pub fn string(text: &str, out: &mut Vec<u8>) {
+    let mut quoted = Vec::new();
+    json::quote(text, &mut quoted);
+    escape(&quoted[1..quoted.len() - 1], out);
+}
+
+/// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots between
+/// them, 1 to 64 bytes in all.
 ///
 /// The name is written into a script. So a name with characters that could end an expression or start markup is refused
 /// and not escaped.

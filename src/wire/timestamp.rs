@@ -11,7 +11,16 @@ const FORMAT: EncodedConfig = Config::DEFAULT.set_time_precision(MILLISECONDS).e
 /// Milliseconds since 1970 as a text like `2026-11-24T22:52:40.165Z`. A time past the year 9999, which a foreign id may
 /// have, stays a number.
 pub fn rfc3339(ms: u64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    format(i128::from(ms))
+}
+
+/// The same for a time that may be before 1970.
+pub fn rfc3339_signed(ms: i64) -> String {
+    format(i128::from(ms))
+}
+
+fn format(ms: i128) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(ms * 1_000_000);
     time.ok().and_then(|time| time.format(&Iso8601::<FORMAT>).ok()).unwrap_or_else(|| ms.to_string())
 }
 
@@ -29,6 +38,9 @@ mod tests {
             (u64::MAX, "18446744073709551615"),
         ] {
             assert_eq!(rfc3339(ms), text);
+        }
+        for (ms, text) in [(-1, "1969-12-31T23:59:59.999Z"), (i64::MIN, "-9223372036854775808")] {
+            assert_eq!(rfc3339_signed(ms), text);
         }
     }
 }

@@ -113,9 +113,9 @@ fn header(opcode: u8, len: usize, out: &mut Vec<u8>) {
 pub enum Frame {
     /// A whole text message, its fragments joined.
     Text(String),
-    /// A ping. Its payload has to be sent back in a pong.
+    /// A ping. The payload of the ping has to be sent back in a pong.
     Ping(Bytes),
-    /// A pong, solicited or not. Its payload is dropped.
+    /// A pong, solicited or not. The payload of the pong is dropped.
     Pong,
     /// The close handshake, with the code and the reason if the client has sent them.
     Close(Option<(u16, String)>),
@@ -198,9 +198,9 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// A [`Violation`], as soon as the bytes that prove it have arrived: a violation in the header, such as too long a
-    /// message, is returned before any payload of that frame. It is final: later calls discard `buf` and return the
-    /// same violation.
+    /// A [`Violation`], as soon as it can be detected. A violation in the header, such as a message that is too long,
+    /// is returned before any payload of that frame. It is final: later calls discard `buf` and return the same
+    /// violation.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
         let mut under_way = match std::mem::take(&mut self.state) {
             State::Ended(ended) => {

@@ -8,13 +8,13 @@ function retryDelay(count) {
 }
 
 // Returns the penalties of transports that failed on this path. For each name, a penalty has the number of failures in
-// a row, the time at which it ends, and its duration. The next page also uses them, so the times are those of the
-// computer's clock.
+// a row, the time at which it ends, and its duration. The next page also uses the penalties, so their times are from
+// the computer's clock.
 function loadPenalties(base) {
   var kept = {};
   try {
     kept = decode(localStorage.getItem('longtail ' + base)) || kept;
-    // The clock may have been set back since the previous page stored the penalties.
+    // Somebody may have set the clock back after the previous page stored the penalties.
     each(kept, function (name, penalty) { penalty[1] = Math.min(penalty[1], wallClock() + penalty[2]); });
   } catch (e) {}
   return kept;

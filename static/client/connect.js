@@ -57,13 +57,13 @@ function connect(url, options) {
     _seen: {},
     _seenBefore: {},
     _seenCount: 0,
-    // Failures of requests in a row, and the index of the transport to begin with next.
+    // The number of failures in a row, and the index of the transport with which the connection begins next.
     _failures: 0,
     _start: 0,
     // The seconds that requests may wait at the server, and the number of requests that were cut while they waited.
     _parkSeconds: PARKED,
     _cuts: 0,
-    // Milliseconds that the last answer took.
+    // The milliseconds that the last answer took.
     _roundTrip: 500,
     _penalties: loadPenalties(base),
     // Adds or removes the listeners of the browser's network.

@@ -2,7 +2,8 @@
 
 // The milliseconds for which the library waits on a slow path if it cannot fall back to another transport.
 var PATIENCE = 15000;
-// A transport that was open for this many milliseconds counts as working on this path, whatever the cause of its end.
+// If a transport was open for this many milliseconds, the library assumes that it works on this path, even if it ended
+// with an error.
 var STEADY_AFTER = 10000;
 
 function isActive(conn) {
@@ -82,7 +83,7 @@ function linkEnded(conn, link, error) {
     return climb(conn);
   }
   closeLinks(conn);
-  // A browser does not say why a WebSocket or an EventSource was refused. A short request finds out the reason.
+  // A browser does not say why the server refused a WebSocket or an EventSource. A short request finds out the reason.
   var asks = !error && !link._greeted && !usable(conn, true).length && usable(conn, true, true)[0];
   if (asks) {
     conn._check = newLink(conn, asks, conn._lt.cursor);
@@ -108,8 +109,9 @@ function linkEnded(conn, link, error) {
   retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
 }
 
-// Handles a request that was cut after it waited for this time. The cause is a proxy on the path with a shorter time
-// limit than the server. If two requests are cut within a second and a half, requests cannot wait on this path at all.
+// Handles a request that was cut after it had waited for this time. The cause is a proxy on the path with a shorter
+// time limit than the server. If two requests are cut within a second and a half, requests cannot wait on this path at
+// all.
 function learnPark(conn, time) {
   if (time < 300) { return; }
   conn._cuts++;
@@ -150,14 +152,14 @@ function resume(conn) {
   }
 }
 
-// Requests another token if the server refused the present one. Returns whether it did.
+// Requests another token if the server refused the present one. Returns whether it has requested one.
 function renews(conn, why) {
   var renews = conn._renew && (why.code === 'unauthorized' || why.code === 4003);
   if (renews) { conn._renew(); }
   return renews;
 }
 
-// Handles a refusal of the server to let this client read. The connection tries once with another token.
+// Handles the answer when the server does not allow this client to read. The connection tries once with another token.
 function refused(conn, why) {
   closeLinks(conn);
   if (conn._renewed || !renews(conn, why)) { return finish(conn, why); }
@@ -173,14 +175,14 @@ function needToken(conn) {
     conn._renew = conn._renew || token(conn._options.token, function (error, fresh) {
       if (error) { return emit(conn, 'error', error); }
       conn._token = fresh;
-      // A batch transport sends the token with its next request anyway.
+      // A batch transport does not need this, because it sends the token with its next request.
       if (!conn._main || !conn._main.transport.batch) { reopen(conn, true); }
     });
     conn._renew();
   });
 }
 
-// Closes the connection for good.
+// Closes the connection permanently.
 function finish(conn, why) {
   closeLinks(conn);
   conn._listen('removeEventListener');

@@ -6,7 +6,7 @@
  *     diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
  *   });
  *
- * With `long`, it also looks for time-outs, which takes 70 seconds longer. The report is an object with `text`, the
+ * With `long`, it also looks for timeouts, which takes 70 seconds longer. The report is an object with `text`, the
  * whole report, and `findings`, an array. A finding is { transport, works, text }. There is one finding for each
  * transport. The findings about the path itself have `transport` = null.
  */

@@ -25,8 +25,8 @@ function emit(conn, name, first, second) {
   }
 }
 
-// A listener that throws must not stop the stream, but its error belongs in the console. This code is a separate
-// function, because old versions of JScript have only one `e` for all `catch` clauses of a function.
+// A listener that throws an error must not stop the stream, but the error must appear in the console. This code is in a
+// separate function, because in old versions of JScript, all `catch` clauses of a function share one variable `e`.
 function rethrow(e) {
   setTimeout(function () { throw e; }, 0);
 }

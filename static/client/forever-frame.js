@@ -1,6 +1,6 @@
 /*
- * The forever frame: a hidden page that never finishes loading. The page calls its parent, so it has to come from the
- * same origin. The file scripts.js adds `open` and `close`; slots.js loads that file.
+ * The forever frame: a hidden page that never finishes loading. The page calls its parent, so it must have the same
+ * origin. The file scripts.js adds `open` and `close`; slots.js loads that file.
  */
 transports.push({
   name: 'forever-frame',

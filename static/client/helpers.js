@@ -19,7 +19,7 @@ function list(value) {
 }
 
 // Returns whether the object itself has a property of this name. Pages choose the names, and a name may be
-// 'constructor'. The library never adds a prefix to a name before a look-up, since V8 keeps every such new text in
+// 'constructor'. The library never adds a prefix to a name before a look-up, because V8 keeps every such new text in
 // memory for ever.
 function has(object, name) {
   return nothing.hasOwnProperty.call(object, name);
@@ -41,7 +41,7 @@ function except(array, others) {
   return left;
 }
 
-// If the browser has no JSON, legacy.js adds it.
+// If the browser does not have JSON, legacy.js adds it.
 if (typeof JSON !== 'undefined') {
   api.encode = JSON.stringify;
   api.decode = JSON.parse;

@@ -1,11 +1,11 @@
 /* One HTTP request, in every browser that can make one, and the meaning of its failure. */
 
-// A longer address becomes a POST: Internet Explorer does not support longer ones, and proxies refuse them.
+// A longer address becomes a POST, because Internet Explorer does not support longer addresses and proxies refuse them.
 var LONGEST_URL = 2000;
 // The longest time in milliseconds that an answer can ask the library to wait.
 var LONGEST_WAIT = 300000;
-// Refusals that the server would repeat: the status and the code of each. Any other answer is temporary, or does not
-// come from the server.
+// Refusals that the server would repeat: the status and the code of each. Any other answer is temporary, or is not from
+// the server.
 var FINAL = /^((400)?(bad_\w+|too_many_channels)|(401)?unauthorized|(403)?forbidden\w*|(404)?not_found|(413)?too_large)$/;
 
 // Returns the origin of an address, in lower case as in `location`.
@@ -41,8 +41,8 @@ function streams(url) {
   return reaches(url, true);
 }
 
-// Makes one request. It calls `done(status, text, error, xhr)` once. The status is 0 if no answer arrived, and there is
-// no error if the status is 200. It calls `progress(text)` with the whole text that has arrived so far. It returns a
+// Makes one request. It calls `done(status, text, error, xhr)` once. If no answer arrived, the status is 0. If the
+// status is 200, `error` is absent. It calls `progress(text)` with the whole text that has arrived so far. It returns a
 // function that stops the request; after that, it calls neither `done` nor `progress`.
 function http(method, url, options, done, progress) {
   var xhr = newXhr(progress);
@@ -95,7 +95,8 @@ function unreachable(message) {
   return { code: 'unreachable', message: message };
 }
 
-// Returns the error for an unexpected answer: the error that the answer contains, or else `unreachable`.
+// Returns the error for an unexpected answer: the error that the answer contains, or `unreachable` if it does not
+// contain an error.
 function refusal(status, text, wait) {
   var error;
   try { error = decode(text).error; } catch (e) {}

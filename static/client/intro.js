@@ -1,15 +1,16 @@
 /*
- * Longtail's browser library. Syntax and library calls are those of ECMAScript 3, so that the oldest browsers
- * can at least parse it. The code checks for each newer feature before it uses it.
+ * Longtail's browser library. The code uses the syntax and functions of ECMAScript 3, so that the oldest browsers can
+ * at least parse it. The code checks for each newer feature before it uses it.
  *
  *   var lt = Longtail.connect('', { channels: ['todo'] });
  *   lt.on('message', function (message) { ... });            // every message
  *   lt.on('itemAdded', function (data, message) { ... });     // those with this event name
  *   lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false });
  *
- * PARTS. The server joins the files from intro.js to outro.js into one function. They are the core: it owns the cursor,
- * chooses the transport, drops repeats, backs off and reconnects. It has no code for a particular transport. Only the
- * other parts can see the declarations of a part; `api` is the object that a page gets as `Longtail`.
+ * PARTS. The server joins the files from intro.js to outro.js into one function. These files are the core, which owns
+ * the cursor, chooses the transport, drops repeats, backs off and reconnects. The core does not contain code for a
+ * particular transport. Only the other parts can see the declarations of a part; `api` is the object that a page gets
+ * as `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
  *   clock.js       durations
@@ -26,10 +27,10 @@
  *   connection.js  the states of a connection, and the reaction to the end of a link
  *   connect.js     `Longtail.connect`, and the methods that a page can call
  *
- * A connection is a plain object `conn` that these functions get. Only the functions that pages call are
- * made for each connection; everything else exists once.
+ * A connection is a plain object `conn` that these functions get. The library creates only the functions that pages
+ * call for each connection. All other functions exist once.
  *
- * TRANSPORTS. A transport is a file of its own that adds one object to Longtail.transports, the best first:
+ * TRANSPORTS. A transport is a separate file, which adds one object to Longtail.transports, the best first:
  *
  *   name          the server's name for the transport, as in /info
  *   batch         true if each answer is one batch; otherwise it is a stream
@@ -56,15 +57,15 @@
  *   link.live()             false after the core has dropped the link
  *   link.owner              the object of the connection that the page has
  *
- * THE LADDER. A connection begins with short requests: the server answers them at once, and they pass every proxy that
- * we know. The core keeps sending these requests, and at the same time tries the best transport. That transport takes
- * over after it has proven itself: its hello arrived in time, and then another object. Until then, the core keeps the
- * objects that arrive on this transport. When the transport takes over, the core delivers these objects, so no message
- * is lost. The core recognises a message that arrived on both links by its id, so no message is doubled. If a transport
- * fails, or ends soon after it opened, the core avoids it for some time, longer after each failure, and tries the next
- * one. When no transport is left to try, requests wait at the server (long polling). The core climbs the ladder again
- * when the time for which it avoids a transport is over. If a stream that had messages falls silent, the core checks
- * the stream with an extra request.
+ * THE LADDER. A connection begins with short requests: the server answers them at once, and every proxy that we know
+ * forwards them. The core keeps sending these requests, and at the same time tries the best transport. That transport
+ * takes over after it has proven itself: its hello and then another object have arrived in time. Until then, the core
+ * keeps the objects that arrive on this transport. When the transport takes over, the core delivers these objects, so
+ * no message is lost. If a message arrives on both links, the core recognises it by its id, so the page gets it only
+ * once. If a transport fails, or ends soon after it opened, the core avoids it for some time and tries the next
+ * transport. This time is longer after each failure. When the core has tried all transports, requests wait at the
+ * server (long polling). When the time for which it avoids a transport is over, the core tries this transport again. If
+ * a stream that had messages falls silent, the core checks the stream with an extra request.
  *
  * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it),
  * interval (ms between two polls), credentials (true: cookies also go to another origin; then the server must allow the

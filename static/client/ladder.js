@@ -1,7 +1,7 @@
 /* The ladder: the usable transports, and the change from the present one to a better one. */
 
 // Returns the transports of one kind (batch or stream) that this browser can use and that the page allows, the best
-// first. With `any`, also those that the page does not allow.
+// first. With `any`, the result also contains transports that the page does not allow.
 function usable(conn, batch, any) {
   var found = [];
   var all = {};
@@ -40,7 +40,8 @@ function climb(conn) {
   clearTimeout(conn._climbTimer);
   if (conn._probe || !main || !main._greeted || !batches.length) { return; }
   for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
-    // While a stream is read, the core tries only transports that do not take one of the browser's six connections.
+    // While the connection reads a stream, the core tries only transports that do not take one of the browser's six
+    // connections.
     if (!main.transport.batch && !all[i].free) { continue; }
     wait = penaltyLeft(conn, all[i]) || delay(conn, all[i]);
     if (!wait) { return all[i].batch ? read(conn, all[i]) : startProbe(conn, all[i]); }
@@ -56,7 +57,7 @@ function climb(conn) {
   }
 }
 
-// Opens a transport beside the present one. The new transport has to prove itself before it takes over.
+// Opens a transport in addition to the present one. The new transport has to prove itself before it takes over.
 function startProbe(conn, transport) {
   var main = conn._main;
   // Two waiting requests would take two of the browser's six connections.
@@ -106,7 +107,8 @@ function promote(conn, link) {
   if (link === conn._main) { climb(conn); }
 }
 
-// Forgets all that the library has learned about the path, because the browser is online again or uses another network.
+// Forgets everything that the library has learned about the path, because the browser is online again or uses another
+// network.
 function forgetPath(conn) {
   var main = conn._main;
   conn._penalties = {};

@@ -1,6 +1,6 @@
 /*
  * Adds features that old browsers lack: JSON, requests to other origins and streams over XDomainRequest, publishing by
- * a form where scripts may not send a request to another origin, and a document in which the forever frame makes no
+ * a form if scripts may not send a request to another origin, and a document in which the forever frame does not make a
  * sound. The library loads this file by itself if the browser needs it.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).legacy = function (Longtail) {
@@ -34,8 +34,8 @@
     return '{' + parts.join(',') + '}';
   }
 
-  // Without a native parser, the text runs as a literal. Before that, a check makes sure that it is JSON: after
-  // strings, numbers and words are removed, only punctuation may remain.
+  // Without a native parser, the text runs as a literal. Before that, a check makes sure that the text is JSON: without
+  // its strings, numbers and words, it may contain only punctuation.
   function decode(text) {
     var rest = text
       .replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
@@ -52,7 +52,7 @@
 
   // Returns an object that looks like an XMLHttpRequest. Internet Explorer 8 and 9 need an XDomainRequest to reach
   // other origins and to read an answer while it arrives. An XDomainRequest does not support headers, the status or
-  // cookies. So the object uses an XMLHttpRequest wherever that is enough.
+  // cookies. So the object uses an XMLHttpRequest if that is enough.
   function xhr(streaming) {
     var plain = newXhr();
     var made;
@@ -129,8 +129,8 @@
     try {
       page = new ActiveXObject('htmlfile');
       page.open();
-      // The document gets the `document.domain` of this page. If the page has set it and the document had another one,
-      // the two could not call each other.
+      // The document gets the `document.domain` of this page. If the page has set it, and the document had a different
+      // one, the page and the document could not call each other.
       page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
       page.close();
       page.parentWindow.LongtailCall = called;
@@ -138,7 +138,7 @@
     } catch (e) {}
   }
 
-  // The object has the usual name `JSON`, since answers that run as scripts may use it.
+  // The object has the usual name `JSON`, because answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;

@@ -7,7 +7,8 @@ var ANSWER_WITHIN = 2000;
 var LONGEST_ROUND_TRIP = 5000;
 // Seconds that a request waits at the server.
 var PARKED = 25;
-// The shortest interval of heartbeats, in seconds, that the library asks for after streams have died silently.
+// After streams have stopped without an error, the library asks for more heartbeats. This is the shortest interval, in
+// seconds, that it asks for.
 var SHORTEST_HEARTBEAT = 2;
 
 function newLink(conn, transport, cursor) {
@@ -38,14 +39,14 @@ function newLink(conn, transport, cursor) {
         token: conn._token,
         probe: stream,
         heartbeat: stream && conn._heartbeat,
-        // Some caches ignore the server's headers about caching, so each address must be new to them.
+        // Some caches ignore the server's headers about caching, so each address must be different.
         n: stream ? undefined : link._unique
       }) + (more ? '&' + more : '');
     },
     text: function (text) {
       var object;
       try { object = decode(text); } catch (e) {}
-      // The server does not report an error in a stream that has begun.
+      // After a stream has begun, the server does not report errors in it.
       if (!object || object.error) { return link.end(refusal(200, text)); }
       this.item(object);
     },
@@ -74,7 +75,7 @@ function openLink(link, within) {
   } catch (e) {
     return link.end(unreachable('' + e));
   }
-  // The link may have ended already, while it was being opened.
+  // The link may already have ended while it was being opened.
   if (!link.live()) { return link.transport.close(handle); }
   link._handle = handle;
   link._opened = true;

@@ -1,7 +1,7 @@
 /* The reports of links: messages, gaps and control objects, one by one or in batches. */
 
-// The number of ids that are kept to drop repeats (up to twice this number), and of objects that are kept for a stream
-// that has to prove itself.
+// The number of ids that the library keeps to drop repeats (it keeps up to twice this number). This is also the number
+// of objects that it keeps for a stream that has to prove itself.
 var REMEMBERED = 1000;
 
 // Handles an object of a stream.
@@ -14,7 +14,7 @@ function receiveItem(conn, link, object) {
 function accept(conn, link, object) {
   var type = object.type;
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
-  // Messages, and who comes and goes.
+  // Messages, and changes of members.
   if (object.channel) {
     greet(conn, link);
     if (link === conn._main) { deliver(conn, link, object); }
@@ -53,7 +53,7 @@ function receiveBatch(conn, link, object) {
   if (!link._waited) {
     conn._roundTrip = Math.max(0, Math.min(now() - link._asked, LONGEST_ROUND_TRIP));
   } else if (!messages.length && conn._cuts < 2 && now() - link._asked > 900 * link._waited) {
-    // An earlier request was cut, but this one waited for its whole time. So the next request may wait for longer.
+    // An earlier request was cut, but this request waited for its whole time. So the next request may wait for longer.
     link.park = conn._parkSeconds = Math.min(PARKED, link._waited * 2);
   }
   if (object.gap) { reportGap(conn, object.gap); }
@@ -86,7 +86,7 @@ function reportGap(conn, gap) {
   emit(conn, 'gap', { from: gap.from, cursor: gap.cursor });
 }
 
-// Hands a message to the listeners, unless it is a repeat.
+// Passes a message to the listeners, unless it is a repeat.
 function deliver(conn, link, message) {
   var id = message.id;
   if (id) {

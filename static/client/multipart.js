@@ -1,7 +1,7 @@
 /*
  * XHR multipart: one part for each message. Only browsers that descend from Netscape can parse
  * `multipart/x-mixed-replace`. So this file asks for `multipart/mixed` and parses the parts itself: the object of a
- * part is on a line of its own, and no other line begins with a brace.
+ * part is on a separate line, and no other line begins with a brace.
  */
 transports.push({
   name: 'multipart',

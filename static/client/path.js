@@ -5,7 +5,8 @@
  */
 (self.LongtailFiles = self.LongtailFiles || {}).path = function (Longtail) {
   var LONG = 70;
-  // A text that the server sends in small pieces: bytes of a piece, their number, and the milliseconds between two.
+  // A text that the server sends in small pieces: the bytes of a piece, the number of pieces, and the milliseconds
+  // between two pieces.
   var PIECE = 512;
   var SMALL = 64;
   var COUNT = 40;
@@ -63,20 +64,22 @@
       });
   }
 
-  // Finds out whether a proxy holds answers back: until they end, until more bytes arrive, or for a moment.
+  // Finds out whether a proxy holds answers back, and whether it holds them until they end, until more bytes arrive, or
+  // for a moment.
   function buffering(run, next) {
     if (!Longtail.reaches(run.base, true)) { return next(); }
     drip(run, PIECE, COUNT, function (lumps, xhr) {
       var coding = null;
-      // The header is not read from another origin: the browser forbids that, and logs an error in the console.
+      // If the server has another origin, this code does not read the header, because the browser forbids this and logs
+      // an error in the console.
       try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
       if (coding) { run.found(false, 'Responses are compressed on the way (' + coding + ').'); }
       if (lumps.status !== 200 || lumps.count < 2 || lumps.least <= 2 * PIECE || lumps.first > LATE) {
         judgeLumps(run, lumps);
         return next();
       }
-      // A buffer waits until it is full. If small pieces arrive as soon as large ones, the cause is a delay, which ends
-      // by itself.
+      // A buffer waits until it is full. If small pieces arrive as early as large pieces, the cause is a delay and not
+      // a buffer. A delay ends by itself.
       drip(run, SMALL, COUNT / 2, function (small) {
         if (small.count > 1 && small.first <= LATE && small.least < lumps.least / 2) {
           run.found(true, 'Responses are not held back, but arrive up to ' + run.time(Math.max(lumps.first, small.first)) +
@@ -104,8 +107,8 @@
     }
   }
 
-  // Makes one request whose answer keeps arriving, and one request that gets no bytes until the end. Each of them takes
-  // longer than many proxies allow.
+  // Sends one request whose answer arrives in pieces all the time, and one request that does not get any bytes until
+  // the end. Each of them takes longer than many proxies allow.
   function patience(run, next) {
     var left = 2;
     var opened = now();

@@ -27,7 +27,8 @@ function publish(conn, channel, data, settings, done) {
     if (done) { done(error, id); } else if (error) { emit(conn, 'error', error); }
   }
 
-  // From the second attempt on, an open WebSocket is used: a proxy may forbid POST but allow a WebSocket.
+  // From the second attempt on, the library uses an open WebSocket, because a proxy may forbid POST but allow a
+  // WebSocket.
   function send() {
     fields.token = conn._token;
     var care = tries && conn._main && conn._main._care;

@@ -9,7 +9,7 @@ function readLines(link, path, accept) {
     link.end(error);
   }, function (text) {
     var end;
-    // The text only grows; a line counts once it is complete.
+    // The text only grows. A line counts as soon as it is complete.
     while (link.live() && (end = text.indexOf('\n', from) + 1)) {
       var line = text.substring(from, end);
       from = end;

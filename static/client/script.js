@@ -20,7 +20,7 @@ function load(address, done, failed) {
       var state = script.readyState;
       if (fn && state && state !== 'loaded' && state !== 'complete') { return; }
       script.onload = script.onerror = script.onreadystatechange = null;
-      // The script is removed later, since it may still be running now.
+      // The script is removed later, because it may still be running now.
       setTimeout(function () {
         if (script.parentNode) { script.parentNode.removeChild(script); }
         if (fn) { fn(); }

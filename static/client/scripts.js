@@ -22,8 +22,8 @@
   }
 
   // A hidden page that never finishes loading. Each script tag in it calls a function of this page. The page calls its
-  // parent, so it has to come from the same origin. In old versions of Internet Explorer, the frame is in a separate
-  // document: see `htmlfile` in legacy.js.
+  // parent, so it must have the same origin. In old versions of Internet Explorer, the frame is in a separate document:
+  // see `htmlfile` in legacy.js.
   var foreverFrame = {
     open: function (link) {
       var page = Longtail.htmlfile && Longtail.htmlfile(link.item);
@@ -49,7 +49,7 @@
       handle.call.drop();
       // Old versions of Internet Explorer would keep the frame for ever.
       if (frame.detachEvent) { frame.detachEvent('onload', handle.ended); }
-      // The frame is removed later, since the script of the frame that called this may still be running.
+      // The frame is removed later, because the script in the frame that called this function may still be running.
       setTimeout(function () {
         frame.src = 'about:blank';
         if (frame.parentNode) { frame.parentNode.removeChild(frame); }

@@ -11,7 +11,7 @@
  */
 (self.LongtailFiles = self.LongtailFiles || {}).slots = function (Longtail) {
   var MOST = 4;
-  // Other tabs see the values that this tab has written after this time at the latest.
+  // At the latest after this time, other tabs see the values that this tab has written.
   var SETTLED_AFTER = 300;
   var ASK_AGAIN = 1500;
   var RENEW = 5000;
@@ -19,7 +19,7 @@
   // only once a minute.
   var DEAD_AFTER = 150000;
   var PREFIX = 'longtail slot ';
-  // Whether the code of a transport is being loaded (see scripts.js), and how often it could not be loaded.
+  // Whether the code of a transport is being loaded (see scripts.js), and the number of failed attempts to load it.
   var isAsking = false;
   var failed = 0;
   // The connections of this tab that have a slot or wait for one.
@@ -48,7 +48,7 @@
         var key = localStorage.key(i);
         if (key.indexOf(slot.group) !== 0 || key === slot.key) { continue; }
         var times = localStorage.getItem(key).split(' ');
-        // A slot whose time is in the future is also dead: it is older than the last change of the clock.
+        // A slot whose time is in the future is also dead, because it is older than the last change of the clock.
         if (!(Math.abs(now() - times[1]) < DEAD_AFTER)) {
           dead.push(key);
         } else if (+times[0] < slot.at || (+times[0] === slot.at && key < slot.key)) {
@@ -84,7 +84,7 @@
     }
   }
 
-  // Returns whether the last request to this server went over HTTP/2 or 3. A browser does not report this for another
+  // Returns whether the last request to this server used HTTP/2 or HTTP/3. A browser does not report this for another
   // origin.
   function isMultiplexed(lt) {
     var is = false;
@@ -138,10 +138,10 @@
     }
     if (Math.abs(now() - slot.at) < SETTLED_AFTER) { return SETTLED_AFTER; }
     if (before(slot) < MOST) { return 0; }
-    // If the connection has no transport for short requests, it does not read messages until its turn comes.
+    // If the connection does not have a transport for short requests, it does not read messages until it gets a slot.
     if (lt.state !== 'open' && !slot.hasFailed) {
       slot.hasFailed = true;
-      // The call is deferred, since a listener may close the connection.
+      // The call is deferred, because a listener may close the connection.
       setTimeout(function () {
         fail({ code: 'no_slot', message: 'other tabs have ' + MOST + ' streams, so this tab waits until one of them ends' });
       }, 0);

@@ -1,7 +1,7 @@
 /*
  * Server-sent events. An EventSource would reconnect by itself for ever. So this transport closes it after an error,
- * and the core decides what to do next. `probe` asks the server to send heartbeats as events, since a script cannot see
- * comments.
+ * and the core decides what to do next. `probe` asks the server to send heartbeats as events, because a script cannot
+ * see comments.
  */
 transports.push({
   name: 'sse',

@@ -12,8 +12,8 @@
   var LONGEST = 2147483647;
   var LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
-  // Returns the claims of a token. Each letter of a token stands for six bits. Names that are not ASCII are decoded
-  // wrongly, but this code does not use them.
+  // Returns the claims of a token. Each letter of a token represents six bits. This function does not decode names
+  // correctly if they are not ASCII, but this file does not use such names.
   function claims(token) {
     var text = String(token).split('.')[1] || '';
     var bits = 0;

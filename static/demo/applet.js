@@ -1,5 +1,5 @@
-// The lane of raw TCP. A page cannot open a TCP connection, so the server runs a TCP client for as long as this
-// request lasts. This transport passes on the data that the client reads from its socket.
+// The lane of raw TCP. A page cannot open a TCP connection, so the server runs a TCP client until this request ends.
+// This transport passes the data that the client reads from its socket to the page.
 'use strict';
 
 Longtail.transports.push({

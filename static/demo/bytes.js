@@ -10,8 +10,8 @@
 
   Demo.decode = data => Uint8Array.from(atob(data), c => c.charCodeAt(0));
 
-  // Printable UTF-8 is shown as it is, and any other byte as its number. A long run of spaces or line ends is shown as
-  // its length.
+  // Shows printable UTF-8 unchanged, and any other byte as its number. For a long run of spaces or line ends, shows the
+  // length of the run.
   Demo.readable = bytes => {
     let text = '';
     for (let at = 0; at < bytes.length;) {
@@ -48,7 +48,7 @@
       this.kept.push(entry);
       if (this.kept.length > KEPT) this.kept.shift();
       if (!this.details.open) return;
-      // The list does not scroll while the user reads further up.
+      // The list does not scroll while the user reads earlier entries.
       const follows = this.list.scrollTop + this.list.clientHeight > this.list.scrollHeight - 40;
       this.list.append(this.item(entry));
       while (this.list.children.length > KEPT) this.list.firstChild.remove();

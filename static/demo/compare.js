@@ -21,7 +21,7 @@
       }
       for (const watcher of watchers) watcher.settle();
     },
-    // After a gap in the page's own reader, its ids are missing, so there is nothing to compare with.
+    // After a gap in the page's own reader, its ids are missing, so a comparison is not possible.
     restart() {
       for (const watcher of watchers) watcher.restart();
     }

@@ -1,6 +1,6 @@
-// A sequence diagram that is turned on its side: time runs to the right, and the right edge is the present. One line is
-// the browser and one is the server. In a lane with weather, a line between them is the path. An arrow appears at the
-// moment of its event, and then moves to the left.
+// A sequence diagram whose time runs to the right; the right edge is the present. One line is the browser and one is
+// the server. In a lane with weather, a line between them is the path. An arrow appears at the moment of its event, and
+// then moves to the left.
 'use strict';
 
 (() => {
@@ -38,7 +38,7 @@
       for (const [name, y] of Object.entries(this.lines)) {
         this.svg.append(Demo.svg('line', { class: 'life life-' + name, x1: 0, x2: '100%', y1: y, y2: y }));
       }
-      // The time since which the path holds bytes back; null if it does not.
+      // The time since which the path has held bytes back; null if it does not hold bytes back.
       this.heldSince = null;
       this.holding = this.moving.appendChild(Demo.svg('line', { class: 'held', y1: this.lines.path || 0, y2: this.lines.path || 0 }));
       this.svg.append(this.moving);
@@ -61,8 +61,8 @@
       return element;
     }
 
-    // Draws an arrow from one line to another, each at its time. `weight`: how many messages it carries; `title`: the
-    // tooltip.
+    // Draws an arrow from one line to another. Each end has its own time. `weight`: the number of messages that the
+    // arrow represents; `title`: the tooltip.
     arrow(fromTime, from, toTime, to, kind, weight, label, title) {
       const beside = this.beside(fromTime, to === 'server');
       const [x1, x2, y1, y2] = [this.x(fromTime) + beside, this.x(toTime) + beside, this.lines[from], this.lines[to]];
@@ -79,7 +79,7 @@
       return this.put(toTime, group);
     }
 
-    // Returns how far to move an arrow aside, so that it does not cover the arrow that was drawn just before it.
+    // Returns the distance by which an arrow is moved aside, so that it does not cover the previous arrow.
     beside(time, isDown) {
       const x = this.x(time);
       const last = this.latest;
@@ -89,7 +89,7 @@
       return this.latest.x - x;
     }
 
-    // Draws the part of an arrow that ends at a line on the way, without an arrowhead.
+    // Draws the part of an arrow that ends at a line before its target, without an arrowhead.
     stub(time, from, to, kind, title) {
       const x = this.x(time) + this.beside(time, false);
       const group = Demo.svg('g', { class: 'stub ' + kind });

@@ -1,6 +1,6 @@
-// A reader that runs in a frame of the origin that it reads from, since a forever frame can call only its own page. The
-// page around the frame sends orders and receives the messages of the reader. The frame checks the origin of that page,
-// because pages of other sites must not receive these messages.
+// A reader that runs in a frame of the origin that it reads from, because a forever frame can call only its own page.
+// The page around the frame sends orders and receives the messages of the reader. The frame checks the origin of that
+// page, because pages of other sites must not receive these messages.
 (() => {
   const isNear = name => name === 'localhost' || name.endsWith('.localhost') || /^127\.|^\[::1\]$/.test(name);
   let lt = null;
@@ -13,7 +13,7 @@
 
   addEventListener('message', event => {
     if (event.source !== parent || parent === self) return;
-    // A page without an origin of its own sends the origin "null".
+    // A page without its own origin sends the origin "null".
     if (!/^https?:/.test(event.origin)) return;
     const host = new URL(event.origin).hostname;
     if (host !== location.hostname && !(isNear(host) && isNear(location.hostname))) return;
@@ -30,6 +30,6 @@
     }
   });
 
-  // This message may go to any origin, because it reveals nothing.
+  // This message may go to any origin, because it does not contain any secrets.
   if (parent !== self) parent.postMessage({ longtail: 'ready' }, '*');
 })();

@@ -52,7 +52,7 @@
     lt.on('message', message => {
       if (!message.id) return;
       comparison.saw(message.id);
-      // One stripe for each message, in the colour of the transport that brought it.
+      // One stripe for each message, in the colour of the transport that delivered it.
       const stripe = Demo.make('i', 'rung-' + names[at]);
       ribbon.append(stripe);
       if (ribbon.children.length > SHOWN) ribbon.firstChild.remove();

@@ -6,7 +6,7 @@
   // arrival time is kept until the page knows when the message was sent.
   const MINUTE = 60000;
   const RECENT = 200;
-  // The milliseconds for which a cut is shown, and after which bytes count as held back.
+  // In milliseconds: the time for which the lane shows a cut, and the time after which bytes count as held back.
   const CUT_SHOWN = 2500;
   const HELD_AFTER = 400;
 
@@ -173,7 +173,7 @@
       this.face();
     }
 
-    // Called once the page knows when its message was sent.
+    // Called when the page knows the time at which its message was sent.
     wasSent(id, time) {
       const arrived = this.arrivals.get(id);
       if (arrived === undefined) return;
@@ -200,7 +200,8 @@
       if (this.lt.state === 'waiting' || this.lt.state === 'connecting') this.lt.use([this.transport]);
     }
 
-    // Shows the new state a little later. An update after each event would be too fast to read.
+    // Shows the new state a little later. If the lane showed each event at once, the text would change too fast to
+    // read.
     face() {
       if (this.isFacing) return;
       this.isFacing = true;
@@ -257,8 +258,8 @@
       return { id: this.id, title: this.story.title, p50, p99 };
     }
 
-    // Shows the HTTP version that the browser and the server agreed on, if the browser reports it. It reports a stream
-    // only when the stream has ended.
+    // Shows the HTTP version that the browser and the server agreed on, if the browser reports it. The browser reports
+    // a stream only when the stream has ended.
     nameProtocol() {
       const path = new URL((this.base || Demo.home) + '/' + this.transport, location.href).href;
       const found = performance.getEntriesByType('resource').filter(entry => entry.name.startsWith(path) && entry.nextHopProtocol).pop();

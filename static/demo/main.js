@@ -43,8 +43,8 @@
     hint.hidden = false;
   }
 
-  // Returns the address of a weather port. If the port listens on all addresses of the server, the host is that of the
-  // page.
+  // Returns the address of a weather port. If the port listens on all addresses of the server, the host is the page's
+  // own host.
   function at(address) {
     const [, host, port] = /^(.*):(\d+)$/.exec(address);
     return `http://${/^(0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host}:${port}`;
@@ -120,7 +120,8 @@
       axis.append(mark);
     }
     const table = new Demo.LagTable(byId('lag-table'));
-    // The seconds for which the page's own reader has had no answer. The weather does not affect this reader.
+    // The number of seconds for which the page's own reader has not had an answer. The weather does not affect this
+    // reader.
     let silent = 0;
     setInterval(() => {
       const now = Date.now();

@@ -1,9 +1,9 @@
-// A browser opens six connections to one origin over HTTP/1.1, and most lanes keep one busy. With weather ports each
-// lane has an origin of its own. Without them, the page looks for other names of the same server.
+// A browser opens six connections to one origin over HTTP/1.1, and most lanes keep one busy. With weather ports, each
+// lane has its own origin. Without them, the page looks for other names of the same server.
 'use strict';
 
 (() => {
-  // One of the six is left for publishing and short requests.
+  // One of the six connections stays free for publishing and short requests.
   const HELD = 5;
   const TURN = 4000;
   const HOLDS = new Set(['long-poll', 'jsonp', 'forever-frame', 'xhr-stream', 'multipart', 'sse']);
@@ -35,7 +35,7 @@
     if (performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
       return { places: new Map(transports.map(name => [name, ''])), turns: [], text: 'The page came over HTTP/2: all lanes share one connection.' };
     }
-    const room = new Map([['', HELD - 1]]); // the reader that changes transports holds one connection there
+    const room = new Map([['', HELD - 1]]); // the reader that changes transports uses one connection there
     for (const origin of await others()) room.set(origin, HELD);
     const places = new Map(transports.map(name => [name, '']));
     const crowded = [];

@@ -1,5 +1,5 @@
 // Plots of lag: the time from the publish request of this page until the message arrives in a lane. The scale is
-// logarithmic, since lags lie between a millisecond and half a minute.
+// logarithmic, because lags are between a millisecond and half a minute.
 'use strict';
 
 (() => {
@@ -25,7 +25,7 @@
     }
   };
 
-  // Dots over the last minute, with lines at p50 and p99.
+  // Draws a dot for each lag of the last minute, and lines at p50 and p99.
   Demo.LagPlot = class {
     constructor(title) {
       this.svg = Demo.svg('svg', { class: 'lag-plot', role: 'img', viewBox: '0 0 220 60', preserveAspectRatio: 'none', 'aria-label': title });

@@ -1,4 +1,5 @@
-// Publishing, by hand and at a rate. The page remembers when it sent each message, to measure the lag from that time.
+// Publishing: single messages by hand, and automatic messages at a rate. The page remembers when it sent each message,
+// to measure the lag from that time.
 'use strict';
 
 Demo.sent = new Map();
@@ -13,7 +14,7 @@ Demo.sent = new Map();
     let ticks = 0;
     let timer = null;
     let answered = true;
-    // True while an error of automatic publishing is shown: until publishing works again.
+    // True while the page shows an error of automatic publishing. It shows the error until publishing works again.
     let hasFailed = false;
 
     function outcome(text, isBad) {
@@ -25,7 +26,7 @@ Demo.sent = new Map();
     async function send(query, body) {
       const time = Date.now();
       const answer = await fetch(`${Demo.home}/publish?${query}`, { method: 'POST', headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body });
-      // An answer that comes from a proxy and not from the server is not JSON.
+      // If the answer is from a proxy and not from the server, it is not JSON.
       const reply = await answer.json().catch(() => { throw new TypeError(); });
       if (!answer.ok) throw Object.assign(new Error(`${reply.error.code}: ${reply.error.message}`), reply.error);
       const { id } = reply.messages[0];
@@ -70,7 +71,7 @@ Demo.sent = new Map();
     }
 
     function tick() {
-      // While a request is unanswered, no further request is sent, because requests would pile up.
+      // While a request is unanswered, the page does not send another request, because requests would pile up.
       if (!answered) return;
       answered = false;
       ticks += 1;
@@ -79,7 +80,7 @@ Demo.sent = new Map();
         .then(() => { if (hasFailed) outcome(''); }, error => {
           failed(error);
           hasFailed = true;
-          // Otherwise, the server would refuse the next message, too, every second.
+          // Otherwise, the server would also refuse the next message, once every second.
           if (REFUSALS.includes(error.code)) {
             byId('rate').value = 0;
             rate();

@@ -9,7 +9,7 @@
     const frame = Demo.make('iframe', 'remote');
     const self = { cursor: options.cursor, state: 'idle', transport: options.transports[0], stats: { requests: 0, messages: 0, repeats: 0, gaps: 0 } };
     let isReady = false;
-    // The order to send once the frame is ready.
+    // The order that the page sends when the frame is ready.
     let wanted = null;
     let names = options.transports;
 

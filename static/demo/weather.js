@@ -1,4 +1,4 @@
-// The switches of the weather. The server has one weather for all pages that are open.
+// The switches of the weather. All open pages share the server's weather.
 'use strict';
 
 (() => {
@@ -65,7 +65,7 @@
         if (amount && now[name]) amount.value = String(now[name]);
       }
       box.dataset.weather = on.join(' ');
-      // The switch that was turned on last. If it is off again, another switch that is on.
+      // The switch that the user has turned on last. If this switch is off again, it is another switch that is on.
       shown = switched[0] || on[on.length - 1];
       speak();
       for (const lane of lanes) {

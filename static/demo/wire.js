@@ -1,5 +1,5 @@
-// The reports of the server of `longtail demo` about this page's requests: each piece of bytes that enters or leaves
-// the path.
+// The reports of the server of `longtail demo` about this page's requests: an event for each piece of bytes that enters
+// or leaves the path.
 'use strict';
 
 (() => {
@@ -7,7 +7,7 @@
   const weathers = [];
   let weather = null;
   // The offset between the server's clock and the clock of this page. The smallest offset is the most accurate one,
-  // because its report took the shortest time.
+  // because its report arrived after the shortest time.
   let ahead = Infinity;
 
   Demo.wire = {
@@ -44,8 +44,8 @@
           source.addEventListener('missed', event => {
             for (const fn of lanes.values()) fn({ what: 'missed', count: Number(event.data) }, Date.now());
           });
-          // The browser reconnects by itself, but not after an error status: a proxy answers 502 while the server is
-          // away.
+          // The browser reconnects by itself, except after an error status. For example, a proxy answers 502 while the
+          // server is not running.
           source.addEventListener('error', () => {
             if (source.readyState === EventSource.CLOSED) setTimeout(watch, 3000);
           });

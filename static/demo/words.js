@@ -5,7 +5,7 @@
 const Demo = {
   CHANNEL: 'demo',
   client: Longtail.newClientId(),
-  // The path of the server without its last slash; '' is the root. A proxy may serve the server below another path.
+  // The path of the server, without its last slash; '' is the root. A proxy may serve the server below another path.
   home: location.pathname.replace(/\/[^/]*$/, '').replace(/^\/+/, '/'),
   // True if the page's own reader has not had an answer for some seconds; main.js sets it.
   isLost: false
@@ -28,7 +28,8 @@ const Demo = {
     return element;
   };
 
-  // Writes a text only if it has changed. So a selection stays, and a screen reader does not repeat the text.
+  // Writes a text only if it has changed. So the user's selection does not disappear, and a screen reader does not
+  // repeat the text.
   Demo.say = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };

@@ -27,8 +27,8 @@ const withoutGuard = text => text.replace(/<script>try\{if\(parent.*?<\/script>/
 
 const frame = callback => `/forever-frame?channel=a&callback=${callback}`;
 
-// A window of the foreign page opens a second one, becomes the application, and the second one becomes the frame's
-// page.
+// A window of the foreign page opens a second window and then loads the application. The second window loads the page
+// of the frame.
 async function asWindow(context, app, evil) {
   const first = await context.newPage();
   await first.goto(evil + '/evil');
@@ -42,7 +42,8 @@ async function asWindow(context, app, evil) {
   return first;
 }
 
-// The foreign page frames the application, and beside it the frame's page, which names the application's frame.
+// The foreign page contains two frames: the application, and the page of the forever frame, which names the
+// application's frame.
 async function asSibling(context, app, evil) {
   const page = await context.newPage();
   await page.goto(evil + '/evil');

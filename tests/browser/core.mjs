@@ -1,5 +1,5 @@
-// Tests the core of the browser library without a browser: in an engine without the features that old browsers lacked,
-// with a transport that the tests move by hand.
+// Tests the core of the browser library without a browser: in an engine without the features that old browsers lack,
+// with a transport that the tests control.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import vm from 'node:vm';
@@ -12,7 +12,7 @@ function storage() {
   return { getItem: key => kept.get(key) ?? null, setItem: (key, value) => { kept.set(key, String(value)); } };
 }
 
-// The globals of a page, with a clock that stands still until a test moves it.
+// The globals of a page, with a clock that does not move until a test moves it.
 function world({ json = true, transports = [['hand']], stored, lazy = [], parts, Xhr = function () {}, performance, more } = {}) {
   let now = 1000;
   let timers = [];
@@ -34,7 +34,7 @@ function world({ json = true, transports = [['hand']], stored, lazy = [], parts,
   for (const name of lazy) vm.runInContext(read(name), sandbox);
   if (!json) vm.runInContext(read('legacy') + 'LongtailFiles.legacy(Longtail);', sandbox);
   const links = [];
-  // A transport that is moved by hand: each time the core opens it, the link is added to `links`.
+  // A transport that the tests control: each time the core opens it, the link is added to `links`.
   const hand = (name, more) => sandbox.Longtail.transports.push({
     name,
     usable: () => true,
@@ -48,7 +48,7 @@ function world({ json = true, transports = [['hand']], stored, lazy = [], parts,
     ...more
   });
   for (const transport of transports) hand(...transport);
-  // Moves the clock, and runs the timers that fall due, in their order.
+  // Moves the clock, and runs the timers that are due, in their order.
   const pass = time => {
     const end = now + time;
     for (;;) {
@@ -280,7 +280,7 @@ test('a connection without a channel waits for one', () => {
   assert.equal(links.length, 1);
   lt.subscribe('b');
   assert.match(links[1].url('/x'), /channel=b&cursor=c1/);
-  // A connection that the page has paused stays paused, whatever channel is added.
+  // A connection that the page has paused stays paused when the page adds a channel.
   lt.pause().subscribe('c');
   assert.equal(links.length, 2);
 });
@@ -343,7 +343,7 @@ test('a transport that takes over does not set the cursor behind what was delive
     for (const object of objects) fast.item(object);
     assert.equal(lt.transport, 'fast', what);
     assert.equal(lt.cursor, cursor, what);
-    // The rest that the previous transport brought.
+    // The remaining messages of the previous transport.
     for (const id of ['c2', 'c3']) {
       fast.item(message(id));
       if (cursor === 'c3') assert.equal(lt.cursor, 'c3', `${what}, ${id}`);
@@ -376,8 +376,8 @@ test('a silent transport is left alone for a while, the next is tried, and reque
   assert.ok(newest('held').closed);
   assert.equal(newest('asks').park, 25);
   assert.equal(lt.transport, 'asks');
-  // The core tries the best transport again after some seconds, beside a request that waits, since it does not take a
-  // connection.
+  // The core tries the best transport again after some seconds, even while a request waits, because this transport does
+  // not take a connection.
   const before = links.length;
   for (let n = 0; n < 10 && named('fast').length < 2; n++) pass(1000);
   assert.equal(named('fast').length, 2);
@@ -462,7 +462,7 @@ test('a stream that falls silent after messages is checked by a request', () => 
   first.answer(200, { cursor: 'c10', messages: [] });
   assert.equal(asked.length, 1, 'an empty answer needs no second request');
   assert.equal(lt.transport, 'fast', 'it is quiet, that is all');
-  // An answer proves the path, whatever it is.
+  // Any answer proves that the path works.
   fast.item(beat('c10'));
   answerBoth(2, 429, { error: { code: 'rate_limited' } }).answer(429, { error: { code: 'rate_limited' } });
   pass(2000);
@@ -733,7 +733,7 @@ test('a token is asked for before the first request, before it expires, and when
   asked[2]('third');
   page.pass(1);
   assert.match(page.links.at(-1).url('/x'), /cursor=c2.*token=third/);
-  // A token that is refused at once is not asked for again and again.
+  // If the server refuses a token at once, the library does not ask for tokens again and again.
   page.links.at(-1).end({ code: 'unauthorized', status: 401 });
   assert.equal(page.lt.state, 'closed');
 });

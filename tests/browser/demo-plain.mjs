@@ -1,5 +1,5 @@
-// Tests the comparison page without weather: of a plain `longtail`, after a restart, over HTTP/2, below a path of a
-// proxy, and of a server that needs tokens.
+// Tests the comparison page without weather: with a plain `longtail`, after a restart, over HTTP/2, below a path of a
+// proxy, and with a server that needs tokens.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -41,7 +41,7 @@ test('without the demo the page is useful, and says what is missing', LONG, asyn
     assert.equal((await other.$$('.diagram .arrow')).length > 20, true, 'the diagrams are drawn');
     assert.deepEqual(complaints, []);
 
-    // The server goes and comes back. A log in memory is lost with it, so each lane gets a gap and continues.
+    // The server stops and starts again. It loses its log in memory, so each lane gets a gap and continues.
     const port = new URL(plain.base).port;
     await new Promise(resolve => {
       plain.child.removeAllListeners('exit');
@@ -101,7 +101,7 @@ test('over HTTP/2: the page has lanes for it, which say so', LONG, async () => {
     '-subj', '/CN=localhost', '-keyout', join(dir, 'key.pem'), '-out', join(dir, 'cert.pem')], { stdio: 'ignore' });
   const demo = await startServer(['demo', '--tcp-listen', '127.0.0.1:0']);
   const { port } = new URL(demo.base);
-  // TLS ends in front of the server, as is common.
+  // A proxy in front of the server terminates TLS, as is common.
   const front = http2.createSecureServer({ key: readFileSync(join(dir, 'key.pem')), cert: readFileSync(join(dir, 'cert.pem')) });
   const hop = /^(connection|transfer-encoding|keep-alive|upgrade)$/;
   front.on('stream', (stream, headers) => {

@@ -1,6 +1,6 @@
-// Opens the comparison page of `longtail demo` in Chromium: every lane moves and shows the same messages, awkward
-// payloads arrive as they were sent, pausing and hopping lose nothing, each kind of weather stops the lanes that it
-// should and no others, and the bytes are shown.
+// Opens the comparison page of `longtail demo` in Chromium: every lane moves and shows the same messages, difficult
+// payloads arrive unchanged, pauses and changes of the transport do not lose messages, each kind of weather stops
+// exactly the expected lanes, and the page shows the bytes.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
@@ -15,7 +15,8 @@ const NASTY = [
   'id: 1-1.x\ndata: {"type":"bye","code":4003}\n\nevent: bye\ndata: {}',
   { 'a </script> key': ['\u2028', '💧 žluťoučký 中文', '\\u0000 \\" \\\\', 1e21, -0.5, null, true, {}] },
   '',
-  // No literals of JavaScript, or not the same ones: two of them are syntax errors in a script.
+  // These texts are not literals of JavaScript, or are different literals there: two of them are syntax errors in a
+  // script.
   JSON.parse('{"__proto__":{"a":1},"b":2}'),
   JSON.parse('['.repeat(2000) + ']'.repeat(2000))
 ];
@@ -97,11 +98,11 @@ test('a lane for every transport, oldest first, and a command for the rest', asy
 
 test('all lanes move at once, with the same messages', async () => {
   // A lane gets the messages that are sent after it opened, and it may open while the page already publishes. So the
-  // counts are compared from a moment at which all lanes are open and no message is under way.
+  // test compares the counts from a moment at which all lanes are open and no message is on its way.
   await setRate(0);
   await publish('all are open');
   await allAgree();
-  // A publish of the page may still have been under way: two readings in a row have to be the same.
+  // A publish of the page may still be on its way, so two readings in a row have to be the same.
   let before = {};
   await until('two looks at the counts to be the same', async () => {
     const counts = Object.fromEntries((await lanes()).map(lane => [lane.id, lane.count]));
@@ -132,7 +133,7 @@ test('awkward payloads arrive on every lane as they were sent', async () => {
     id = await publish(payload);
     const shown = JSON.stringify(payload).slice(0, 500);
     await until('every lane has it', async () => {
-      // Polling takes its time, and shows the newest message that it got.
+      // Polling is slower, and shows the newest message that it has received.
       const wrong = (await lanes()).filter(lane => lane.id !== 'poll' && (lane.last !== id || lane.data !== shown));
       return wrong.length === 0 || wrong;
     });
@@ -161,7 +162,7 @@ test('the real bytes are shown, with the headers of requests and answers', async
   await bytes('tcp', /\{"channels":\["demo"\].*"type":"subscribe"\}/, /\{"type":"hello"/, /"data":"seen on the wire"\}/);
   await bytes('sse', /data: \{"id":".*seen on the wire/);
   await bytes('ws', /\\x81~?.*\{"id":".*seen on the wire/);
-  // Awkward bytes are also shown as text here.
+  // The page also shows difficult bytes as text here.
   assert.equal(await page.evaluate(() => window.hurt), undefined);
 });
 
@@ -261,7 +262,7 @@ test('held back: streams fall silent; answers that end and WebSockets do not', a
   const held = Object.fromEntries((await lanes()).map(lane => [lane.id, lane]));
   await move(['poll', 'long-poll', 'jsonp', 'ws', 'tcp'], held, 8);
   for (const lane of (await lanes()).filter(lane => STREAMS.includes(lane.id))) {
-    // One message may have been under way when the lane was reported as held.
+    // One message may have been on its way when the page reported the lane as held.
     const { count } = held[lane.id];
     assert.ok(lane.count <= count + 2, `${lane.id} went on from ${count} to ${lane.count}`);
   }
@@ -354,7 +355,7 @@ test('the page is accessible to screen readers', async () => {
     .map(element => element.outerHTML));
   assert.deepEqual(nameless, []);
   assert.equal(await page.$$eval('[id]', all => all.length - new Set(all.map(element => element.id)).size), 0, 'ids are there once');
-  // Only results of the user's actions are read aloud, and not text that changes by itself.
+  // Screen readers read only the results of the user's actions, and not text that changes by itself.
   assert.equal(await page.$$eval('.lane [role=status], .lane [aria-live]', all => all.length), 0);
   await page.focus('.skip');
   await page.keyboard.press('Enter');
@@ -384,7 +385,7 @@ test('the diagrams glide, and step where the user wants less motion', async () =
   await page.emulateMedia({ reducedMotion: 'reduce' });
   const stepping = await least();
   await page.emulateMedia({ reducedMotion: 'no-preference' });
-  // It moves by 56 pixels a second, and if it moves in steps, once in a second.
+  // The diagram moves by 56 pixels per second. If it moved in steps, it would move once per second.
   assert.ok(gliding < 50 && stepping >= 50, `by ${gliding} pixels at a time, and by ${stepping}`);
 });
 

@@ -53,7 +53,7 @@ async function haproxy(settings) {
   return proxy('haproxy', ['-db', '-f', at], port);
 }
 
-// A proxy that passes a response on in pieces of this number of bytes, and the rest at its end.
+// A proxy that forwards a response in pieces of this number of bytes, and the rest at the end of the response.
 async function gathering(bytes) {
   const gate = createServer((asked, answer) => {
     const upstream = request(server.base + asked.url, { method: asked.method, headers: asked.headers }, response => {

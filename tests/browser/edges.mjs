@@ -1,5 +1,5 @@
-// The browser library at the edges, in Chromium with a server: memory, gateways, refusals, long lists of channels,
-// commands over a WebSocket, tokens.
+// Tests unusual situations of the browser library, in Chromium with a server: memory, gateways, refusals, long lists of
+// channels, commands over a WebSocket, tokens.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
@@ -19,7 +19,7 @@ after(async () => {
   server?.stop();
 });
 
-// A page in a browser of its own, connected. `token` answers the library's questions for a token.
+// A connected page in a separate browser. `token` answers the library's requests for a token.
 async function connected(origin, options, { token } = {}) {
   const context = await browser.newContext();
   if (token) await context.exposeFunction('askToken', token);
@@ -31,7 +31,7 @@ const heard = (page, wanted) => until('all came, each once and in order', async 
   return JSON.stringify(got) === JSON.stringify(wanted) || got;
 });
 
-// A gateway in front of the server. `handle.answer(request, response)` may answer itself.
+// A gateway in front of the server. `handle.answer(request, response)` may answer a request itself.
 async function gateway(handle) {
   const to = new URL(server.base);
   const sockets = new Set();
@@ -64,7 +64,7 @@ async function gateway(handle) {
   return { base: `http://127.0.0.1:${made.address().port}`, cut, stop: () => { cut(); made.close(); } };
 }
 
-// Each takes half a minute, so two stand for all unless tests/run has --all.
+// Each case takes half a minute, so the test runs only two of them unless tests/run has --all.
 const COUNTED = process.env.LONGTAIL_LONG
   ? ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'] : ['ws'];
 for (const transport of COUNTED) {
@@ -79,7 +79,8 @@ for (const transport of COUNTED) {
       return (await cdp.send('Runtime.getHeapUsage')).usedSize;
     };
     let sent = 0;
-    // Chunks of 1,000, each read before the next: no reader falls behind the retained messages.
+    // Chunks of 1,000 messages. The readers read each chunk before the next one, so no reader falls behind the retained
+    // messages.
     const send = async count => {
       for (const end = sent + count; sent < end;) {
         const drafts = Array.from({ length: 1000 }, (_, n) => ({ channel, event: 'e' + (sent + n) % 7, data: { n: sent + n } }));
@@ -189,7 +190,7 @@ test('over a WebSocket channels are joined and left by commands, without another
   for (const [channel, data] of [['one', 1], ['two', 2], ['three', 3]]) await publish(server.base, channel, data);
   await heard(page, [2, 3]);
   assert.equal(asked.filter(url => url.startsWith('/ws')).length, 1, asked.join('\n'));
-  // After a cut all channels are read again.
+  // After a cut, the connection reads all channels again.
   way.cut();
   await publish(server.base, 'two', 4);
   await heard(page, [2, 3, 4]);

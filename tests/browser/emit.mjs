@@ -7,7 +7,7 @@ import { LONG, startServer, startBrowser, until } from './support.mjs';
 let server;
 let browser;
 let application;
-// The calls that the application got, and what it does with the next ones: functions of the call and the response.
+// The calls that the application got, and its reactions to the next calls: functions of the call and the response.
 let calls = [];
 let rules = [];
 
@@ -95,7 +95,7 @@ for (const transport of ['ws', 'long-poll']) {
     const page = await connected(context, transport);
     assert.equal((await ask(page, 'warm', 1))[0], null);
     calls = [];
-    // The answer does not arrive: the connection is cut while the application has the event.
+    // The answer does not arrive, because the connection is cut while the application handles the event.
     let cut;
     rules = [(call, response) => { cut = () => response.end(JSON.stringify({ ack: ['first'] })); }];
     await page.evaluate(() => { window.answer = null; window.ask('addItem', 'milk').then(answer => { window.answer = answer; }); });

@@ -1,4 +1,5 @@
-// Checks the browser library: only ECMAScript 3, none of the known traps of its oldest engines, and no long function.
+// Checks the browser library: it uses only ECMAScript 3, avoids the known traps of the oldest engines, and does not
+// contain long functions.
 //   node es3.mjs [file…]      by default static/client/*.js and the minified library
 import { readFileSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -6,7 +7,7 @@ import { parse, tokenizer } from 'acorn';
 import { full } from 'acorn-walk';
 import { LAZY, PARTS, joined, read, root } from './parts.mjs';
 
-// Methods that came with ECMAScript 5 or later. `indexOf` is not among them: strings always had it.
+// Methods that came with ECMAScript 5 or later. `indexOf` is not in this list, because strings always had it.
 const LATER = new Set(['forEach', 'map', 'filter', 'reduce', 'reduceRight', 'some', 'every', 'find', 'includes',
   'trim', 'bind', 'keys', 'values', 'entries', 'assign', 'create', 'isArray', 'now', 'defineProperty',
   'freeze', 'startsWith', 'endsWith', 'repeat', 'padStart', 'toISOString']);
@@ -67,7 +68,7 @@ for (const script of scripts) {
     }
     if (node.type === 'MemberExpression' && !node.computed) {
       const { name } = node.property;
-      // The library asks for the clock of a page before it reads it.
+      // The library checks that the clock of a page exists before it reads the clock.
       const isClock = name === 'now' && node.object.name !== 'Date';
       if (LATER.has(name) && !isClock) fault(node.property.start, `'${name}' is not in ECMAScript 3`);
       if (script.isLazy && name[0] === '_') fault(node.property.start, `'${name}' has another name in the minified core`);

@@ -1,8 +1,8 @@
-// An application in front of the server: it has pages of its own, and passes all other requests on.
+// An application in front of the server: it has its own pages, and forwards all other requests.
 import http from 'node:http';
 
-// `pages`: by path, the text of a page, or its headers and text. `without`: names of headers that pass in neither
-// direction. `edit` changes each piece of an answer.
+// `pages`: by path, the text of a page, or its headers and text. `without`: names of headers that it removes in both
+// directions. `edit` changes each piece of an answer.
 export async function startFront(base, pages, { without = [], edit = text => text } = {}) {
   const upstream = new URL(base);
   const less = headers => Object.fromEntries(Object.entries(headers).filter(([name]) => !without.includes(name)));
@@ -13,7 +13,7 @@ export async function startFront(base, pages, { without = [], edit = text => tex
       answer.writeHead(200, { 'Content-Type': request.url.endsWith('.mjs') ? 'text/javascript' : 'text/html', ...headers });
       return answer.end(text);
     }
-    // The server is on another port, so the origin of the page is foreign there.
+    // The server is on another port, so the origin of the page is foreign to the server.
     const { origin, ...headers } = less(request.headers);
     const asked = http.request({ host: upstream.hostname, port: upstream.port, path: request.url, method: request.method, headers }, got => {
       answer.writeHead(got.statusCode, less(got.headers));

@@ -1,4 +1,4 @@
-// HTTP/2 in Chromium: every transport on one connection, and a WebSocket among them (RFC 8441).
+// HTTP/2 in Chromium: every transport uses one connection, including a WebSocket (RFC 8441).
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';

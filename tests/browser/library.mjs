@@ -67,7 +67,8 @@ test('tabs that share have one connection, and the next goes on when its tab is 
   assert.equal((await seen(tabs[2])).includes('for one'), true);
   assert.equal((await seen(tabs[0])).includes('for one'), false);
 
-  // A message that a tab publishes with toSelf: false reaches all other tabs, also those that share its connection.
+  // A message that a tab publishes with toSelf: false reaches all other tabs, including the tabs that share its
+  // connection.
   await tabs[1].evaluate(() => new Promise((resolve, reject) => window.lt.publish('shared', 'by two', { toSelf: false },
     error => error ? reject(new Error(error.code)) : resolve())));
   for (const tab of [tabs[0], tabs[2]]) await until('it came', async () => (await seen(tab)).includes('by two') || seen(tab));
@@ -126,7 +127,7 @@ test('a page without JSON can publish at once', async () => {
 const examples = name => [...readFileSync(root + name, 'utf8').matchAll(/^```(html|js)\n(.*?)^```$/gms)]
   .map(([, kind, code]) => [name, kind, code]).filter(([, , code]) => /connect\(/.test(code));
 
-// The examples as a reader would paste them into a page, with another address, and with `add` and `reload` defined.
+// The examples, as a reader would paste them into a page. The test changes the address, and defines `add` and `reload`.
 test('every example of the documents runs, and shows what is published', LONG, async () => {
   const all = ['README.md', 'docs/library.md', 'static/package/README.md'].flatMap(examples);
   assert.ok(all.length >= 7, `${all.length} examples`);
@@ -165,7 +166,7 @@ test('every example of the documents runs, and shows what is published', LONG, a
 
 /* ---- what only an Internet Explorer has, imitated ---- */
 
-// IE 8 and 9: XMLHttpRequest is from before CORS, and XDomainRequest knows no header, no status and no cookie.
+// IE 8 and 9: XMLHttpRequest does not support CORS, and XDomainRequest does not support headers, the status or cookies.
 function likeIe8() {
   const Real = window.XMLHttpRequest;
   for (const name of ['WebSocket', 'EventSource', 'XMLHttpRequest']) delete window[name];
@@ -177,7 +178,7 @@ function likeIe8() {
     this.responseText = '';
     this.open = (method, url) => real.open(method, url);
     this.send = body => {
-      // Without one of these handlers an IE 9 sometimes aborts the request.
+      // Without one of these handlers, IE 9 sometimes aborts the request.
       for (const name of ['onload', 'onerror', 'ontimeout', 'onprogress']) {
         if (typeof this[name] !== 'function') throw new Error('no ' + name);
       }
@@ -194,7 +195,7 @@ function likeIe8() {
   };
 }
 
-// IE 5.5 to 9: a document that belongs to no window of the page.
+// IE 5.5 to 9: a document that does not belong to a window of the page.
 function withHtmlfile() {
   for (const name of ['WebSocket', 'EventSource', 'XMLHttpRequest']) delete window[name];
   window.htmlfiles = 0;
@@ -226,7 +227,7 @@ for (const [what, imitation, host, transport] of [
       return got.join() === [...Array(30).keys(), 'mine'].join() || got;
     });
     assert.deepEqual(await made.evaluate(() => [window.lt.transport, window.gaps, window.lt.stats.repeats]), [transport, 0, 0]);
-    // The server has the stream open until the page closes it.
+    // The server keeps the stream open until the page closes it.
     const streams = async () => (await readers(server.base, channel)).by_transport[transport] ?? 0;
     await until('the server has it', async () => (await streams()) === 1 || streams());
     await made.evaluate(() => window.lt.close());
@@ -239,7 +240,7 @@ for (const [what, imitation, host, transport] of [
 
 /* ---- the diagnosis ---- */
 
-// A path to the server that changes the bytes that pass: `edit(chunk, socket, isHead)` gets each piece of an answer.
+// A path to the server that changes the bytes on it: `edit(chunk, socket, isHead)` gets each piece of an answer.
 function path(handle) {
   const upstream = Number(new URL(server.base).port);
   const made = net.createServer(client => {
@@ -277,7 +278,7 @@ async function diagnosis(base) {
 }
 
 test('the diagnosis says in words what a path does', LONG, async () => {
-  // One request on each connection, so that the end of an answer can be seen.
+  // Each connection has only one request, so that the end of an answer is visible.
   const closing = chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1');
   const kills = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
   const holds = await path({ hold: true, ask: closing });

@@ -1,4 +1,5 @@
-// Who reads a channel, as a page sees it with lt.members, in Chromium, on every transport that the library uses there.
+// Tests lt.members, with which a page sees the members of a channel, in Chromium on every transport that the library
+// uses there.
 //   node --test members.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -36,7 +37,7 @@ async function page(user, options) {
   return page;
 }
 
-// Watches a channel in a page: the ids of the members after each call, and what changed.
+// Watches a channel in a page: records the ids of the members after each call, and the change.
 const watch = (page, channel) => page.evaluate(channel => {
   window.calls = [];
   window.lt.members(channel, (members, change) => {
@@ -71,7 +72,7 @@ for (const transport of ['ws', 'sse', 'xhr-stream', 'long-poll', 'poll']) {
     const bob = await page('bob', { channels: channel, transports: ['ws'] });
     await shows(ann, 'ann,bob');
     assert.equal((await lastCall(ann))[1], 'member_added');
-    // An event of that name by a publisher is not a change.
+    // If a publisher sends an event of that name, this is not a change of members.
     const calls = await ann.evaluate(() => window.calls.length);
     await publish(channel, 'member_removed');
     await publish(channel, 'member_added');
@@ -102,7 +103,8 @@ test('the list follows on a transport whose code is loaded when it is used', LON
 test('the list follows in each of the tabs that share, and the others go on sharing', LONG, async () => {
   const context = await browser.newContext();
   const tabs = [];
-  // The first tab leads and does not ask, the second asks before it shares, and the third shares before it asks.
+  // The first tab is the leader and does not call `members`. The second tab calls it before it shares, and the third
+  // tab calls it after it has begun to share.
   for (let n = 0; n < 3; n++) {
     const tab = await libraryPage(context, server.base);
     await listen(tab, { channels: 'room:share', share: true, token: token('ann', { name: 'ann' }) });

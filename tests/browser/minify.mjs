@@ -14,10 +14,12 @@ const MOST_LAZY = 2048;
 const SETTINGS = {
   ecma: 5,
   ie8: true,
-  // `reduce_funcs` would move a function that is used once into its place with its name, which leaks into its scope
-  // in JScript. `properties` would take the quotes from properties that ECMAScript 3 reserves as words.
+  // If a function is used only once, `reduce_funcs` would move it to the place of its use, together with its name. In
+  // JScript, this name leaks into the scope around the function. `properties` would take the quotes from properties
+  // that ECMAScript 3 reserves as words.
   compress: { passes: 3, properties: false, reduce_funcs: false, typeofs: false, global_defs: { '@undefined': 'void 0' } },
-  // Names that begin with an underscore are private to the core. `builtins` lets them be as short as names of the DOM.
+  // Names that begin with an underscore are private to the core. With `builtins`, they can be as short as names of the
+  // DOM.
   mangle: { properties: { regex: /^_/, builtins: true } },
   format: { ascii_only: true, keep_quoted_props: true, preamble: '/* MIT OR Apache-2.0 */' }
 };
@@ -63,7 +65,7 @@ if (isTooLarge) process.exit(1);
 for (const [name, text] of Object.entries(files)) {
   const path = join(root, name.replace('package/', 'static/package/'));
   if (process.argv.includes('--check')) {
-    // The npm package is made when it is packed, and not kept.
+    // The npm package is created when it is packed. It is not kept in the repository.
     if (name.startsWith('static/') && (!existsSync(path) || readFileSync(path, 'utf8') !== text)) {
       console.error(`${name} is not up to date: run node tests/browser/minify.mjs`);
       process.exit(1);

@@ -24,7 +24,7 @@ const page = (body, headers = {}) => [headers, `<!DOCTYPE html><body><script>
 const classic = (code, headers) => page(`<script src="/client.js"></script><script>${code}</script>`, headers);
 const imported = code => page(`<script type="module">import { connect } from '/longtail.mjs'; ${code}</script>`);
 
-// The page has no XMLHttpRequest and no JSON, so the library loads legacy.js.
+// The page does not have XMLHttpRequest or JSON, so the library loads legacy.js.
 const OLD = `<script>for (const name of ['XMLHttpRequest', 'WebSocket', 'EventSource']) delete window[name];</script>`;
 const TYPES = { 'Content-Security-Policy': "require-trusted-types-for 'script'" };
 const NO_POLICY = { 'Content-Security-Policy': "require-trusted-types-for 'script'; trusted-types 'none'" };

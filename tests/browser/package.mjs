@@ -1,4 +1,5 @@
-// The npm package: it is packed, installed somewhere else, and used from there as its users would use it.
+// Tests the npm package: the test packs it, installs it in another folder, and uses it from there in the same way as
+// its users.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
@@ -48,7 +49,7 @@ test('it is imported and required, also where there is no browser', () => {
   run('node', '-e', "if (require('longtail-client/longtail.min.js') === undefined) throw 3");
 });
 
-// Node has WebSocket since version 22; before that a flag switches it on.
+// Node has WebSocket since version 22. In older versions, a flag switches it on.
 for (const [name, load] of [
   ['a.mjs', "import { connect } from 'longtail-client';"],
   ['a.cjs', "const { connect } = require('longtail-client');"]

@@ -1,4 +1,4 @@
-// Free ports for programs that need one as an argument; `node ports.mjs` prints one.
+// Free ports for programs that need a port as an argument; `node ports.mjs` prints a free port.
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -12,9 +12,8 @@ const bound = (socket, bind) => new Promise(resolve => {
   bind(() => resolve(true));
 });
 
-// A port that has no listener and that no other test gets: a UDP socket on it reserves it until this process ends. No
-// test
-// uses UDP.
+// Returns a port that does not have a listener and that no other test gets. A UDP socket on this port reserves it until
+// this process ends. The tests do not use UDP otherwise.
 export async function freePort() {
   for (let tries = 0; tries < 1000; tries++) {
     const port = FIRST + Math.floor(Math.random() * (BEHIND - FIRST));

@@ -1,4 +1,4 @@
-// Tabs that share a connection, in Chromium and in Firefox: no message is lost or doubled, whatever the tabs do.
+// Tabs that share a connection, in Chromium and in Firefox: each message arrives exactly once, whatever the tabs do.
 //   node --test share.mjs
 import { test, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -41,7 +41,7 @@ const haveHeard = (tabs, data) => until(`the last message is ${data}`, async () 
 
 const numbers = (first, count) => Array.from({ length: count }, (_, n) => first + n);
 
-// Each tab has each of the numbers once, and in order.
+// Each tab has received each number once, and in order.
 async function hasAll(pages, from, count) {
   for (const [n, page] of pages.entries()) {
     const found = await page.evaluate(() => window.seen.filter(data => typeof data === 'number'));
@@ -73,7 +73,8 @@ for (const [name, start] of BROWSERS) {
           await pause(60);
         }
       })();
-      // A short pause stays within the entries that a tab keeps, and a long one does not.
+      // After a short pause, the tab still finds its position among the entries that it keeps. After a long pause, it
+      // does not.
       const plan = [[5, 1, 1], [10, 2, 12], [25, 0, 2], [30, 3, 9]];
       for (const [at, n, seconds] of plan) {
         await pause(at * 1000 - (Date.now() - began));
@@ -82,7 +83,7 @@ for (const [name, start] of BROWSERS) {
         await tabs[n].evaluate(() => { window.lt.resume(); });
       }
       await pause(42000 - (Date.now() - began));
-      // The first tab leads. It is closed while messages come.
+      // The first tab is the leader. The test closes it while messages arrive.
       await tabs.shift().close();
       await pause(60000 - (Date.now() - began));
       isSending = false;
@@ -111,7 +112,7 @@ async function inChromium(run, args) {
 test('a quiet group stays open: heartbeats of the leader reach each tab', LONG, () => inChromium(async (context, base) => {
   const tabs = [await tab(context, base), await tab(context, base)];
   for (const page of tabs) await shares(page);
-  // The first silence that was allowed is over after 15 s. The watch of each tab must have been set again.
+  // The first time limit for silence ends after 15 s. By then, each tab must have restarted its timer.
   await pause(35000);
   for (const page of tabs) {
     assert.deepEqual(await page.evaluate(() => [window.errors, window.states]), [[], ['connecting', 'open']]);
@@ -151,7 +152,8 @@ test('what comes while all tabs are paused comes afterwards, and nobody reads me
   await hasAll(tabs, 0, 10);
 }));
 
-// Over a WebSocket, a channel is read from the moment on at which the server gets the command; see the next test.
+// Over a WebSocket, the messages of a new channel begin at the moment when the server gets the command; see the next
+// test.
 test('a channel that a tab joins is read from its cursor on', LONG, () => inChromium(async (context, base) => {
   const transports = ['sse', 'long-poll'];
   const tabs = [await tab(context, base, { transports }), await tab(context, base, { transports })];
@@ -174,7 +176,7 @@ test('a channel that a tab joins is read from its cursor on', LONG, () => inChro
   assert.equal(await tabs[0].evaluate(() => window.seen.some(data => typeof data === 'number')), false);
 }));
 
-// A TCP proxy that can hold back what clients send to /ws. Everything else passes.
+// A TCP proxy that can hold back the bytes that clients send to /ws. It forwards all other bytes.
 async function slowCommands(base) {
   const held = [];
   const proxy = { isHolding: false, release: () => { proxy.isHolding = false; held.splice(0).forEach(write => write()); } };
@@ -201,7 +203,7 @@ test('a tab joins a channel at its own position also if the command of the leade
     const context = await browser.newContext();
     const tabs = [await tab(context, proxy.base), await tab(context, proxy.base)];
     for (const page of tabs) await shares(page);
-    // The leader has a WebSocket, and so it sends commands.
+    // The leader has a WebSocket, so it sends commands.
     await publish(base, 'c', 0);
     await haveHeard(tabs, 0);
     await pause(3000);
@@ -210,7 +212,7 @@ test('a tab joins a channel at its own position also if the command of the leade
     proxy.isHolding = true;
     await tabs[1].evaluate(() => { window.lt.subscribe('d'); });
     await until('it reads alone', async () => /^open,(?!shared)/.test(await state(tabs[1])) || state(tabs[1]));
-    // It may follow the leader again, but not at a position before which the server has not subscribed the leader.
+    // It may follow the leader again, but only from a position after the server has subscribed the leader.
     for (let n = 2; n < 10; n += 2) {
       await publish(base, 'c', n);
       await pause(2000);
@@ -235,7 +237,7 @@ test('what a tab publishes with toSelf: false reaches the others only, also if i
         [{ n, text: 'a "b"\n' }, settings]);
     }
   }
-  // The same text from another client is a message like any other.
+  // The same text from another client is an ordinary message.
   await publish(base, 'c', { n: 0, text: 'a "b"\n' });
   await publish(base, 'c', 'end');
   for (const page of tabs) await until('the end has come', () => page.evaluate(() => window.seen.includes('end')));

@@ -1,5 +1,5 @@
-// Many tabs of one browser without WebSocket, in Chromium: a browser opens six connections to a host, and no tab may
-// hang.
+// Many tabs of one browser without WebSocket, in Chromium: a browser opens only six connections to a host, but every
+// tab must receive messages.
 //   node --test slots.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -34,7 +34,7 @@ for (const [what, options] of process.env.LONGTAIL_LONG ? SELECTIONS : SELECTION
     const tabs = [];
     for (let n = 0; n < 8; n++) tabs.push(await tab(context, options));
     for (const page of tabs) await opened(page);
-    // Once all tabs have settled.
+    // When all tabs have found their transport.
     await pause(6000);
     const late = [];
     for (let round = 0; round < 5; round++) {
@@ -53,7 +53,7 @@ for (const [what, options] of process.env.LONGTAIL_LONG ? SELECTIONS : SELECTION
       }
     }
     assert.ok(Math.max(...late) < 5000, `ms until each tab had each message: ${late}`);
-    // After an outage all tabs also continue.
+    // After an outage, all tabs also continue.
     server.child.kill('SIGSTOP');
     await pause(8000);
     server.child.kill('SIGCONT');
@@ -64,7 +64,7 @@ for (const [what, options] of process.env.LONGTAIL_LONG ? SELECTIONS : SELECTION
         return got[2] === 'afterwards' || got;
       });
     }
-    // When tabs go away, others take their places.
+    // When tabs close, others take their slots.
     for (const page of tabs.splice(0, 4)) await page.close();
     if (options.transports?.[0] !== 'long-poll') {
       await until('the rest reads by streams', async () => {
@@ -91,7 +91,7 @@ test('a tab that may use only streams says that it waits, and reads when another
   await opened(tabs[4], 'sse');
   await publish(server.base, 'only', 'after');
   await until('it reads', async () => (await lastSeen([tabs[4]])).join() === 'after');
-  // It is told once, and the others are not told.
+  // This connection gets the error once, and the others do not get it.
   for (const [n, page] of tabs.slice(1).entries()) assert.equal(await errors(page), n === 3 ? 'no_slot' : '', `tab ${n + 1}`);
   await context.close();
 });

@@ -1,4 +1,4 @@
-// What the browser tests share: a server on free ports, a browser, and waiting.
+// Functions that the browser tests share: they start a server on free ports and a browser, and wait for conditions.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
@@ -20,12 +20,12 @@ export const binary = process.env.LONGTAIL_BIN
 export const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LONGTAIL_')));
 env.NO_COLOR = '1';
 
-// Starts the server and waits for the line that names its address. A command is the first of its arguments.
+// Starts the server and waits for the line that names its address. If there is a command, it is the first argument.
 export async function startServer(args = []) {
   const command = args[0] === 'demo' ? args.slice(0, 1) : [];
   args = args.slice(command.length);
   assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
-  // The kernel does not choose the port: after a restart it might be taken.
+  // The kernel does not choose the port, because another program could take such a port before a restart.
   const defaults = [['--listen', `127.0.0.1:${await freePort()}`], ['--tcp-listen', 'off'], ['--heartbeat-seconds', '2']]
     .filter(([flag]) => !args.includes(flag)).flat();
   const child = spawn(binary, [...command, ...defaults, ...args], {
@@ -68,8 +68,8 @@ export async function startFirefox(colorScheme) {
   return patient(await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, timeout: 2 * SOON, firefoxUserPrefs }));
 }
 
-// The limit for a step that should happen at once. It is generous, since the tests share a small machine, and a test
-// that passes never waits for it. LONG is the limit of a whole test.
+// The time limit for a step that should happen at once. It is generous, because the tests share a small machine, and a
+// test that passes never waits for it. LONG is the limit of a whole test.
 export const SOON = 60000;
 export const LONG = { timeout: 600000 };
 
@@ -109,7 +109,7 @@ export async function publish(base, channel, data, query = '') {
 
 /* ---- pages with the library ---- */
 
-// A page of an origin with the library on it. The library may come from another origin.
+// A page of an origin that contains the library. The library may come from another origin.
 export async function libraryPage(context, origin, { path = '/healthz', script = origin + '/client.js' } = {}) {
   const page = await context.newPage();
   await page.goto(origin + path);

@@ -85,7 +85,7 @@ export async function stop() {
   rmSync(work, { recursive: true, force: true });
 }
 
-// Each person has a browser context, and so cookies, of their own.
+// Each person has a separate browser context, and therefore separate cookies.
 export async function person(name, options = {}, from = browser) {
   const context = await from.newContext({ viewport: { width: 900, height: 900 }, ...options });
   const page = await context.newPage();
@@ -136,13 +136,13 @@ export async function add(page, title) {
 }
 
 export async function edit(page, title, action) {
-  // The details of this row: a row that is about to disappear may still be open.
+  // The details of this row. A row that is about to disappear may still be open, so the row has to be named.
   await row(page, title).locator('summary').click();
   await action(row(page, title).locator('details[open]'));
 }
 
-// One person adds, finishes, reopens, renames and removes items, and the other sees each change. The sender must get no
-// message of them.
+// One person adds, finishes, reopens, renames and removes items, and the other sees each change. The sender must not
+// get messages about these changes.
 export async function scenario(one, other, title) {
   const heard = () => one.evaluate(() => todo.lt.stats.messages);
   const before = await heard();

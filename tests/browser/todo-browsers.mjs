@@ -30,13 +30,13 @@ for (const [mine, other, front] of [['ws', 'sse', 'plain'], ['long-poll', 'ws', 
   });
 }
 
-// This comes before the pictures: for these, Playwright adds a style to Firefox's page, and the page's policy forbids
-// it.
+// This check comes before the pictures. For a picture, Playwright adds a style to Firefox's page, and the page's policy
+// forbids this.
 test('the pages had no errors', () => {
   assert.deepEqual(complaints, []);
 });
 
-// Pages side by side, as one picture.
+// Combines pages into one picture, side by side.
 async function together(name, shots, background) {
   const page = await browser.newPage({ viewport: { width: 100, height: 100 } });
   await page.setContent(`<style>body { display: inline-flex; align-items: flex-start; gap: 20px; margin: 0; padding: 14px 20px 20px }

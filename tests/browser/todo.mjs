@@ -1,5 +1,5 @@
-// Tests a board of the ToDo application with two people in two browsers: each sees the other's changes without
-// reloading, and their own changes once.
+// Tests a board of the ToDo application with two people in two browsers: each person sees the other person's changes
+// without a reload, and their own changes once.
 //   node --test todo.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -76,7 +76,7 @@ test('a title is text in every front end, whatever it says', async () => {
     await has(ada, shown[n]);
   }
   for (const front of FRONTS) {
-    // The rows as PHP has drawn them and the front end takes them over, and the rows that come by a message.
+    // The rows that PHP has drawn and the front end takes over, and the rows that arrive in a message.
     await open(ben, 13, { front });
     for (const title of shown) await has(ben, title);
     await add(ada, front + shown.join(''));
@@ -107,7 +107,7 @@ async function disorder(front) {
   tell('itemAdded', item(revision, 'The same again'));
   await edit(ada, 'Order', box => box.getByText('Remove').click());
   await has(ben, 'Order', 0);
-  // A message from before the removal arrives after it.
+  // A message that was sent before the removal arrives after it.
   tell('itemChanged', item(revision, 'Back from the dead'));
   await add(ada, `After it, ${front}`);
   await has(ben, `After it, ${front}`);
@@ -118,7 +118,7 @@ async function disorder(front) {
 
 test('nothing between drawing the page and subscribing is lost', async () => {
   await open(ben, 12);
-  // The page is drawn, and its scripts load only after the change.
+  // The browser draws the page, but loads its scripts only after the change.
   let release;
   const held = new Promise(resolve => { release = resolve; });
   await ada.route('**/assets/todo.js', async route => {
@@ -279,7 +279,7 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
   const began = Date.now();
   await add(ada, 'While Redis hangs');
   const took = Date.now() - began;
-  // PHP waits for a second; without a time-out of its own it would wait for a minute.
+  // PHP waits for a second. Without its own timeout, it would wait for a minute.
   assert.ok(took < 20000, `a hanging Redis holds the answer up for ${took} ms`);
   assert.match(await ada.textContent('#notice'), /Saved\. .*others will see it when they reload/);
   process.kill(pid, 'SIGCONT');
@@ -304,7 +304,7 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
     const missed = ['While Redis hangs', 'While Redis is gone', 'By a form, without Redis'];
     return missed.every(one => all.includes(one)) || all;
   });
-  // That page may know of the gap before Longtail has subscribed to Redis again, and before a node has the lease.
+  // The page may learn about the gap before Longtail has subscribed to Redis again, and before a node has the lease.
   await until('Longtail listens', async () => redisCli('PUBSUB', 'NUMPAT').stdout.trim() !== '0' || 'nobody listens');
   await add(ada, 'With Redis again');
   await has(ben, 'With Redis again');
@@ -314,7 +314,7 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
 test('a PUBLISH that never arrived is noticed at the next one', async () => {
   await open(ada, 13);
   await open(ben, 13);
-  // Another program saves the item and publishes nothing.
+  // Another program saves the item and does not publish a message.
   const files = ['config', 'db', 'boards'].map(name => `require '${join(example, 'lib', name)}.php';`).join('');
   assert.equal(php('-r', files + "add_item(13, 'Silently added');"), 0);
   await add(ada, 'Loudly added');

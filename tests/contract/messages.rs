@@ -89,8 +89,8 @@ async fn excluded_clients_do_not_get_it(log: Log) {
     .await;
 }
 
-/// A reader of several of a message's channels gets it once, under the name of the first of them that it reads. A
-/// client or a reader of a channel in `except` does not get it.
+/// A reader of several channels of a message gets the message once, under the name of the first of these channels that
+/// it reads. A client or a reader of a channel in `except` does not get the message.
 async fn a_message_to_several_channels_comes_once(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     let (author, other) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
@@ -131,7 +131,7 @@ async fn a_message_to_several_channels_comes_once(log: Log) {
                     );
                 }
             }
-            // The same live, with messages to one channel in between.
+            // The same for live messages, with messages to one channel in between.
             let (one, two) = (format!("{name}-1"), format!("{name}-2"));
             let start = node.latest(&one).await;
             let mut reader = Reader::open(&node, &transport, Subscription::to(&[&two, &one]).from(&start)).await;

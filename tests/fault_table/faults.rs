@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 const FINE: Expectation = Expectation { log_is_lost: false, all_deaf: false, is_waited_for: false };
-/// Every subscription is cut: no node hears a PUBLISH in the meantime.
+/// Every subscription is cut: no node receives a PUBLISH in the meantime.
 const DEAF: Expectation = Expectation { log_is_lost: false, all_deaf: true, is_waited_for: false };
 /// The log loses its entries.
 const LOST: Expectation = Expectation { log_is_lost: true, all_deaf: true, is_waited_for: false };
@@ -148,7 +148,7 @@ faults! {
         of_clock("Redis's clock steps back by an hour", FINE, -3600).await;
     }
     the_clock_steps_forward {
-        // All entries are older than --retain-seconds then, and are dropped.
+        // By then all entries are older than --retain-seconds, and they are dropped.
         of_clock("Redis's clock steps forward by an hour", LOST, 3600).await;
     }
     the_network_is_silent {

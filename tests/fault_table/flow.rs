@@ -15,11 +15,11 @@ const PACE: Duration = Duration::from_millis(20);
 /// The messages that one way has sent.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// The payloads of messages that were acknowledged, or heard by at least one node, in their order.
+    /// The payloads of messages that were acknowledged, or received by at least one node, in their order.
     pub good: Vec<String>,
     /// The payloads of messages that were sent and got no answer.
     pub unknown: Vec<String>,
-    /// The number of messages that were refused, or that no node heard.
+    /// The number of messages that were refused, or that no node received.
     pub refused: usize,
 }
 

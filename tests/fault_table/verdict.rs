@@ -62,8 +62,8 @@ async fn each_has_sent(counts: &[AtomicUsize; 4], when: &str) {
     .await;
 }
 
-/// Waits until all PUBLISHes are in the log: in several checks one after the other, no node has a pending one, and the
-/// log does not grow in the meantime.
+/// Waits until all PUBLISHes are in the log: in several checks one after the other, no node has a pending PUBLISH, and
+/// the log does not grow in the meantime.
 async fn bridged(nodes: &[Node], log: &impl AsyncFn() -> Vec<String>) {
     within(LONG, "all that the nodes have heard to be in the log", async {
         let (mut looks, mut length) = (0, 0);

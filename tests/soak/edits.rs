@@ -68,7 +68,7 @@ pub async fn edit(side: &mut RedisSide, fault: &Fault) -> Option<Effects> {
     Some(effects)
 }
 
-/// Notes that the log is another one from now on.
+/// Records that the log is another one from now on.
 fn replaced(effects: &mut Effects, _answer: redis::Value) {
     effects.losses.push((Instant::now(), Loss::Replaced, false));
 }

@@ -155,7 +155,7 @@ const PROMOTIONS: [Draw; 4] = [
 const FAILOVERS: [Draw; 3] =
     [|_| Fault::FailedOver, |_| Fault::PrimaryKilled, |rng| Fault::PrimaryStopped { ms: rng.u64(2500..6000) }];
 
-/// The nodes that do not hear of a promotion: one or two of three.
+/// The nodes that do not learn of a promotion: one or two of three.
 fn stay(rng: &mut Rng) -> Vec<usize> {
     let odd = rng.usize(..3);
     if rng.bool() { vec![odd] } else { (0..3).filter(|node| *node != odd).collect() }

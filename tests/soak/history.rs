@@ -69,7 +69,7 @@ pub type Entry = (Place, Value);
 /// The outcome of publishing one message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
-    /// Acknowledged, with its id if the way returns one; or at least one listener heard it.
+    /// Acknowledged, with its id if the way returns one; or at least one listener received it.
     Good(Option<Place>),
     /// Refused: the message is not in the log, and never will be.
     Never,
@@ -185,11 +185,12 @@ pub struct Effects {
     pub losses: Vec<(Instant, Loss, bool)>,
     /// Entries that were deleted, exactly these.
     pub deleted: Vec<Entry>,
-    /// No node that survives hears a `PUBLISH` between these moments.
+    /// No node that survives receives a `PUBLISH` between these moments.
     pub deaf: Vec<(Instant, Instant)>,
     /// Moments at which Redis or its connections died: Redis may have counted listeners whose bytes it dropped.
     pub cuts: Vec<Instant>,
-    /// Whether nodes died while Redis was away or cut: after both at once, no node may have heard the message.
+    /// Whether nodes died while Redis was away or cut: after both at once, it is possible that no node has received the
+    /// message.
     pub node_died: bool,
     pub redis_failed: Vec<(Instant, Instant)>,
     /// Keys may have expired, and the record of a node's last batch: a message that was under way at this moment may

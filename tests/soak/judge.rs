@@ -6,8 +6,8 @@ use super::track::Track;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// The number of `PUBLISH`es that Redis may have counted as heard at each moment at which it dropped connections: the
-/// bytes in its own buffers for them are lost.
+/// The number of `PUBLISH`es that Redis may have counted as received at each moment at which it dropped connections:
+/// the bytes in its own buffers for them are lost.
 const PER_CUT: usize = 3;
 
 /// The time before and after such a moment in which a `PUBLISH` counts.
@@ -140,7 +140,7 @@ impl Judge {
         self.past.join(effects.clone());
         self.deleted.extend(&effects.deleted);
         if effects.node_died {
-            // Only nodes that died had heard these messages: the others were cut off, or could not write them.
+            // Only nodes that died had received these messages: the others were cut off, or could not write them.
             let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
             // This includes earlier rounds, because a node may come back late.
             let failed: Vec<_> = self.past.redis_failed.iter().map(around).collect();

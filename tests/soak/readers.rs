@@ -37,7 +37,7 @@ pub struct Errand {
     pub called: watch::Receiver<u32>,
 }
 
-/// Reads for ever.
+/// Reads forever.
 pub async fn read(history: Arc<History>, mut errand: Errand) {
     let mut cursor = errand.start.clone();
     loop {

@@ -284,7 +284,7 @@ impl World {
         }
     }
 
-    /// The last check: nobody publishes any more, and there was time to append every message that a node heard.
+    /// The last check: nobody publishes any more, and there was time to append every message that a node received.
     pub async fn finish(&mut self) -> Outcomes {
         self.flow.stopped.store(true, Ordering::Relaxed);
         pause(7000).await;

@@ -15,7 +15,7 @@ pub enum Kind {
     Error,
     Ack,
     Pong,
-    /// A member has come or gone.
+    /// A member has joined or left.
     Member,
     /// The end of a batch: its cursor.
     Batch,

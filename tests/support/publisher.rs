@@ -6,9 +6,9 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The message was acknowledged, with its id if the way returns one; or at least one node heard it.
+    /// The message was acknowledged, with its id if the way returns one; or at least one node received it.
     Good(Option<String>),
-    /// The message was refused, with the code or Redis's text; or no node heard it.
+    /// The message was refused, with the code or Redis's text; or no node received it.
     Refused(String),
     /// The message was sent and got no answer.
     Unknown,

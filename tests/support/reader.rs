@@ -326,7 +326,7 @@ impl Reader {
         Source::Between
     }
 
-    /// The next message or gap, also if the reader has to reconnect for it. The caller limits the time.
+    /// The next message or gap, even if the reader has to reconnect for it. The caller limits the time.
     pub async fn next_wherever(&mut self) -> Item {
         loop {
             let item = self.any_wherever().await;
@@ -336,7 +336,7 @@ impl Reader {
         }
     }
 
-    /// The next item of any kind, also if the reader has to reconnect for it.
+    /// The next item of any kind, even if the reader has to reconnect for it.
     pub async fn any_wherever(&mut self) -> Item {
         assert!(self.tolerant, "only a follower comes back by itself");
         loop {

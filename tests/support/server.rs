@@ -193,7 +193,7 @@ impl Node {
         self.status("VmRSS:")
     }
 
-    /// The most bytes of memory that the process has used.
+    /// The maximum number of bytes of memory that the process has used.
     pub fn peak_resident(&self) -> usize {
         self.status("VmHWM:")
     }

@@ -156,11 +156,15 @@ impl RawWebSocket {
 
     /// The next text frame that is of this type.
     pub async fn next_of(&mut self, kind: &str) -> serde_json::Value {
-        loop {
-            let frame = self.frame().await.expect("a frame, not the end");
-            if frame.opcode() == 1 && frame.json()["type"] == kind {
-                return frame.json();
+        // Heartbeats come forever, so the limit is for all frames together.
+        within(SOON, &format!("an object of the type {kind}"), async {
+            loop {
+                let frame = self.frame().await.expect("a frame, not the end");
+                if frame.opcode() == 1 && frame.json()["type"] == kind {
+                    return frame.json();
+                }
             }
-        }
+        })
+        .await
     }
 }

@@ -19,11 +19,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// Bytes per read.
 const READ_BYTES: usize = 16 << 10;
 
-/// Limit on delayed bytes in one direction.
+/// Limit on the number of delayed bytes in one direction.
 const MAX_DELAYED: usize = 256 << 10;
 
-/// The time after which the fault that kills WebSockets cuts a WebSocket. The time is long enough for the WebSocket to
-/// seem to work.
+/// The time after which the fault that kills WebSockets cuts a WebSocket. The time is so long that the WebSocket seems
+/// to work at first.
 const WEBSOCKET_LIFE: Duration = Duration::from_millis(200);
 
 /// Write timeout.
@@ -97,7 +97,7 @@ impl Connection {
         Instant::now() + Duration::from_millis(self.now().latency_ms)
     }
 
-    /// Forwards from the browser to the server. If a browser has shut its sending side, it may still read.
+    /// Forwards from the browser to the server. A browser that has shut its sending side may still read.
     async fn up(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Why {
         let mut buffer = vec![0; READ_BYTES];
         let mut requests = Requests::default();
@@ -134,7 +134,7 @@ impl Connection {
         if matches!(*self.phase.borrow(), Phase::Socket(_)) {
             self.record.find_client(bytes);
             self.record.note("sent", bytes.len(), Some(bytes), None);
-            // A firewall checks the first bytes. They are not HTTP.
+            // A firewall checks the first bytes. These bytes are not HTTP.
             let is_refused = self.protocol == Protocol::Tcp && self.now().http_only;
             return if is_refused { Err("not-http") } else { Ok(Bytes::copy_from_slice(bytes)) };
         }

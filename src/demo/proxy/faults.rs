@@ -20,9 +20,9 @@ pub struct Faults {
     pub cut_seconds: u64,
     /// Requests are forwarded as HTTP/1.0, without hop-by-hop headers (RFC 9110 §7.6.1).
     pub http10: bool,
-    /// `Upgrade` is removed from requests, as proxies from before RFC 6455 do.
+    /// `Upgrade` is removed from requests. Proxies that are older than RFC 6455 do this.
     pub strip_upgrade: bool,
-    /// A WebSocket is cut shortly after its 101.
+    /// A WebSocket is cut shortly after its 101 response.
     pub kill_websockets: bool,
     /// Milliseconds by which all bytes are delayed, in both directions.
     pub latency_ms: u64,

@@ -2,10 +2,10 @@
 
 use super::faults::Faults;
 
-/// Size limit of a head. The proxy drops a connection with a longer head.
+/// Limit on the size of a head. The proxy drops a connection with a longer head.
 const MAX_HEAD: usize = 32 << 10;
 
-/// Limit on header lines. The server does not accept more.
+/// Limit on the number of header lines. The server does not accept more.
 const MAX_HEADERS: usize = 100;
 
 /// The part of a message that has not arrived yet.
@@ -136,7 +136,7 @@ impl Requests {
 
 /// Collects a head; `None` while it is incomplete.
 fn complete_head(head: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, NotHttp> {
-    // The four bytes of the end may arrive in two reads.
+    // The four bytes that end a head may arrive in two reads.
     let from = head.len().saturating_sub(3);
     head.extend_from_slice(bytes);
     let Some(end) = head[from..].windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4) else {
@@ -168,8 +168,8 @@ fn rewrite(request: &httparse::Request<'_, '_>, faults: &Faults, out: &mut Vec<u
     out.extend_from_slice(b"\r\n");
 }
 
-/// Returns the head without secrets, for display. A browser sends the cookies of one program on this machine to all its
-/// ports, and the display may be a projector.
+/// Returns the head without secrets, for display. A browser sends the cookies of one program on this machine to all
+/// ports of the machine, and the display may be a projector.
 pub(super) fn without_secrets(head: &[u8]) -> Vec<u8> {
     let mut shown = Vec::with_capacity(head.len());
     for line in head.split_inclusive(|byte| *byte == b'\n') {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     proptest! {
-        /// The parser finds the end at the last byte and not earlier, for every split of the bytes into reads.
+        /// The parser finds the end at the last byte and not earlier, however the bytes are split into reads.
         #[test]
         fn cuts_do_not_matter(cuts in proptest::collection::vec(0..CHUNKED.len(), 0..8)) {
             let mut cuts = cuts;

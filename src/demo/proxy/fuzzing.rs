@@ -4,7 +4,7 @@ use super::Faults;
 use super::framing::{Progress, Requests, Responses, without_secrets};
 
 /// Returns the bytes of a browser that the proxy forwards, and the heads for display; `None` if the bytes are not HTTP.
-/// For each piece there is only its last head.
+/// The heads contain only the last head of each piece.
 pub fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>, faults: &Faults) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
     let (mut requests, mut bytes, mut heads) = (Requests::default(), Vec::new(), Vec::new());
     for piece in pieces {

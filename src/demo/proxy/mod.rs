@@ -1,5 +1,5 @@
 //! A fault-injecting proxy: ports in front of the server that imitate the middleboxes between a browser and a server,
-//! and record the bytes that pass. Only `longtail demo` opens them.
+//! and that record the bytes. Only `longtail demo` opens them.
 //!
 //! It does not import other modules of this crate: the proxy knows only the server's address.
 

@@ -29,7 +29,7 @@ pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
 pub(in crate::hub) struct Recipient<'a> {
     /// The reader's client id, if it has one.
     pub(in crate::hub) client: Option<&'a ClientId>,
-    /// Whether it reads who comes and goes.
+    /// Whether the reader also gets entries about members that join or leave.
     pub(in crate::hub) reads_members: bool,
 }
 
@@ -74,8 +74,8 @@ impl Copier {
         Copier { left, last: None }
     }
 
-    /// Copies a message. If the limit is reached, it returns the last position that was copied instead. The first
-    /// message is always copied, even if it is large.
+    /// Copies a message. If the limit is reached, it does not copy the message, and returns the last copied position.
+    /// The first message is always copied, even if it is large.
     pub(in crate::hub) fn copy(
         &mut self,
         message: &Arc<Message>,
@@ -96,7 +96,7 @@ impl Copier {
         None
     }
 
-    /// Passes a message that the reader does not get.
+    /// Moves past a message that the reader does not get.
     pub(in crate::hub) fn skip(&mut self, message: &Message) {
         self.last = Some(id_of(message));
     }

@@ -31,7 +31,7 @@ impl Memory {
                 self.past.pop_front();
             }
         }
-        // If a log that this node has read before is there again, its epoch no longer counts as ended.
+        // If a log that this node has read before is back, its epoch no longer counts as ended.
         self.past.retain(|epoch| *epoch != extent.lineage.epoch);
         let (floor, head, hole) = match (known, &self.view) {
             (Some(head), Some(view)) => {
@@ -69,11 +69,11 @@ impl Memory {
         self.truncate_after(Id::ZERO);
     }
 
-    /// Adds new messages to the memory, and to `fresh` if their channels have readers. Entries that are not messages only
-    /// move the position. Messages that the retention does not keep are dropped after each message: a message counts
-    /// once for each of its channels, so all messages of an event together may take a hundred times their bytes. Returns
-    /// false if entries in between were lost. In that case every reader has to look up its
-    /// position again.
+    /// Adds new messages to the memory, and to `fresh` if their channels have readers. Entries that are not messages
+    /// only move the position. After each message it drops the messages that the retention does not keep. A message
+    /// counts once for each of its channels, so all messages of one event of the tail together could take a hundred
+    /// times their bytes. Returns false if entries in between were lost. If entries were lost, every reader has to look
+    /// up its position again.
     pub(in crate::hub) fn extend(
         &mut self,
         after: Id,

@@ -23,14 +23,14 @@ use std::sync::Arc;
 
 pub(super) struct Memory {
     retention: Retention,
-    /// The epochs and bounds of the log when the node last read them; `None` until the log was reached.
+    /// The epochs and bounds of the log when the node last read them; `None` until the node has reached the log.
     view: Option<View>,
     /// Epochs that have ended and are not in the log; see [`intake::PAST_EPOCHS`].
     past: VecDeque<Epoch>,
-    /// All retained messages with their channel's slot, in log order. A message to several channels is here once for
-    /// each of them, one variant after the other.
+    /// All retained messages with their channel's slot, in log order. For a message to several channels, the window
+    /// holds one variant for each channel, one after the other.
     window: VecDeque<(Arc<Message>, usize)>,
-    /// The number of these that are variants of a message that the window already holds.
+    /// The number of messages in the window that are further variants of another message in it.
     further_variants: usize,
     /// The size of the messages in the window.
     bytes: usize,
@@ -100,8 +100,8 @@ impl Memory {
     pub(super) fn unregister(&mut self, registration: &Registration) {
         let readers = &mut self.slots[registration.slot].readers;
         readers.remove(registration.reader);
-        // A reader that leaves the channel leaves an empty place, and a fan-out looks at all places. Shrinking the list
-        // also looks at all places, so it is not done each time.
+        // When a reader leaves the channel, its place stays empty, and a fan-out looks at all places. Shrinking the
+        // list also looks at all places, so it is not done each time.
         if readers.len().is_power_of_two() && readers.len() * 4 < readers.capacity() {
             readers.shrink_to_fit();
         }

@@ -19,8 +19,8 @@ use step::{LogRequest, OutsideMemory};
 
 /// A reader with a cursor over any set of channels.
 ///
-/// It reads only from the log and from the node's memory of the log. So a reader needs no buffer when it changes from
-/// old messages to new ones, and a reader that falls behind the memory is handled like a reader with an old cursor.
+/// It reads only from the log and from the node's memory of the log. So a reader does not need a buffer when it changes
+/// from old messages to new ones. A reader that falls behind the memory is handled like a reader with an old cursor.
 pub struct Subscription {
     hub: Arc<Hub>,
     reader: Arc<Reader>,
@@ -30,13 +30,13 @@ pub struct Subscription {
     /// The maximum number of messages that are replayed after a gap.
     last: Option<u32>,
     has_begun: bool,
-    /// Whether it reads who comes and goes.
+    /// Whether the subscription also reads entries about members that join or leave.
     reads_members: bool,
     /// Whether the subscription has given up its registrations and does not count as a reader.
     is_away: bool,
     /// The state of a reader whose position is not in the node's memory; `None` for all other readers.
     outside: Option<Box<OutsideMemory>>,
-    /// The reader's position in the previous log, at the moment when this log replaced that log.
+    /// The position that the reader had in the previous log when the present log replaced that log.
     left: Option<Box<Cursor>>,
 }
 
@@ -100,8 +100,8 @@ impl Subscription {
         self.at
     }
 
-    /// Whether a gap follows: the subscription has read its epoch up to the position after which the log has lost all
-    /// entries.
+    /// Whether a gap follows: the subscription has read its epoch up to a position, and the log has lost all entries of
+    /// the epoch after this position.
     pub fn is_at_cut(&self) -> bool {
         self.hub.memory.read().is_at_cut(self.at)
     }
@@ -117,7 +117,7 @@ impl Subscription {
         self.client = Some(client);
     }
 
-    /// Sets whether the subscription also reads the entries that say which members come and go.
+    /// Sets whether the subscription also reads entries about members that join or leave.
     pub fn read_members(&mut self, reads_members: bool) {
         self.reader.parking().reads_members = reads_members;
         self.reads_members = reads_members;
@@ -161,7 +161,7 @@ impl Subscription {
         self.registrations.iter().any(|registration| registration.channel == *channel)
     }
 
-    /// Adds a channel, which is read from the present position on.
+    /// Adds a channel. The subscription reads it from the present position on.
     pub fn add(&mut self, channel: &Channel) {
         if self.register(channel) {
             self.park_slots();

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The maximum number of entries of the log that a reader reads at a time to catch up.
 const PAGE: usize = 512;
 
-/// A gap: messages after `from` may have been dropped before the reader has seen them. Reading continues at `cursor`.
+/// A gap: messages after `from` may have been dropped before the reader saw them. Reading continues at `cursor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The cursor from which the reader wanted to continue.
@@ -31,7 +31,7 @@ pub enum Step {
     Messages,
     /// A gap. The reader takes another step to read on after the gap.
     Gap(Gap),
-    /// There are no new messages. The reader is woken when there is one.
+    /// There are no new messages. The reader is woken when a message arrives.
     Idle,
     /// The cursor is ahead of this node, and the log has confirmed that the cursor is valid: the node is behind. The
     /// reader is woken when its channels have new messages, and when the log has changed for all readers. It is not
@@ -44,7 +44,7 @@ pub(super) struct OutsideMemory {
     pub(super) request: LogRequest,
     /// The reader got a gap for entries that are missing up to this position, and continues with the remaining entries.
     pub(super) told: Id,
-    /// Whether the reader has not named a position and has not read yet: it does not miss entries that were dropped.
+    /// Whether the reader has not named a position and has not read yet. Such a reader does not miss dropped entries.
     pub(super) is_fresh: bool,
 }
 
@@ -91,8 +91,7 @@ impl Subscription {
         }
     }
 
-    /// Begins at a later position than requested. Entries before this position that were dropped do not count as
-    /// missed.
+    /// Begins at a later position than requested. Dropped entries before this position do not count as missed.
     fn begin_at(&mut self, at: Cursor, told: Id) {
         self.at = at;
         self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told, is_fresh: true }));

@@ -18,21 +18,22 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) const JITTER: Duration = Duration::from_millis(100);
 
 /// The time that is added to a member's wait soon after its join. Earlier members may still have messages from before
-/// its marker, and these come first. An earlier member that does not run for this time is overtaken. With the longest
-/// wait of a member, 300 ms, this leaves 400 ms of the second within which the bridge appends each message.
+/// its marker, and these come first. If an earlier member does not run for this time, the new member overtakes it. The
+/// longest wait of a member is 300 ms. Both times leave 400 ms of the second within which the bridge appends each
+/// message.
 const NEWCOMER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The time after a join during which a member adds [`NEWCOMER_PATIENCE`] to its wait.
 pub(super) const NEWCOMER: Duration = Duration::from_secs(2);
 
-/// How long a member that has a hole in its numbers waits for members that may still have the missing ones.
+/// How long a member waits if its numbers have a hole: other members may still have the missing messages.
 const HOLE: Duration = Duration::from_millis(600);
 
 /// How often a member asks for a marker until it receives one.
 const JOIN: Duration = Duration::from_millis(500);
 
-/// How many slots from before the first marker a member keeps. They arrive between its subscription and the marker. The
-/// marker takes a round trip.
+/// How many slots from before the first marker a member keeps. These slots arrive between the member's subscription and
+/// the marker. The marker takes a round trip.
 const EARLY: usize = 32;
 
 /// How many segments a member keeps. Each join begins a segment. A member forgets an empty segment that is not the
@@ -48,13 +49,15 @@ pub(super) struct BridgeState {
     /// The server that members listen to, by its `run_id`.
     pub(super) server: String,
     pub(super) address: String,
-    /// Changes while any member listens to that server. It is used only in a Cluster.
+    /// A value that keeps changing while any member listens to that server. It is used only in a Cluster.
     pub(super) alive: String,
     /// How many of the offered entries this request has appended to the log.
     pub(super) added: usize,
-    /// How many of these had an idempotency key that is not remembered, because there was no room for it.
+    /// How many of the appended entries have an idempotency key that Redis does not remember, because there was no room
+    /// for it.
     pub(super) forgotten: u64,
-    /// The last number taken in each segment of the request; `None` for a segment that Redis has dropped.
+    /// The last number that Redis has taken in each segment of the request; `None` for a segment that Redis has
+    /// dropped.
     pub(super) taken: Vec<Option<i64>>,
 }
 
@@ -148,25 +151,25 @@ impl Marker {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moved;
 
-/// The protocol's part of one session. It keeps each message until it knows that the message is in the log.
+/// The state of the protocol in one session. It keeps each message until it knows that the message is in the log.
 #[derive(Debug)]
 pub(super) struct Member {
     id: String,
     bounds: Bounds,
-    /// [`PATIENCE`] and this member's part of [`JITTER`].
+    /// The sum of [`PATIENCE`] and this member's random part of [`JITTER`].
     patience: Duration,
     /// The messages that arrived after each marker.
     segments: VecDeque<Segment>,
     /// The messages that arrived before the first marker. Earlier members, if there are any, append them.
     early: VecDeque<PublishSlot>,
     has_joined: bool,
-    /// The time until which the member waits longer, for earlier members to offer their messages.
+    /// Until this time the member waits longer, so that earlier members can offer their messages.
     newcomer_until: Option<Instant>,
     /// Whether the member has stopped listening.
     is_finishing: bool,
     asked_to_join: Option<Instant>,
     state: Option<BridgeState>,
-    /// When the holder or its beat last changed.
+    /// The time at which the holder or its beat last changed.
     unchanged: Instant,
     /// The time since which messages have waited and Redis has not taken any of them.
     since: Instant,
@@ -179,7 +182,8 @@ struct Segment {
     marker: Marker,
     /// The messages of the segment, from number 1 on.
     queue: Queue,
-    /// The time since which the queue begins after a number that Redis has not taken; `None` without such a hole.
+    /// If Redis has not taken the numbers before the queue, the time since which these numbers have been missing;
+    /// otherwise `None`.
     hole: Option<Instant>,
 }
 
@@ -274,7 +278,7 @@ impl Member {
     ) -> Result<usize, Moved> {
         if marker.server != server {
             // The servers of a Cluster have no common order: a marker with a lower number than the newest segment has
-            // only arrived late.
+            // simply arrived late.
             let newest = self.segments.back().map_or(u64::MAX, |segment| segment.marker.joined);
             return if is_cluster && marker.joined <= newest { Ok(0) } else { Err(Moved) };
         }

@@ -1,14 +1,14 @@
 //! The bridge from PUBLISH to the log: every node receives each PUBLISH, and one node appends it.
 //!
 //! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on
-//! a channel that all nodes receive. The PUBLISHes that a server delivers between two markers are a *segment*. Each node
-//! that has received the marker knows the number of each PUBLISH after it. The script stores the last number taken in each
-//! segment, in one step with the entries, and takes only PUBLISHes that follow that number. So nodes need not compare
-//! payloads, and it does no harm to offer a PUBLISH that was already taken or that another node offers at the same
-//! moment.
+//! a channel that all nodes receive. The PUBLISHes that a server delivers between two markers are a *segment*. Each
+//! node that has received the marker knows the number of each PUBLISH after it. The script appends entries, and in the
+//! same step stores the last number that it has taken in each segment. It takes only PUBLISHes that follow that number.
+//! So nodes do not have to compare payloads. A node may also offer a PUBLISH that was already taken, or that another
+//! node offers at the same moment.
 //!
-//! The lease only saves work. Its holder offers PUBLISHes at once. Another node waits for a quarter of a second. If no
-//! node has appended the PUBLISHes by then, this node offers them and holds the lease from then on.
+//! The lease only saves work. The holder of the lease offers PUBLISHes at once. Another node waits for a quarter of a
+//! second. If no node has appended the PUBLISHes by then, this node offers them and holds the lease from then on.
 //!
 //! [`member`] is the protocol without its connections, [`queue`] holds the waiting messages, and `lua/bridge.lua` is
 //! the side in Redis.

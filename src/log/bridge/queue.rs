@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 /// One or more slots in the order of PUBLISHes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PublishSlot {
-    /// A number of slots in a row that do not need to be appended: volatile messages, payloads that are not messages,
-    /// dropped messages.
+    /// Consecutive slots that do not need to be appended, as a count: volatile messages, payloads that are not
+    /// messages, dropped messages.
     Nothing(u64),
     /// An idempotency key, which may be empty, and an entry's fields.
     Entry(Vec<String>),
@@ -53,7 +53,7 @@ impl Default for BatchRoom {
     }
 }
 
-/// A queue of slots with consecutive positions. Its owner chooses the position of the first slot.
+/// A queue of slots with consecutive positions. The owner of the queue chooses the position of the first slot.
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,
@@ -118,7 +118,7 @@ impl Queue {
     /// Empties the oldest slot that is not empty. The slot itself stays, because the numbers of later slots must not
     /// change. Returns whether the slot held a message.
     pub(super) fn hollow_out_oldest(&mut self) -> bool {
-        // Empty slots form one run, so the oldest slot that is not empty is first or second.
+        // Empty slots in a row form one item, so the oldest slot that is not empty is in the first or the second item.
         let run = match self.places.front() {
             Some(PublishSlot::Nothing(run)) => *run,
             _ => 0,

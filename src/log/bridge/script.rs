@@ -14,7 +14,7 @@ pub(super) struct Server {
     pub(super) run_id: String,
     pub(super) address: String,
     pub(super) is_cluster: bool,
-    /// In a Cluster: the server to which members listened before; it has ended.
+    /// In a Cluster: the server to which members listened before, and which has ended.
     pub(super) instead_of: String,
 }
 

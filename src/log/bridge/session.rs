@@ -60,8 +60,8 @@ impl From<Moved> for Ended {
     }
 }
 
-/// Set in a Cluster if members listen to a server that this node cannot reach: that server, the last sign of life from
-/// those members, and the time of that sign.
+/// Set in a Cluster if members listen to a server that this node cannot reach. The parts are the server, the last sign
+/// of life from these members, and the time of this sign.
 pub(super) type UnreachableServer = Option<(String, String, Instant)>;
 
 pub(super) struct Session {

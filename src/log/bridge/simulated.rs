@@ -1,4 +1,4 @@
-//! The script as the simulation imitates it.
+//! A model of the script for the simulation.
 
 use super::member::{BridgeState, Request, Want};
 use super::queue::PublishSlot;

@@ -5,9 +5,9 @@ use std::panic::resume_unwind;
 use std::task::Poll;
 use tokio::task::JoinSet;
 
-/// Runs a future in a separate task, beginning with its second poll. This is for a future that holds a resource for
-/// which other futures wait, such as a connection or a position in a queue. Its caller may stop polling for up to 30 s
-/// when its client is stalled, and all others would then wait for that client.
+/// Runs a future in a separate task, beginning with its second poll. Use it for a future that holds a resource for
+/// which other futures wait, such as a connection or a position in a queue. The caller may stop polling for up to 30 s
+/// when its client is stalled, and all other callers would then wait for that client.
 ///
 /// The caller itself makes the first poll, so that futures get their positions in the order in which their callers
 /// start them.
@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 pub(super) async fn in_own_task<T: Send + 'static>(doing: impl Future<Output = T> + Send + 'static) -> T {
     let mut doing = Box::pin(doing);
     let first = poll_fn(|cx| Poll::Ready(doing.as_mut().poll(cx)));
-    // The first poll is outside tokio's budget. Otherwise tokio could refuse it because the caller's task has been
-    // busy, and nothing would poll the future again.
+    // The first poll is outside tokio's budget. Otherwise tokio could refuse this poll because the caller's task has
+    // been busy, and nothing would poll the future again.
     let done = match tokio::task::unconstrained(first).await {
         Poll::Ready(done) => return done,
         // A JoinSet aborts its tasks when it is dropped.

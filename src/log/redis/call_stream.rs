@@ -4,10 +4,11 @@
 //! any machine answers with `FCALL longtail_answer` (`lua/answer.lua`). The function finds the node in the record, and
 //! appends the answer to a stream of this node, which the node reads with one blocking connection.
 //!
-//! The way of the answers is a stream because a stream keeps an answer until the node has read it:
+//! The answers come through a stream, because a stream keeps an answer until the node has read it. The alternatives are
+//! worse:
 //! - A PUBLISH to the node would be lost while the node reconnects.
-//! - A blocking pop of a list loses the item that Redis has taken out for a connection that ends at that moment.
-//! - An entry of the log would go to all nodes, and stay for the retention.
+//! - A blocking pop of a list loses an item if the connection ends just after Redis has taken out the item.
+//! - An entry of the log would go to all nodes, and stay in the log for the retention time.
 //!
 //! On each new connection the node reads its stream from the beginning. If the log moves to another server, the node
 //! also sends all calls again that have no answer yet: the new server may lack them.
@@ -25,10 +26,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How much longer a call waits here than in Redis: an answer that Redis takes at the last moment still arrives.
+/// How much longer a call waits in this node than in Redis, so that an answer that Redis accepts at the last moment
+/// still arrives.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// The pause after a failure, which doubles with each further one.
+/// The pause after a failure. It doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -68,8 +70,8 @@ pub struct CallStream {
 /// The calls that wait for an answer.
 #[derive(Default)]
 struct Waiting {
-    /// The number of the next attempt. An attempt belongs to one call of this node. The id does not: a client may send
-    /// an event again while the first call waits.
+    /// The number of the next attempt. The number belongs to one call of this node. An id may belong to several calls,
+    /// because a client may send an event again while the first call waits.
     next: u64,
     attempts: BTreeMap<u64, Attempt>,
     /// The reason why the last call did not get into the stream.
@@ -79,14 +81,14 @@ struct Waiting {
 /// A call that waits for an answer.
 struct Attempt {
     call: Arc<StreamCall>,
-    /// When the call is over in Redis.
+    /// The time at which the call ends in Redis.
     until: Instant,
     /// The `run_id` of the server that has the call.
     sent_to: Option<String>,
     answer: oneshot::Sender<Result<Vec<u8>, Unanswered>>,
 }
 
-/// The place of an attempt. It ends with the caller.
+/// Keeps an attempt in the list of attempts until the caller drops this value.
 struct Place<'a> {
     stream: &'a CallStream,
     attempt: u64,
@@ -120,7 +122,7 @@ impl CallStream {
     ///
     /// # Errors
     ///
-    /// There is no answer `within` this time, or Redis refuses the call.
+    /// No answer arrives within the time `within`, or Redis refuses the call.
     ///
     /// # Cancel safety
     ///
@@ -155,10 +157,10 @@ impl CallStream {
         }
     }
 
-    /// Ends an attempt with an answer. An attempt that has ended already has gone from the list.
+    /// Ends an attempt with an answer. An attempt that has already ended is no longer in the list.
     fn answer(&self, attempt: u64, answer: Result<Vec<u8>, Unanswered>) {
         if let Some(attempt) = self.waiting.lock().attempts.remove(&attempt) {
-            // The caller may have gone.
+            // The caller may no longer wait.
             let _ = attempt.answer.send(answer);
         }
     }

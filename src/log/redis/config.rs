@@ -18,7 +18,8 @@ pub struct RedisConfig {
     pub max_payload: usize,
     /// The bytes that idempotency keys may take in Redis.
     pub key_bytes: usize,
-    /// The patterns of the PUBLISH channels whose messages are appended. They must be the same on all nodes of a log.
+    /// The patterns of the PUBLISH channels whose messages are appended. The patterns must be the same on all nodes of
+    /// a log.
     pub subscribe: Vec<String>,
 }
 

@@ -115,7 +115,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Connects to one server, which need not own the log.
+    /// Connects to one server, which does not have to own the log.
     pub(super) async fn open_at(
         endpoint: &Endpoint,
         address: &str,
@@ -193,7 +193,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ScriptError::Unreplicated`] if fewer replicas had the changes in time. In this case the script has run.
+    /// [`ScriptError::Unreplicated`] if fewer replicas had the changes in time. With this error the script has run.
     pub(super) async fn run_and_wait<T: AsRef<[u8]>>(
         &mut self,
         script: &Script,

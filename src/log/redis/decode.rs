@@ -2,7 +2,7 @@
 //! read.
 //!
 //! The node does not guess the meaning of an entry in an unknown format. The entry may be for any channel and any
-//! reader, so all readers of this node get a gap in its place.
+//! reader, so all readers of this node get a gap in place of the entry.
 
 use super::entry::{Entry, Skipped};
 use super::entry_fields::NotAMessage;

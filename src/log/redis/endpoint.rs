@@ -6,7 +6,8 @@ use super::server_info::ServerInfo;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates, Value};
 use std::time::Duration;
 
-/// The time limit for the answer of a sentinel or of a member of a Cluster. After it, the node asks the next one.
+/// The time limit for the answer of a sentinel or of a member of a Cluster. After this time, the node asks the next
+/// server.
 const ASK_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// The address of Redis and how to connect to it. The type holds passwords, so it has no `Debug`.
@@ -39,7 +40,8 @@ const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PA
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
 impl Endpoint {
-    /// Parses a URL. `certificates` are for TLS. They are used in addition to the system's roots, or in place of them.
+    /// Parses a URL. `certificates` are for TLS. The certificates are used in addition to the system's roots, or in
+    /// place of them.
     ///
     /// # Errors
     ///
@@ -205,13 +207,14 @@ impl Endpoint {
         if let (true, ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) =
             (host.is_empty(), asked.get_connection_info().addr())
         {
-            // The owner does not know its own address, so the owner is the member that was asked.
+            // The owner does not know its own address, and only the owner itself gives such an answer. So the owner is
+            // the member that was asked.
             host.clone_from(name);
         }
         self.client(self.address(host, port)).map(Some)
     }
 
-    /// Makes a client of one server. The address is one that a [`Client`] of this endpoint has reported.
+    /// Makes a client for one server. The address is one that a [`Client`] of this endpoint has reported.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The fields of an entry: how a draft is written, and how anybody's entry is read.
+//! The fields of an entry: how a node writes a draft, and how it reads an entry of any program.
 //!
 //! An entry of an ordinary message has format 1, without the field `v`. Only an entry that needs a field of format 2
 //! has that format. An entry that another program adds may have the fields of format 2 without `v`.
@@ -30,7 +30,7 @@ impl From<&'static str> for NotAMessage {
     }
 }
 
-/// The fields of an entry that this node reads, as they stand in it.
+/// The fields of an entry that this node reads, with their values unchanged.
 #[derive(Default)]
 pub(super) struct EntryFields<'a> {
     version: Option<&'a [u8]>,
@@ -66,7 +66,7 @@ impl<'a> EntryFields<'a> {
                 b"kind" => fields.kind = Some(value),
                 b"binary" => fields.binary = Some(value),
                 b"text" => fields.is_text = value == b"1",
-                // `longtail_publish` has left out an exclude or except that cannot be used.
+                // `longtail_publish` has left out an `exclude` or an item of `except` that cannot be used.
                 b"ignored" => fields.ignored_exclude = value == b"exclude",
                 _ => {}
             }
@@ -74,7 +74,8 @@ impl<'a> EntryFields<'a> {
         fields
     }
 
-    /// Reads the content of the entry, or returns why it is not a message. Anybody may append to the stream.
+    /// Reads the content of the entry, or returns why it is not a message. Any client of Redis may append to the
+    /// stream.
     pub(super) fn draft(mut self, max_payload: usize) -> Result<Draft, NotAMessage> {
         // The format is checked first: in another format, the other fields may have another meaning.
         let version = match self.version {
@@ -122,7 +123,8 @@ impl<'a> EntryFields<'a> {
         Ok(draft.with_extras(extras))
     }
 
-    /// The channels. Reserved channels are those of entries with a kind: only the server writes these.
+    /// The channels. Only an entry with a kind may name a reserved channel, because only the server writes such
+    /// entries.
     fn channels(&self, parse: impl Fn(&str) -> Result<Channel, BadChannel>) -> Result<Channels, NotAMessage> {
         let parse = |name: &str| match parse(name)? {
             channel if channel.is_reserved() && self.kind.is_none() => Err(BadChannel::Reserved),
@@ -137,7 +139,8 @@ impl<'a> EntryFields<'a> {
         Channels::parse_by(names, parse).map_err(|error| bad_channels(error).into())
     }
 
-    /// The payload, and whether it is an array of arguments: `args` says so beside `data`, or is the array itself.
+    /// The payload, and whether it is an array of arguments: the field `args` marks `data` as such an array, or is the
+    /// array itself.
     fn payload(&self) -> Result<(&'a [u8], bool), NotAMessage> {
         match (self.data, self.args) {
             (Some(data), None | Some(b"0")) => Ok((data, false)),
@@ -148,7 +151,7 @@ impl<'a> EntryFields<'a> {
         }
     }
 
-    /// The items of `except`; `None` for each that cannot be used.
+    /// The items of `except`; `None` for each item that cannot be used.
     fn except(
         &self,
         parse: impl Fn(&str) -> Result<Channel, BadChannel>,
@@ -165,12 +168,12 @@ fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }
 
-/// The items of a list, at most one more than any list may have.
+/// The items of a list. Their number is at most one more than the limit on items.
 fn list(value: &[u8]) -> Vec<&str> {
     text(value).unwrap_or_default().split(',').take(Channels::MAX.max(crate::message::MAX_EXCEPT) + 1).collect()
 }
 
-/// The binary parts. Their bytes are at most as many as those of a payload.
+/// The binary parts. Together they have at most as many bytes as a payload.
 fn attachments(value: &[u8], max_bytes: usize) -> Result<Box<[bytes::Bytes]>, NotAMessage> {
     if value.is_empty() {
         return Ok(Box::default());
@@ -235,10 +238,10 @@ pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
 }
 
 /// The message that another node has sent with [`volatile_to_json`]. A volatile message is not kept and its delivery is
-/// not promised: this node drops one whose format it does not read.
+/// not promised: this node drops a volatile message whose format it does not read.
 pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
-    // Any client of Redis may send one, and a list of short texts takes many times its bytes. A node's own may have
-    // escapes in its payload, and binary parts in base64.
+    // Any client of Redis may send such a message, and a list of short texts takes many times its bytes in memory. A
+    // message of a node may have escapes in its payload, and binary parts in base64.
     if json.len() > max_payload.saturating_mul(8).saturating_add(OTHER_FIELDS) {
         return None;
     }
@@ -267,7 +270,7 @@ mod tests {
         EntryFields::collect(pairs).draft(100)
     }
 
-    /// The fuzzer begins with entries of format 2 that a node reads, or it would not find them.
+    /// The fuzzer begins with entries of format 2 that a node reads. Otherwise it would not find such entries.
     #[test]
     fn the_seeds_of_the_fuzzer_are_entries_of_format_2() {
         for (seed, kind) in [
@@ -281,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Checks the fields that are written for a draft, and that the same draft is read back.
+    /// Checks the fields that are written for a draft, and checks that a node reads the same draft from them.
     #[test]
     fn only_what_needs_format_2_has_it() {
         let none = Extras::default;

@@ -14,7 +14,7 @@ pub enum ScriptError {
     /// This Redis server cannot hold the log.
     #[error("{0}")]
     Unfit(String),
-    /// Redis answered that it did not run the command, and may run it later (for example, it is loading).
+    /// Redis answered that it did not run the command, but a later attempt may succeed (for example, it is loading).
     #[error("Redis is not ready: {}", explain(.0))]
     NotNow(#[source] RedisError),
     /// Redis answered that it did not run the command. It would give the same answer to a repeated command.
@@ -112,7 +112,7 @@ impl ScriptError {
     }
 }
 
-/// What publishers hear of a server that is not a usable Redis.
+/// The text for publishers about a server that is not a usable Redis.
 const UNREACHABLE: &str = "Redis cannot be reached";
 
 /// Writes the text of Redis, and the fix if it is known.
@@ -131,7 +131,7 @@ fn explain(error: &RedisError) -> String {
     }
 }
 
-/// Whether a TLS handshake was answered in another protocol.
+/// Whether the server answered a TLS handshake in another protocol.
 fn is_not_tls(error: &RedisError) -> bool {
     error.to_string().contains("InvalidContentType")
 }

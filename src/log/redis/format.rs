@@ -2,8 +2,8 @@
 //!
 //! The format of an entry determines the meaning of its fields. The field `v` names the format. An entry without `v`
 //! has format 1. Entries that other programs append with `XADD` do not have `v`, so they have format 1. A node writes a
-//! newer format only when every node reads it (see [`peers`](super::peers)). So a node meets a format that it does not
-//! read only if an older node was started beside newer ones or after them (see [`decode`](super::decode)).
+//! newer format only when every node reads it (see [`peers`](super::peers)). So a node finds a format that it does not
+//! read only if an older node was started beside newer nodes, or after them (see [`decode`](super::decode)).
 
 use crate::message::{Channel, Draft};
 
@@ -11,7 +11,7 @@ use crate::message::{Channel, Draft};
 pub(super) const LOWEST: u32 = 1;
 
 /// The format of entries with several channels, `except`, arguments, a bare text, binary parts or a kind, and of
-/// entries of channels whose names only the server makes.
+/// entries in channels whose names only the server makes.
 pub(super) const EXTENDED: u32 = 2;
 
 /// The formats that this node reads, in order.

@@ -1,7 +1,7 @@
 //! Holds drafts until every node of the log is known to read the format of their entries.
 //!
-//! They wait outside of the queue, so that other publishers are not held up. They are queued in the order in which they
-//! came to the gate.
+//! The drafts wait outside the queue, so that they do not delay other publishers. The gate queues the drafts in the
+//! order in which they came.
 
 use super::RedisLog;
 use super::peers::Peers;
@@ -15,12 +15,13 @@ const WAITING: usize = 1024;
 
 /// The gate.
 pub(super) struct FormatGate {
-    /// The first in the line holds it, until its drafts are queued. It passes on in the order of the requests for it.
+    /// The first append in the line holds this lock until its drafts are queued. The others get the lock in the order
+    /// in which they asked for it.
     line: Arc<Mutex<()>>,
     places: Arc<Semaphore>,
 }
 
-/// The place of an append at the gate, which it keeps until its drafts are queued.
+/// The place of an append at the gate. The append keeps it until its drafts are queued.
 pub(super) struct Place {
     _line: OwnedMutexGuard<()>,
     _place: OwnedSemaphorePermit,
@@ -33,13 +34,13 @@ impl Default for FormatGate {
 }
 
 impl FormatGate {
-    /// Whether a format may be written now and no append waits, so that an append need not pass the gate.
+    /// Whether a format may be written now and no append waits, so that an append does not have to pass the gate.
     pub(super) fn is_open(&self, peers: &Peers, format: u32) -> bool {
         peers.write_format() >= format && self.line.try_lock().is_ok()
     }
 
-    /// Waits until a format may be written. It takes its place in the line at the first poll. The task that polls it
-    /// must not rest, because others wait behind it.
+    /// Waits until a format may be written. The future takes its place in the line at the first poll. The task that
+    /// polls the future must not pause, because other appends wait behind it.
     ///
     /// # Errors
     ///

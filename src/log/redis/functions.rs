@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// The version is raised with each change of the library's behaviour. A node leaves a newer library alone: an older
-/// node may start beside newer ones.
+/// The version is raised with each change of the library's behaviour. A node does not replace a newer library, because
+/// an older node may start beside newer nodes.
 const VERSION: u64 = 9;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
@@ -108,7 +108,7 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
 
 /// Whether the list has a suitable library. On a new connection only this build's library or a newer version is
 /// suitable. Later any library of the same version is suitable: otherwise two builds of one version would replace each
-/// other's library for ever.
+/// other's library forever.
 fn is_current(list: &Value, is_new: bool) -> bool {
     match list {
         Value::Array(items) => items.iter().any(|item| is_current(item, is_new)),

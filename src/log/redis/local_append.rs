@@ -84,7 +84,7 @@ impl LocalAppends {
         *self.waiting.lock() = Waiting::default();
     }
 
-    /// The position that an append sends to the script, and how many entries were ever added up to there.
+    /// The position that an append sends to the script, and how many entries were ever added up to that position.
     pub(super) fn position(&self) -> Option<(Cursor, u64)> {
         let waiting = self.waiting.lock();
         waiting.at.zip(waiting.added)

@@ -175,7 +175,7 @@ impl RedisLog {
 
     /// Passes a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
-        // Without a tail there are no readers, so it is not an error if there is no receiver for the message.
+        // Without a tail there are no readers, so a message without a receiver is not an error.
         let _ = self.volatile.send(Arc::new(message));
     }
 
@@ -204,7 +204,7 @@ impl RedisLog {
         Ok(connection)
     }
 
-    /// Opens a connection to one server of a Cluster, which need not own the log's slot.
+    /// Opens a connection to one server of a Cluster, which does not have to own the log's slot.
     pub(in crate::log) async fn connect_to(
         &self,
         address: &str,
@@ -213,8 +213,8 @@ impl RedisLog {
         Connection::open_at(&self.endpoint, address, answer_within).await
     }
 
-    /// Appends drafts that are not volatile. Drafts in a format that not every node reads wait before they are queued, so
-    /// they do not hold up others.
+    /// Appends drafts that are not volatile. Drafts in a format that not every node reads wait before they are queued,
+    /// so they do not delay other drafts.
     async fn append_durable(&self, drafts: Vec<Draft>, queued: &Queued) -> Result<Vec<Cursor>, AppendError> {
         let format = drafts.iter().map(format::needed_by).max().unwrap_or(format::LOWEST);
         let deadlines = self.queue.deadlines();
@@ -225,8 +225,8 @@ impl RedisLog {
         self.queue.append_after(admission, drafts, self.queue.after_a_wait(deadlines), queued).await
     }
 
-    /// Whether an entry of this draft may be written, as far as this node knows the others. A PUBLISH cannot wait until
-    /// they are known for certain: the PUBLISHes behind it would wait, too.
+    /// Whether an entry of this draft may be written, as far as this node knows the other nodes. A PUBLISH cannot wait
+    /// until this node knows all of them for certain: the PUBLISHes behind it would wait, too.
     pub(in crate::log) fn may_write(&self, draft: &Draft) -> bool {
         let format = format::needed_by(draft);
         format == format::LOWEST || format <= self.peers.known_format()

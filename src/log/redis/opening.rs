@@ -10,11 +10,11 @@ use std::sync::Arc;
 /// The number of entries that are read at a time to compare histories.
 const RANGE: usize = 256;
 
-/// About how many bytes of entries are read at a time.
+/// The approximate number of bytes of entries that are read at a time.
 const RANGE_BYTES: usize = 1 << 20;
 
 impl RedisLog {
-    /// Finds the log's extent, and ends an epoch whose entries may not all be there: see `lua/open.lua`.
+    /// Finds the log's extent, and ends an epoch if some of its entries may be missing: see `lua/open.lua`.
     pub(super) async fn open(&self, connection: &mut Connection) -> Result<(Extent, Counters), ScriptError> {
         // This is a copy, because the tail may read on during the comparison.
         let seen = self.seen.lock().clone();

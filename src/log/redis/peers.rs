@@ -3,10 +3,10 @@
 //! A record is renewed every [`PERIOD`] and expires [`LIFE`] after its last renewal, by Redis's clock. Each renewal
 //! returns the records of the other nodes at the same moment. The records decide which format of entries a node may
 //! write: the highest format that all nodes read. A node that has just started, or was silent for a while, may not know
-//! the other nodes, and they may not know it. So it writes the lowest format until its record has been there for longer
-//! than any node takes to renew its own. If a node joins that does not read the format that the others write, the
-//! others know this one renewal later. The new node cannot read the entries that they write until then, and its readers
-//! get a gap (see [`format`](super::format)).
+//! the other nodes, and they may not know it. So it writes the lowest format until its record has existed for longer
+//! than any node takes to renew a record. If a new node does not read the format that the other nodes write, the others
+//! learn this one renewal later. The new node cannot read the entries that they write until then, and its readers get a
+//! gap (see [`format`](super::format)).
 
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};
@@ -26,8 +26,8 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 /// The time after which a record without a renewal expires.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// After this time every other node that renews its record has seen this one. A node that takes longer to renew its
-/// record treats its knowledge of the others as [stale](STALE).
+/// After this time every other node that renews its record has seen the record of this node. A node that takes longer
+/// to renew its record treats its knowledge of the others as [stale](STALE).
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// The time for which a node's knowledge of the other nodes is valid.
@@ -103,7 +103,7 @@ struct State {
     has_left: bool,
 }
 
-/// The renewals of this node's record. They decide which format this node may write.
+/// The renewals of this node's record. The renewals decide which format this node may write.
 #[derive(Default)]
 struct Renewals {
     /// The time since which this node's record has existed without a break.
@@ -136,7 +136,7 @@ impl Renewals {
         self.since.map(|since| since + SETTLED)
     }
 
-    /// The highest format that all nodes read that this node knows. Before the first renewal it does not know an older
+    /// The highest format that all nodes known to this node read. Before the first renewal it does not know an older
     /// node.
     fn known_format(&self) -> u32 {
         self.common.unwrap_or(format::EXTENDED)
@@ -154,7 +154,7 @@ impl Peers {
         self.state.lock().standing.write_format(Instant::now())
     }
 
-    /// The highest format that all nodes read that this node knows, whether or not others may not know this node yet.
+    /// The highest format that all nodes known to this node read, even if some of them may not know this node yet.
     pub(super) fn known_format(&self) -> u32 {
         self.state.lock().standing.known_format()
     }
@@ -163,7 +163,7 @@ impl Peers {
     pub(super) async fn may_write(&self, format: u32) {
         loop {
             let mut renewed = std::pin::pin!(self.renewed.notified());
-            // From here on a renewal wakes this task, also one that comes before the wait.
+            // From here on a renewal wakes this task, even if it comes before the wait.
             renewed.as_mut().enable();
             let settled = {
                 let standing = &self.state.lock().standing;
@@ -241,7 +241,7 @@ impl Peers {
 }
 
 impl State {
-    /// Stores the records of the other nodes, and returns the nodes that were seen to renew their records.
+    /// Stores the records of the other nodes, and returns the nodes that this node has seen renew their records.
     fn meet(&mut self, others: Vec<(String, String, Record)>) -> Vec<Peer> {
         let mut before = std::mem::take(&mut self.first_seen);
         let mut peers = Vec::with_capacity(others.len());
@@ -360,7 +360,7 @@ mod tests {
     }
 
     /// For each renewal: the time in seconds, whether the record still existed, and the format that all nodes read.
-    /// Then a time, and the format that the node writes at that time.
+    /// After the renewals follow a time, and the format that the node writes at that time.
     type Case = (&'static str, &'static [(u64, bool, u32)], u64, u32);
 
     const CASES: [Case; 8] = [

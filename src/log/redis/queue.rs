@@ -41,8 +41,8 @@ type Obstacle = Arc<parking_lot::Mutex<Option<&'static str>>>;
 pub(super) struct Deadlines {
     /// The time at which the drafts are withdrawn, if they were not sent.
     pub(super) withdraw_at: Instant,
-    /// The time at which the appender gives up. The publisher itself does not: only the appender can tell whether the
-    /// drafts were sent.
+    /// The time at which the appender gives up. The publisher itself does not give up, because only the appender can
+    /// tell whether the drafts were sent.
     pub(super) give_up_at: Instant,
 }
 
@@ -139,13 +139,13 @@ impl Queue {
         Deadlines { withdraw_at: now + self.timeout / 2, give_up_at: now + self.timeout }
     }
 
-    /// The time limits of an append that has waited for something else than the queue up to its `withdraw_at`. It gets
+    /// The time limits of an append that has waited for something other than the queue until its `withdraw_at`. It gets
     /// half of the rest of its time: otherwise an idle appender would get no time at all to send the drafts.
     pub(super) fn after_a_wait(&self, deadlines: Deadlines) -> Deadlines {
         Deadlines { withdraw_at: deadlines.withdraw_at + self.timeout / 4, ..deadlines }
     }
 
-    /// Appends drafts that are not volatile. They are queued at the first poll.
+    /// Appends drafts that are not volatile. The drafts are queued at the first poll.
     ///
     /// # Errors
     ///
@@ -160,10 +160,11 @@ impl Queue {
         let waiting = match self.entrance.try_enter(request) {
             Ok(()) => None,
             // The wait runs in a task of its own: otherwise it would block all other publishers while this one is busy
-            // elsewhere. The task ends with its publisher. It has its place in the line from here on.
+            // elsewhere. The task ends with its publisher. The request has its place in the line from here on.
             Err(request) => Some(in_own_task(self.entrance.clone().enter(request, deadlines))),
         };
-        // The drafts have their place in the order when the first poll of `waiting` is done, which is the same poll.
+        // The drafts have their place in the order after the first poll of `waiting`, which is a part of the present
+        // poll.
         queued.set();
         if let Some(waiting) = waiting {
             waiting.await?;
@@ -219,8 +220,8 @@ impl Entrance {
     /// Waits for the request's turn and for room.
     async fn enter(self: Arc<Entrance>, request: Request, deadlines: Deadlines) -> Result<(), AppendError> {
         let entering = async {
-            // A publisher for which there is room, but which has not been polled yet, is not overtaken by a publisher
-            // that finds room at once.
+            // There may be room for a waiting publisher whose task was not polled yet. A publisher that finds room at
+            // once does not overtake it.
             let _line = self.line.lock().await;
             if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
                 && let Ok(place) = self.jobs.reserve().await

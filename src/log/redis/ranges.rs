@@ -9,8 +9,8 @@ use redis::Value;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-/// About how many bytes a page has. It is several times the size of a usual page: between two pages, a reader is told of
-/// a gap if entries after its position were deleted one by one.
+/// The approximate number of bytes in a page. It is several times the size of a usual page: between two pages, a reader
+/// is told of a gap if entries after its position were deleted one by one.
 const PAGE_BYTES: usize = 4 << 20;
 
 /// The connection for ranges and volatile messages.
@@ -19,8 +19,8 @@ pub(super) struct RangeConnection {
     pub(super) connection: Option<Connection>,
     /// The value of [`RedisLog::tail_breaks`] when the connection was opened.
     tail_breaks: u64,
-    /// The time since which the connection waits for an answer. If a caller is dropped before its answer has arrived,
-    /// the next caller sees here that the answer is missing.
+    /// The time since which the connection has waited for an answer. If a caller is dropped before its answer has
+    /// arrived, the next caller sees here that the answer is missing.
     asked: Option<Instant>,
 }
 
@@ -95,8 +95,9 @@ impl RedisLog {
         Ok(Page { extent, messages, upto })
     }
 
-    /// The limits of replies with entries, of which each has at most about `total` bytes. Without them, an entry that no
-    /// node takes, or many large ones, could take longer to arrive than the node waits, each time.
+    /// The limits of replies with entries. Each reply has at most about `total` bytes. Without the limits, an entry
+    /// that no node accepts, or a number of large entries, could take longer to arrive than the node waits, at each
+    /// attempt.
     pub(super) fn reply_limits(&self, total: usize) -> ReplyLimits {
         ReplyLimits::new(self.config.max_payload, total)
     }

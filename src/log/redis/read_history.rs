@@ -1,4 +1,4 @@
-//! The entries that this node has read most recently. They prove where two histories of the log diverge.
+//! The entries that this node has read most recently. These entries prove where two histories of the log diverge.
 //!
 //! If a log is opened at another server, or was replaced by an older copy, it holds the known entries up to some
 //! position, and other entries may follow. The log's mark proves a part of them. There may be entries beyond the mark
@@ -25,7 +25,7 @@ pub(super) type Read = (Id, Option<Arc<Message>>);
 #[derive(Clone)]
 pub(super) struct ReadHistory {
     epoch: Epoch,
-    /// All entries between here and `at` are in `entries`.
+    /// All entries between this position and `at` are in `entries`.
     from: Id,
     entries: VecDeque<Read>,
     bytes: usize,

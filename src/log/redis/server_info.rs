@@ -15,8 +15,8 @@ pub struct ServerInfo {
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
     pub(super) is_cluster: bool,
-    /// Whether the server is loading its data from disk. Until it has finished, its report about the append-only file
-    /// is wrong: the server switches the file off while it reads the data.
+    /// Whether the server is loading its data from disk. Until the server has loaded all data, its report about the
+    /// append-only file is wrong: the server switches the file off while it reads the data.
     pub(super) is_loading: bool,
     max_memory: u64,
     policy: String,

@@ -78,7 +78,7 @@ impl SettingsCheck {
             let Some(ours) = own.get(flag) else { continue };
             let mut theirs = BTreeMap::<&str, (&str, usize)>::new();
             for (name, settings) in nodes {
-                // A node that does not report the setting is of a version that does not have it.
+                // A node that does not report the setting runs a version without this setting.
                 let Some(value) = settings.get(flag).filter(|value| *value != ours) else { continue };
                 theirs.entry(value).or_insert((name, 0)).1 += 1;
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// The time for which a node counts after its last report.
+/// The time for which a node counts as alive after its last report.
 const LIFE: Duration = Duration::from_secs(10);
 
 /// The maximum number of changes that one call of a script reports, and of channels that it counts. A script keeps
@@ -22,7 +22,7 @@ const CHUNK: usize = 1000;
 pub struct RedisSubscriberCounts {
     log: Arc<RedisLog>,
     node: String,
-    /// The longest time for which a polling client counts.
+    /// The longest time for which a polling client counts as a reader.
     away: Duration,
     // The connection is not the log's own: a long list must not delay readers that catch up from the log.
     connection: Mutex<Option<Connection>>,
@@ -31,7 +31,7 @@ pub struct RedisSubscriberCounts {
 }
 
 impl RedisSubscriberCounts {
-    /// The counts of a log's nodes. `away` is the longest time that a polling client counts.
+    /// The counts of a log's nodes. `away` is the longest time for which a polling client counts as a reader.
     pub fn new(log: Arc<RedisLog>, away: Duration) -> RedisSubscriberCounts {
         RedisSubscriberCounts {
             log,

@@ -24,8 +24,8 @@ pub(super) enum Verdict {
     Shrunk,
 }
 
-/// Judges a read by the log's counters at a later moment. `read`: the entries that the read has returned, which are all
-/// that the log had up to `upto`.
+/// Judges a read by the log's counters at a later moment. `read`: the entries that the read has returned. The log had
+/// no other entries after the position and up to `upto`.
 ///
 /// Entries disappear in two ways: from the front (a trim by any program), and one by one (XDEL). The log's floor covers
 /// the first kind, and its newest deleted entry covers the second. If these positions come after the tail's, the counts

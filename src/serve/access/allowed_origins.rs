@@ -20,7 +20,7 @@ enum Allowed {
     Subdomains {
         /// `https://`
         scheme: String,
-        /// `.example.com`, with the port if it is not the default one.
+        /// `.example.com`, with the port unless it is the default port.
         domain: String,
     },
 }
@@ -71,7 +71,7 @@ impl Allowed {
         if authority.contains(['/', '?', '#']) {
             return Err("use an origin such as https://www.example.com, without a path");
         }
-        // The pages of an application in a web view have this origin. All files of a machine also have it.
+        // The pages of an application in a web view have this origin, and so do all files of a machine.
         if authority.is_empty() && scheme == "file" {
             return Ok(Allowed::Whole(text));
         }
@@ -83,7 +83,7 @@ impl Allowed {
         Ok(Allowed::Whole(format!("{scheme}://{}", check_authority(scheme, authority)?)))
     }
 
-    /// Whether this value names or includes the origin, which is given without a default port.
+    /// Whether this value names or includes the origin. `origin` does not contain a default port.
     fn matches(&self, origin: &str) -> bool {
         match self {
             Allowed::Whole(whole) => whole.eq_ignore_ascii_case(origin),
@@ -92,7 +92,7 @@ impl Allowed {
                     let (name, rest) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
                     (found.eq_ignore_ascii_case(scheme) && rest.eq_ignore_ascii_case(domain)).then_some(name)
                 });
-                // With other characters, a user name or a path could precede the domain.
+                // If other characters were allowed, a user name or a path could precede the domain.
                 name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_of_name))
             }
         }
@@ -140,8 +140,7 @@ fn without_default_port(origin: &str) -> Cow<'_, str> {
     Cow::Borrowed(origin)
 }
 
-/// Whether a text is a scheme (RFC 3986 §3.1). Applications in web views and browser extensions have schemes of their
-/// own.
+/// Whether a text is a scheme (RFC 3986 §3.1). Applications in web views and browser extensions use their own schemes.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))

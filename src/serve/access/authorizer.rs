@@ -25,11 +25,11 @@ pub struct AccessRules {
     pub keys: Keys,
     /// Channels that every client may read.
     pub public: Vec<Pattern>,
-    /// The verifier of tokens, which carry their own permissions.
+    /// The verifier of tokens. A token contains its own permissions.
     pub tokens: Option<Tokens>,
     /// The application, which decides about all other questions.
     pub application: Option<Webhook>,
-    /// Whether the user of a public channel is of interest, so that its token is read.
+    /// Whether the server needs the user who reads a public channel. If so, it also reads the token of such a reader.
     pub needs_users: bool,
 }
 
@@ -60,7 +60,8 @@ impl Authorizer {
     ///
     /// # Errors
     ///
-    /// On a guarded server only a server key gives access: `unauthorized`, or `forbidden` if no key is configured.
+    /// On a guarded server, only a server key gives access. Without it, the error is `unauthorized`, or `forbidden` if
+    /// no key is configured.
     pub fn admit_operator(&self, credentials: &Credentials) -> Result<(), ApiError> {
         let (code, text) = match self {
             Authorizer::Guarded(rules) if rules.keys.is_empty() => (
@@ -97,7 +98,8 @@ impl Authorizer {
         Ok((client.or(permission.client), permission.subject))
     }
 
-    /// Returns the channels that the token in the credentials allows the client to read, and for how long.
+    /// Returns the channels that the token in the credentials allows the client to read, and the end of this
+    /// permission.
     pub fn covered(&self, credentials: &Credentials, channels: Vec<Channel>) -> Option<(Vec<Channel>, Validity)> {
         let Authorizer::Guarded(rules) = self else { return None };
         let tokens = rules.tokens.as_ref()?;
@@ -135,7 +137,7 @@ impl AccessRules {
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token()) {
             let permission = tokens.read(token)?;
-            // A publisher does not name its own client id: `exclude` may name any client.
+            // A publisher does not name its own client id, because `exclude` may name any client.
             if action == Action::Subscribe {
                 check_client(permission.client.as_ref(), client.as_ref())?;
             }
@@ -172,7 +174,7 @@ impl AccessRules {
     }
 }
 
-/// Refuses a client id that is not the one that the token is bound to.
+/// Refuses a client id if the token is bound to a different one.
 fn check_client(bound: Option<&ClientId>, named: Option<&ClientId>) -> Result<(), ApiError> {
     match (bound, named) {
         (Some(bound), Some(named)) if bound != named => {

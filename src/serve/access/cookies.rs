@@ -2,10 +2,11 @@
 
 use hyper::header::{COOKIE, HeaderMap, HeaderValue};
 
-/// All cookies of a request as one value. Over HTTP/2 a browser may send a field for each cookie (RFC 9113 §8.2.3), and
-/// proxies pass them on as several lines. Cookies may have bytes outside ASCII.
+/// All cookies of a request as one value. Over HTTP/2, a browser may send a separate field for each cookie (RFC 9113
+/// §8.2.3), and proxies forward these fields as several lines. Cookies may contain bytes that are not ASCII.
 ///
-/// The value is a copy: the original points into the buffer of the whole head, which a stream would keep until it ends.
+/// The value is a copy. The original points into the buffer of the whole head, so a stream would keep this buffer until
+/// it ends.
 pub fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
     let values: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
     if values.is_empty() {

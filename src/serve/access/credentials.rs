@@ -6,7 +6,7 @@ use crate::transport::{ApiError, Code};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::net::IpAddr;
 
-/// The cookie that may hold a token.
+/// The cookie that may contain a token.
 const TOKEN_COOKIE: &str = "longtail_token";
 
 /// The credentials of a request. The type has no `Debug`, so that secrets cannot get into a log.
@@ -16,7 +16,7 @@ pub struct Credentials {
     pub ip: IpAddr,
     /// The transport's name, `publish` or `event`.
     pub transport: &'static str,
-    /// The secrets. They are boxed, because a connection that takes commands keeps its credentials, and most
+    /// The secrets. The secrets are boxed, because a connection that accepts commands keeps its credentials, and most
     /// credentials do not have secrets.
     secrets: Option<Box<Secrets>>,
 }
@@ -28,8 +28,8 @@ struct Secrets {
     authorization: Option<HeaderValue>,
     /// A token in the query, the form or a command.
     token: Option<Box<str>>,
-    /// Whether the token came in a command. A command may also carry a server key, because a raw TCP client has no
-    /// headers.
+    /// Whether the token came in a command. A command may also contain a server key, because a raw TCP client does not
+    /// have headers.
     by_command: bool,
 }
 
@@ -45,11 +45,11 @@ impl Secrets {
 }
 
 impl Credentials {
-    /// Reads the credentials in these headers. `by_cookie` says whether two kinds count that a browser sends for any
-    /// page: cookies, and a password that it remembers (`Basic`).
+    /// Reads the credentials in these headers. A browser sends two kinds of credentials for any page: cookies, and a
+    /// password that it remembers (`Basic`). `by_cookie` says whether these two kinds count.
     pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Credentials {
-        // The value is copied: the original points into the buffer of the whole head, which a stream would keep until
-        // it ends.
+        // The value is a copy. The original points into the buffer of the whole head, so a stream would keep this
+        // buffer until it ends.
         let own = |name| headers.get(name).and_then(|value| HeaderValue::from_bytes(HeaderValue::as_bytes(value)).ok());
         let secrets = Secrets {
             origin: own(header::ORIGIN),
@@ -65,7 +65,7 @@ impl Credentials {
         Credentials { ip, transport, secrets: None }
     }
 
-    /// The memory that the secrets take, about.
+    /// The approximate memory that the secrets take.
     pub fn size(&self) -> usize {
         self.secrets.as_deref().map_or(0, Secrets::size)
     }
@@ -89,14 +89,14 @@ impl Credentials {
         self.header(|secrets| secrets.authorization.as_ref())
     }
 
-    /// These credentials, with the token of the query or the form added. An empty token counts as missing.
+    /// These credentials, together with the token of the query or the form. An empty token counts as missing.
     pub fn with_token(self, token: Option<&str>) -> Credentials {
         let token = token.filter(|token| !token.is_empty()).map(Into::into);
         let secrets = Secrets { token, ..self.secrets.map_or_else(Secrets::default, |secrets| *secrets) };
         Credentials { secrets: secrets.boxed(), ..self }
     }
 
-    /// These credentials, with the token of a command added. It takes precedence over all credentials of the
+    /// These credentials, together with the token of a command. It takes precedence over all credentials of the
     /// connection.
     pub fn with_command_token(&self, token: &str) -> Credentials {
         let mut credentials = self.clone().with_token(Some(token));
@@ -104,7 +104,7 @@ impl Credentials {
         credentials
     }
 
-    /// A possible server key. A key is never taken from a URL, because proxies on the path log URLs.
+    /// A possible server key. The server never accepts a key from a URL, because proxies on the path log URLs.
     pub fn bearer(&self) -> Option<&str> {
         match self.secrets.as_deref() {
             Some(Secrets { token: Some(token), by_command: true, .. }) => Some(token),
@@ -120,9 +120,9 @@ impl Credentials {
         named.or_else(|| self.authorization().and_then(bearer)).or_else(cookie)
     }
 
-    /// The credentials that count for publishing. A browser sends a cookie or a remembered password by itself, so these
-    /// do not prove that the user wants to publish. The server has already checked the `Origin`, if there is one. A
-    /// request without it may come from the form of any page (cross-site request forgery).
+    /// The credentials that count for publishing. A browser sends a cookie or a remembered password by itself, so they
+    /// do not prove that the user wants to publish. The server has already checked the `Origin`, if the request has
+    /// one. A request without an `Origin` may come from a form on any page (cross-site request forgery).
     ///
     /// # Errors
     ///

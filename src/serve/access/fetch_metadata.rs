@@ -1,4 +1,5 @@
-//! Refuses requests for a page that calls its parent, unless a frame of the same site requests it (Fetch Metadata).
+//! Refuses a request for a page that calls its parent, unless a frame of the same site sends the request (Fetch
+//! Metadata).
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
@@ -6,8 +7,8 @@ use hyper::header::HeaderValue;
 /// Whether the page may be sent. A browser that does not send Fetch Metadata gets the page, because the page also
 /// protects itself.
 ///
-/// As a window, the page would run its callback in the window that opened it. A foreign page can also navigate a frame
-/// inside one of our pages to it. A page that a script reads (`empty`) does not run anything.
+/// In a window, the page would run its callback in the window that opened it. A foreign page can also navigate a frame
+/// inside one of our pages to this page. If a script reads the page (`empty`), the page does not run anything.
 pub fn may_frame(headers: &HeaderMap) -> bool {
     let field = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let is_foreign = field("sec-fetch-site") == Some(b"cross-site".as_slice());

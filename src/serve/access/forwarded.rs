@@ -15,7 +15,7 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Trusts all addresses of these networks.
+    /// Trusts all addresses in these networks.
     pub fn new(trusted: Vec<IpNet>, send_proxy_header: bool) -> Proxies {
         Proxies { trusted, send_proxy_header }
     }
@@ -25,18 +25,18 @@ impl Proxies {
         self.trusted.iter().any(|net| net.contains(&ip))
     }
 
-    /// The address that a connection counts for; `None` for a proxy, because it carries the requests of many clients,
-    /// which are counted one by one.
+    /// The address to which a connection counts. `None` for a proxy, because its connections carry the requests of many
+    /// clients, and the server counts each of these requests.
     pub fn counted(&self, ip: IpAddr) -> Option<IpAddr> {
         (!self.trusts(ip)).then_some(ip)
     }
 
     /// The client's address: the first one from the right that is not a trusted proxy. The client may have forged the
-    /// addresses further to the left. A text that is not an address ends the search, with the proxy that wrote the text
-    /// as the result.
+    /// addresses further to the left. If a text is not an address, the search ends. Its result is then the proxy that
+    /// wrote this text.
     ///
-    /// `Forwarded` is read only if there is no `X-Forwarded-For`: a proxy that sets only one of these headers passes
-    /// the other one on as the client sent it.
+    /// `Forwarded` counts only if there is no `X-Forwarded-For`, because a proxy that sets only one of these headers
+    /// forwards the other one unchanged from the client.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {
             return peer;
@@ -58,8 +58,8 @@ impl Proxies {
         client
     }
 
-    /// The host and port that a request was sent to before a trusted proxy changed it, as the last proxy reports it.
-    /// `None` if that text cannot be a host name.
+    /// The host and port to which the client sent a request, before a trusted proxy changed them. The last proxy
+    /// reports them. `None` if that text cannot be a host name.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a str> {
         if !self.trusts(peer) {
             return None;
@@ -72,7 +72,7 @@ impl Proxies {
         } else {
             forwarded(headers).next()?.host
         };
-        // Proxies pass on any text that the client wrote into its Host.
+        // Proxies forward any text that the client wrote into its `Host`.
         host.filter(|host| !host.is_empty() && is_host(host.as_bytes()))
     }
 }
@@ -112,8 +112,8 @@ fn hop(element: &str) -> Hop<'_> {
     hop
 }
 
-/// Splits outside of quotes, from the right: a proxy appends to the line that the client sent. Quotes that the client
-/// left open must not hide the text that the proxy added.
+/// Splits the line outside of quotes, from the right, because a proxy appends to the line that the client sent. Quotes
+/// that the client left open must not hide the text that the proxy added.
 fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.rsplit(move |c| {

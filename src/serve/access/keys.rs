@@ -18,8 +18,8 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Whether a text is one of the keys. All keys are compared, each to its end, so that the time does not reveal
-    /// which key nearly matched. The time may reveal the length.
+    /// Whether a text is one of the keys. The function compares all keys completely, so that its duration does not
+    /// reveal which key nearly matched. The duration may reveal the length.
     pub fn has(&self, text: &str) -> bool {
         let found = self.0.iter().fold(Choice::from(0), |found, key| found | key.as_bytes().ct_eq(text.as_bytes()));
         found.into()

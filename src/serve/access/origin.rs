@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
-/// The rule for the requests that a server answers.
+/// The rule that decides which requests a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessMode {
     /// Requests to a loopback name only. No other access rule applies.
@@ -34,9 +34,9 @@ pub enum ListenerKind {
 /// Checks `Host` and `Origin`.
 #[derive(Clone, Debug)]
 pub struct OriginPolicy {
-    /// The rule for the requests that are answered.
+    /// The rule that decides which requests the server answers.
     pub mode: AccessMode,
-    /// Origins that are allowed besides our own and those of this machine.
+    /// Origins that are allowed in addition to our own origin and the origins of this machine.
     pub allow_origin: AllowedOrigins,
 }
 
@@ -65,8 +65,8 @@ impl<'a> Authority<'a> {
             || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not
-    /// compared, because a proxy in front of this server may terminate TLS.
+    /// Whether both name the same host and port. A missing port means the default port. The schemes are not compared,
+    /// because a proxy in front of this server may terminate TLS.
     fn is_same(&self, other: &Authority<'_>) -> bool {
         let default = |port: Option<&str>| port.is_none_or(|port| port == "80" || port == "443");
         let same_port = self.port == other.port || (default(self.port) && default(other.port));
@@ -82,7 +82,7 @@ pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a 
 
 impl OriginPolicy {
     /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host` is the name before a
-    /// trusted proxy changed it. `listener` is the one that the advice of a refusal is about.
+    /// trusted proxy changed it. The advice in a refusal depends on `listener`.
     ///
     /// # Errors
     ///
@@ -104,7 +104,8 @@ impl OriginPolicy {
             return Err(ApiError::new(Code::Forbidden, foreign_host(listener)));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        // A browser sends only one `Origin` line. If there is a second line, a proxy may have checked that one instead.
+        // A browser sends only one `Origin` line. If there is a second line, a proxy may have checked the second line
+        // instead.
         let is_one = headers.get_all(header::ORIGIN).iter().all(|other| other == origin);
         let origin = origin.to_str().ok().filter(|_| is_one).unwrap_or("?");
         if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {
@@ -120,14 +121,15 @@ impl OriginPolicy {
         self.allow_origin.has_star() || self.knows(origin, host)
     }
 
-    /// Whether an origin is allowed by name, is the server's own or, in loopback mode, is on this machine.
+    /// Whether the flag names this origin, or the origin is the server's own. In loopback mode, origins on this machine
+    /// are known, too.
     fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
         if self.allow_origin.name(origin) {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
-        // The check admits only origins that a page on the web can have, because many pages share `file://` and similar
-        // origins.
+        // This check allows only origins that a page on the web can have, because many pages share `file://` and
+        // similar origins.
         if !matches!(scheme, "http" | "https") || authority.contains(['/', '@', '?', '#']) {
             return false;
         }
@@ -136,9 +138,9 @@ impl OriginPolicy {
             || host.is_some_and(|host| host.is_same(&authority))
     }
 
-    /// Writes the CORS headers that let the page read the response. The origin is echoed and credentials are allowed,
-    /// because old browsers always send credentials and then reject `*`. If only an explicit `*` allows an origin,
-    /// credentials are not allowed.
+    /// Writes the CORS headers that allow the page to read the response. The response repeats the origin and allows
+    /// credentials, because old browsers always send credentials and then reject `*`. If only an explicit `*` allows
+    /// the origin, the response does not allow credentials.
     pub fn write_cors(origin: Option<HeaderValue>, is_by_star: bool, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
@@ -156,9 +158,9 @@ impl OriginPolicy {
         self.allow_origin.has_star() && !self.trusts_cookies(headers, forwarded_host)
     }
 
-    /// Whether the cookies of a request count. A browser sends them with the requests of every page. So they count for
-    /// the server's own pages and for pages that the operator names, but not for all others that an open server or a
-    /// `*` lets in. A program does not send an `Origin`.
+    /// Whether the cookies of a request count. A browser sends cookies with the requests of every page. So they count
+    /// for the server's own pages and for pages that the operator names. They do not count for other pages that an open
+    /// server or a `*` allows. A program does not send an `Origin`.
     pub fn trusts_cookies(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else { return true };
@@ -167,8 +169,9 @@ impl OriginPolicy {
         origins.all(|other| other == origin) && origin.to_str().is_ok_and(|origin| self.knows(origin, host))
     }
 
-    /// Writes the answer to a CORS preflight. It allows the headers that the browser asks for: tracing and other
-    /// scripts of a page add their own headers to each request. The code that reads a header decides whether it counts.
+    /// Writes the answer to a CORS preflight. It allows the headers that the browser asks for, because tracing and
+    /// other scripts of a page add their own headers to each request. The code that reads a header decides whether it
+    /// counts.
     pub fn write_preflight(request: &HeaderMap, headers: &mut HeaderMap, methods: &'static str) {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
@@ -185,7 +188,7 @@ impl OriginPolicy {
     }
 }
 
-/// Returns the advice for a client that uses a foreign host name: the setting that admits it.
+/// Returns the advice for a client that uses a foreign host name: the setting that allows this client.
 fn foreign_host(listener: ListenerKind) -> &'static str {
     match listener {
         ListenerKind::Public => {
@@ -198,8 +201,8 @@ fn foreign_host(listener: ListenerKind) -> &'static str {
     }
 }
 
-/// Returns the advice for pages of a foreign origin: the setting that admits them. A page without an origin of its own,
-/// such as one in a sandboxed frame, sends `null`, which no list can name.
+/// Returns the advice for pages of a foreign origin: the setting that allows these pages. A page without its own
+/// origin, such as a page in a sandboxed frame, sends `null`. A list of origins cannot contain `null`.
 fn foreign_origin(origin: &str, listener: ListenerKind) -> &'static str {
     match listener {
         ListenerKind::Public if origin == "null" => {
@@ -214,8 +217,8 @@ fn foreign_origin(origin: &str, listener: ListenerKind) -> &'static str {
     }
 }
 
-/// The headers that a preflight asks for. `None` if the preflight does not name any, or if a text is not a header name:
-/// no other text of a client may become part of a response's head.
+/// The headers that a preflight asks for. `None` if the preflight does not name any headers, or if a text is not a
+/// header name. Only header names may be copied from a client into a response's head.
 fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
     let mut list = String::new();
     for line in request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {

@@ -25,7 +25,7 @@ impl Action {
     }
 }
 
-/// A complete question to the authorizer. An answer holds for exactly this question.
+/// A complete question to the authorizer. An answer is valid for exactly this question.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Question {
     /// The action.
@@ -43,9 +43,9 @@ pub struct Question {
 pub enum Validity {
     /// For ever.
     Unlimited,
-    /// The grant holds until this moment. Then the server can ask the authorizer again.
+    /// The grant is valid until this moment. Then the server can ask the authorizer again.
     RenewAt(Instant),
-    /// The grant holds until this moment, and the server cannot prolong it.
+    /// The grant is valid until this moment, and the server cannot prolong it.
     EndsAt(Instant),
 }
 

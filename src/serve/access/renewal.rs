@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// The time for which a running subscription outlives its grant while the application does not answer.
+/// The time for which a running subscription continues after the end of its grant if the application does not answer.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// The interval at which the application is asked during [`GRACE`].
@@ -32,13 +32,13 @@ struct GrantedChannels {
     credentials: Option<Arc<Credentials>>,
     /// The time until which a renewal is retried.
     retry_until: Option<Instant>,
-    /// The renewal under way. It continues when channels are added and removed. If such a change dropped it, a client
-    /// whose permission was revoked could keep reading by sending commands: the server would never see the answer, and
-    /// each command would be a new request to the application.
+    /// The renewal that is in progress. It continues when the client adds and removes channels. If such a change
+    /// cancelled the renewal, a client whose permission was revoked could continue to read by sending commands. The
+    /// server would never see the answer, and each command would cause a new request to the application.
     renewal: Option<BoxFuture<'static, Result<Grant, ApiError>>>,
 }
 
-/// The grants of a running subscription. A duplex client may hold several, one for each token that it sent.
+/// The grants of a running subscription. A duplex client may have several grants, one for each token that it sent.
 pub struct GrantRenewal {
     authorizer: Arc<Authorizer>,
     client: Option<ClientId>,
@@ -64,8 +64,8 @@ impl GrantRenewal {
             Validity::RenewAt(end) => (end, Some(credentials.clone())),
             Validity::EndsAt(end) => (end, None),
         };
-        // One question renews all channels of the same credentials. A question under way does not name the new
-        // channels.
+        // One question renews all channels of the same credentials. A question that is already in flight does not name
+        // the new channels.
         let same = |grant: &&mut GrantedChannels| match (&grant.credentials, &credentials) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other) && grant.renewal.is_none(),
             (None, None) => grant.end == end,
@@ -95,7 +95,7 @@ impl GrantRenewal {
         }
     }
 
-    /// Holds the stay of the user in more channels.
+    /// Keeps the stay of the user in further channels.
     pub fn hold(&mut self, stay: Stay) {
         match &mut self.stay {
             Some(held) => held.merge(stay),
@@ -121,10 +121,11 @@ impl GrantRenewal {
         self.timer.as_mut().reset(first.unwrap_or_else(|| Instant::now() + DAY));
     }
 
-    /// Ready when a grant has ended for good.
+    /// Ready when a grant has ended and cannot be renewed.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // A grant whose renewal is under way stays first until there is an answer, even if other grants are added.
+            // A grant whose renewal is in progress stays first until there is an answer, even if the client adds other
+            // grants.
             let first = self.grants.iter_mut().min_by_key(|grant| (grant.renewal.is_none(), grant.end));
             let Some(grant) = first else {
                 ready!(self.timer.as_mut().poll(cx));
@@ -143,7 +144,7 @@ impl GrantRenewal {
                 continue;
             };
             let Poll::Ready(answer) = renewal.as_mut().poll(cx) else {
-                // Grants that cannot be renewed end in the meantime, however long the application takes to answer for
+                // Grants that cannot be renewed end at their own time, even if the application has not answered yet for
                 // another grant.
                 let fixed = self.grants.iter().filter(|grant| grant.credentials.is_none()).map(|grant| grant.end).min();
                 let Some(end) = fixed else { return Poll::Pending };
@@ -166,7 +167,7 @@ impl GrantRenewal {
                 Err(refusal) if refusal.may_pass && now < *grant.retry_until.get_or_insert(now + GRACE) => {
                     grant.end = now + RETRY;
                 }
-                // The subscription ends even if the answer names a channel that was removed in the meantime: the client
+                // The subscription ends even if the client has removed the refused channel in the meantime: the client
                 // can subscribe to the other channels again.
                 Err(_) => return Poll::Ready(()),
             }

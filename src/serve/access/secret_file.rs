@@ -1,6 +1,7 @@
 //! The rules for a secret in a file.
 
-/// A shorter secret can be guessed. This is the length in bytes of the secret's hash (RFC 7518 §3.2).
+/// An attacker can guess a secret that is shorter than this. The number is the length in bytes of the hash that uses
+/// the secret (RFC 7518 §3.2).
 pub const SHORT_SECRET: usize = 32;
 
 /// The secret in the content of a file. Editors and shells add a line end at the end of a file, which is not part of

@@ -1,4 +1,4 @@
-//! Verifies the signatures of tokens with ring: `jsonwebtoken` is built without cryptography of its own.
+//! Verifies the signatures of tokens with ring: this build of `jsonwebtoken` does not contain cryptography.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -13,7 +13,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Installs this provider for `jsonwebtoken`. An error means that it is installed already.
+/// Installs this provider for `jsonwebtoken`. An error means that the provider is already installed.
 pub fn install() {
     let _ = PROVIDER.install_default();
 }

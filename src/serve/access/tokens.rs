@@ -1,4 +1,4 @@
-//! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an expiry time.
+//! Tokens: JSON Web Tokens (RFC 7519) that contain permissions to read and publish channels, with an expiry time.
 
 use super::query::Action;
 use super::signature;
@@ -19,7 +19,7 @@ const TOKEN_BYTES: usize = 8 << 10;
 /// The maximum number of bytes of `sub`, which becomes part of the scope of idempotency keys.
 const SUBJECT_BYTES: usize = 200;
 
-/// The latest `exp` that counts: timers cannot be set to a later time.
+/// The latest `exp` that counts, because timers cannot be set to a later time.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Verifies tokens.
@@ -57,7 +57,7 @@ struct Claims {
     subscribe: Vec<String>,
     #[serde(default)]
     publish: Vec<String>,
-    /// The audience is a list of texts or a text (RFC 7519 §4.1.3), and some issuers write the number of an
+    /// The audience is a text or a list of texts (RFC 7519 §4.1.3), but some issuers write the number of an
     /// application.
     #[serde(default)]
     aud: Option<Value>,
@@ -107,7 +107,7 @@ impl Tokens {
         if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
             return Err(BadKey::Private);
         }
-        // A key length that ring would refuse for each token is refused at start.
+        // If ring would refuse a key's length for each token, the server refuses the key at start.
         let fits = |key: &DecodingKey, least: usize, most: usize| {
             key.try_get_as_bytes().is_ok_and(|bytes| (least..=most).contains(&bytes.len()))
         };
@@ -131,9 +131,9 @@ impl Tokens {
 
     fn new(key: DecodingKey, algorithm: Algorithm) -> Tokens {
         signature::install();
-        // Only the key's algorithm is accepted, whatever algorithm a token names.
+        // The verifier accepts only the key's algorithm, even if a token names another one.
         let mut validation = Validation::new(algorithm);
-        // There is no leeway: a stream ends exactly at `exp`.
+        // The verifier does not allow any leeway, because a stream ends exactly at `exp`.
         validation.leeway = 0;
         validation.validate_nbf = true;
         // `jsonwebtoken` skips an audience that is a number. `Claims::has_audience` does not skip it.

@@ -1,4 +1,5 @@
-//! The authorization webhook: asks the application over HTTP who may subscribe and publish (`--authorize-url`).
+//! The authorization webhook: asks the application over HTTP whether a client may subscribe or publish
+//! (`--authorize-url`).
 
 mod decision;
 
@@ -25,11 +26,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Limit on questions in flight: readers that all reconnect at the same time must not overload an application that has
-/// a few workers.
+/// Limit on questions in flight. Readers that all reconnect at the same time must not overload an application that has
+/// only a few workers.
 pub const MAX_IN_FLIGHT: usize = 64;
 
-/// Memory for cached answers. It is counted in bytes and not in entries, since a client chooses the length of its
+/// Memory for cached answers. The limit is in bytes and not in entries, because a client chooses the length of its
 /// cookies.
 const MAX_CACHED_BYTES: usize = 32 << 20;
 
@@ -52,7 +53,7 @@ pub enum Answer {
     Unauthorized,
     /// 403, or any other status below 500 except 200: the application does not allow the action.
     Refused,
-    /// The application did not answer, or an error of the application produced the answer. The server may ask again.
+    /// The application did not answer, or its answer was the result of an error. The server may ask again.
     Failed,
 }
 
@@ -77,8 +78,8 @@ struct Metrics {
     seconds: Histogram,
 }
 
-/// Removes an answer from the cache a moment before it expires, because the cache's clock starts a little later: a
-/// reader that renews its permission exactly at the expiry must not get the old answer.
+/// Removes an answer from the cache a moment before the answer expires, because the cache's clock starts a little
+/// later. A reader that renews its permission exactly at the expiry must not get the old answer.
 struct AtItsEnd;
 
 impl Expiry<Question, Allowed> for AtItsEnd {
@@ -138,13 +139,14 @@ impl Webhook {
             return Answer::Allowed(allowed);
         }
         let (cache, application) = (self.cache.clone(), self.application.clone());
-        // The request runs in a separate task. The caller may stop polling at any time. In the caller's task the
-        // request would then keep its place among the questions in flight, or take an old answer for a new one.
+        // The request runs in a separate task. The caller may stop polling at any time. If the request ran in the
+        // caller's task, it would then keep its place among the questions in flight, or treat an old answer as a new
+        // one.
         let asking = tokio::spawn(async move {
             let request = async { application.ask(&question).await };
             let answer = cache.try_get_with_by_ref(&question, request).await;
-            // The cache itself evicts entries only from time to time. Without this call it would exceed its limit until
-            // then.
+            // The cache itself evicts entries only from time to time. Without this call, it could exceed its limit for
+            // a while.
             cache.run_pending_tasks().await;
             answer
         });
@@ -156,8 +158,7 @@ impl Webhook {
     }
 }
 
-/// An estimate of the memory for a question and its answer. The answer does not name any channel that is not in the
-/// question.
+/// An estimate of the memory for a question and its answer. The answer contains only channels that are in the question.
 fn size_of(question: &Question) -> usize {
     let credentials = &question.credentials;
     let headers = [credentials.origin(), credentials.cookie(), credentials.authorization()].into_iter().flatten();
@@ -178,14 +179,15 @@ struct Application {
     timeout: Duration,
     /// Permits for questions in flight.
     free: Semaphore,
-    /// Permits for the memory of questions that wait, one for each byte.
+    /// Permits for the memory of waiting questions, one for each byte.
     waiting_bytes: Semaphore,
     metrics: Metrics,
     changes: ChangeLog,
 }
 
 impl Application {
-    /// Asks the application. An answer that does not allow the action is an error, since it is not cached.
+    /// Asks the application. An answer that does not allow the action is returned as an error, because the cache does
+    /// not store errors.
     async fn ask(&self, question: &Question) -> Result<Allowed, Answer> {
         let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
         let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
@@ -246,7 +248,8 @@ fn request(question: &Question) -> hyper::http::Result<Request<Full<Bytes>>> {
 fn allowed(mut channels: HashSet<String>, ttl: f64, user: Option<Arc<User>>, question: &Question) -> Allowed {
     // The answer may name all channels that the user may read. Only the channels of the question are kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
-    // The time is shortened by up to a tenth, at random, so that readers that came together do not ask again together.
+    // The time is shortened at random, by up to a tenth, so that readers that connected together do not ask again at
+    // the same moment.
     let ttl = Duration::from_secs_f64(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
     Allowed { channels: Arc::new(channels), user, until: Instant::now() + ttl }
 }
@@ -341,7 +344,7 @@ mod tests {
         let healed = async { while !other.is_allowed("another").await {} };
         timeout(Duration::from_secs(6), healed).await.expect("the others' places to be free");
         assert_eq!(other.cached().await, (1, size_of(&question("another")) as u64));
-        // Each question gives its memory back when its own time is up.
+        // Each question returns its memory when its own time is over.
         let released = async {
             while other.waiting_bytes() > 0 {
                 sleep(Duration::from_millis(5)).await

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// The minimum time between two lines. Users can cause changes: an application may answer one of them with 404.
+/// The minimum time between two lines. A user can cause such a change, because an application may answer some users
+/// with 404.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The texts of the lines about one use of the application.
@@ -14,9 +15,9 @@ const EVERY: Duration = Duration::from_secs(10);
 pub struct LogText {
     /// The flag with the application's URL.
     pub flag: &'static str,
-    /// The text of the log line for a problem. It follows the flag.
+    /// The part of the log line for a problem that follows the flag.
     pub fails: &'static str,
-    /// The text of the log line for the end of the problems. It follows the flag.
+    /// The part of the log line for the end of the problems that follows the flag.
     pub works: &'static str,
 }
 
@@ -29,7 +30,7 @@ pub struct ChangeLog {
 /// The content of the last line.
 #[derive(Default)]
 struct LastLine {
-    /// The answer that came instead of an expected one; `None` if the application works.
+    /// A description of the unexpected answer; `None` if the application works.
     answer: Option<String>,
     at: Option<Instant>,
     /// The number of answers that differed from the last line and were not logged.
@@ -42,8 +43,8 @@ impl ChangeLog {
         ChangeLog { text, last: Mutex::default() }
     }
 
-    /// Records an answer: a problem, or `None` for an expected answer. Logs the answer if the last line differs. Too
-    /// soon after another line it logs nothing, and a later answer of the same kind is logged instead.
+    /// Records an answer: a problem, or `None` for an expected answer. Logs the answer if the last line differs.
+    /// Shortly after another line, it does not log the answer. Instead, it logs a later answer of the same kind.
     pub fn note(&self, problem: Option<&Problem>) {
         let answer = problem.map(|problem| problem.came.as_ref());
         let mut last = self.last.lock();

@@ -1,7 +1,8 @@
 //! Sends requests to the application over HTTP and reads its answers.
 //!
-//! Each request has a connection of its own. On a kept connection only the order distinguishes answers: a script that
-//! writes more bytes than its `Content-Length`, at once or when it ends, would answer the next user's request.
+//! Each request uses a separate connection. On a connection with several requests, only the order distinguishes the
+//! answers. If a script writes more bytes than its `Content-Length`, at once or when it ends, these bytes would answer
+//! the next user's request.
 
 use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// The application's answer.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status. An answer through a stream has none, and counts like one with status 200.
+    /// The status. An answer through a stream does not have a status, and counts like an answer with status 200.
     pub status: Option<StatusCode>,
     /// The body.
     pub body: Bytes,
@@ -63,8 +64,8 @@ impl ApplicationClient {
     }
 
     /// Sends a request to the URL, and reads the whole answer. If the connection ends before an answer begins, the
-    /// request is sent once more: the application may have been restarted at that moment. So the caller may send only
-    /// requests that may be repeated.
+    /// client sends the request once more, because the application may have restarted at that moment. So the caller may
+    /// send only requests that may be repeated.
     ///
     /// # Errors
     ///
@@ -84,7 +85,8 @@ impl ApplicationClient {
     pub async fn send_once(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        // The errors name the URL, which may contain a secret. Their kinds are enough to find the fault.
+        // The errors contain the URL, which may contain a secret. So only their kinds are used, which are enough to
+        // find the fault.
         let response = self.http.request(request).await;
         let response =
             response.map_err(|error| if error.is_connect() { NoReply::NoConnection } else { NoReply::Broke })?;

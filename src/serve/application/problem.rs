@@ -5,8 +5,8 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// The answer that came instead of an expected one. It does not contain the application's text, because an error page
-/// may show cookies and passwords.
+/// An answer that the server did not expect. It does not contain the application's text, because an error page may show
+/// cookies and passwords.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
     /// A description of the answer.
@@ -52,7 +52,7 @@ impl Problem {
 pub struct Form {
     /// The form, as advice to the operator.
     pub rule: &'static str,
-    /// Texts of which the expected JSON has at least one.
+    /// The expected JSON contains at least one of these texts.
     pub marks: &'static [&'static str],
     /// The description of JSON in another form.
     pub other_json: &'static str,
@@ -76,7 +76,7 @@ impl Form {
         }
     }
 
-    /// Describes an answer of the right status that does not have the form.
+    /// Describes an answer that has the expected status but not the expected form.
     pub fn mismatch(&self, reply: &Reply) -> Problem {
         let body = &*reply.body;
         let text = body.trim_ascii_start();

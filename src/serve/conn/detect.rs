@@ -86,8 +86,9 @@ pub async fn detect(
 }
 
 /// Whether the server serves a client without TLS although there is a certificate. It does so for a client on this
-/// machine, whose bytes cross no network: a PHP page can publish and a load balancer can check health without TLS. It
-/// also does so for a trusted proxy, which may terminate TLS itself: a redirect would send its clients in a circle.
+/// machine, whose bytes do not cross a network: a PHP page can publish and a load balancer can check health without
+/// TLS. It also does so for a trusted proxy, which may terminate TLS itself: a redirect would send its clients in a
+/// circle.
 pub fn may_be_plain(state: &ServerState, peer: &Peer) -> bool {
     peer.has_proxy_header || peer.ip.is_loopback() || state.proxies.trusts(peer.ip)
 }

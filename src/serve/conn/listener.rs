@@ -100,7 +100,7 @@ async fn accept<F, S>(
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, mio::net::TcpListener::accept) => accepted,
             // Clients that connected before the drain get a response or a farewell. Dropping the listener would reset
-            // those that the server has not accepted.
+            // the connections that the server has not accepted.
             () = drain.begun() => match listener.get_ref().accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 accepted => accepted,

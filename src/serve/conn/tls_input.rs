@@ -23,10 +23,10 @@ pub struct TlsInput {
 
 /// The bytes that TLS may hold, by phase.
 enum Input {
-    /// During the handshake. TLS may hold all bytes of the handshake, since its messages may span any number of
+    /// The phase of the handshake. TLS may hold all bytes of the handshake, since its messages may span any number of
     /// records.
     Handshake(usize),
-    /// After the handshake, when TLS holds at most one incomplete record.
+    /// The phase after the handshake. TLS holds at most one incomplete record.
     Records(Records),
 }
 
@@ -80,7 +80,7 @@ impl TlsInput {
     /// Counts the held bytes when there are no more bytes to read now.
     fn hold(&mut self) -> io::Result<()> {
         let bytes = match &self.input {
-            // TLS holds these bytes twice: as they arrived, and joined to a message.
+            // TLS holds these bytes twice: as they arrived, and joined into a message.
             Input::Handshake(read) => 2 * read,
             Input::Records(records) => records.held(),
         };

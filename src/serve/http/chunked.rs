@@ -66,7 +66,7 @@ impl Piece {
         Piece(Bytes::copy_from_slice(&head[at..]).chain(bytes).chain(END))
     }
 
-    /// Tries to write a small piece from one flat buffer: that costs the kernel less than gathering three parts. Bytes
+    /// Tries to write a small piece from one flat buffer: this costs the kernel less than collecting three parts. Bytes
     /// that the socket does not accept stay in the piece.
     ///
     /// This is a function of its own so that the buffer lies on the stack and not in the future of each parked stream.

@@ -1,6 +1,6 @@
 //! The `Date` of responses.
 //!
-//! Its text is made once for each second. The text follows the wall clock, also when the clock is set back. With
+//! The text is made once for each second. The text follows the wall clock, even when the clock is set back. With
 //! hyper's own cache, the date would stay in the future until the clock has caught up, and HTTP caches would compute
 //! wrong ages.
 

@@ -3,8 +3,8 @@
 use super::date;
 use hyper::{HeaderMap, StatusCode};
 
-/// The maximum number of bytes in a request's head, with any version of HTTP. With HTTP/2, a field counts 32 bytes more
-/// than its length (RFC 9113 §6.5.2).
+/// The maximum number of bytes in a request's head, with any version of HTTP. With HTTP/2, each field counts as its
+/// length and 32 bytes more (RFC 9113 §6.5.2).
 pub const MAX_HEAD: usize = 32 << 10;
 
 /// Writes the status line and the headers, without those that depend on the body.

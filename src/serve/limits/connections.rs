@@ -29,7 +29,7 @@ pub struct DescriptorAllowance {
 impl DescriptorAllowance {
     /// Divides descriptors; `None` if there are too few for even one connection.
     pub fn of(descriptors: u64, has_admin: bool) -> Option<DescriptorAllowance> {
-        // This number is more than any system has, and so small that sums do not overflow.
+        // This number is higher than that of any system, but low enough that sums do not overflow.
         let all = usize::try_from(descriptors).unwrap_or(usize::MAX).min(1 << 30);
         let rejected = (all / 8).clamp(1, REJECTED);
         let admin = if has_admin { (all / 8).clamp(2, ADMIN) } else { 0 };
@@ -189,7 +189,7 @@ impl Connections {
     }
 }
 
-/// The error that an address has reached its limit of connections and streams.
+/// The error that an address has reached its limit on connections and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressLimitReached;
 

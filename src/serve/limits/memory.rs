@@ -145,8 +145,8 @@ impl BufferBudget {
         BlockedWrite { budget: self.clone(), order, blocked }
     }
 
-    /// Ends the slowest writes until the remaining ones fit into the budget. Asks the next slowest ones to leave while
-    /// a quarter of the memory is still free, because the server can then still send them a farewell.
+    /// Ends the slowest writes until the remaining ones fit into the budget. Asks the next slowest writes to leave
+    /// while a quarter of the memory is still free, because the server can then still send them a farewell.
     fn enforce(&self, state: &mut State) {
         while state.used > self.limit
             && let Some((order, blocked)) = state.blocked.pop_first()
@@ -357,7 +357,7 @@ mod tests {
         sharing.truncate(10);
         others.push(budget.block(own[3].1));
         assert!(!others.iter().any(is_asked));
-        // Now another write holds the frame. It was not asked to leave, so the frame would no longer become free.
+        // Now another write holds the frame. That write was not asked to leave, so the frame would stay in use.
         sharing.push(budget.block(frame));
         assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
         // After that write has ended, all remaining holders have been asked.

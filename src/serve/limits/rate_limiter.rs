@@ -131,7 +131,7 @@ impl RateLimiter {
             Publisher::Address(ip) | Publisher::Anonymous(ip) => Publisher::Anonymous(network(*ip)),
             Publisher::Subject(_) => publisher.clone(),
         };
-        // A client that waits and repeats them would be refused for ever.
+        // A client that waits and repeats them would be refused forever.
         if messages > limiter.per_second as usize {
             let text = format!("at most {0} messages in one request, and at most {0} per second", limiter.per_second);
             return Err(ApiError::new(Code::TooLarge, text));

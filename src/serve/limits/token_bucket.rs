@@ -19,7 +19,7 @@ impl Refill {
     }
 }
 
-/// A bucket. Its owner passes in the [`Refill`], because thousands of buckets share one.
+/// A bucket. The owner of the bucket passes in the [`Refill`], because thousands of buckets share one.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
     tokens: f64,

@@ -287,8 +287,9 @@ impl ReaderMetrics {
         self.counters().bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Counts a batch that was written at `now` to a reader that has been connected since `since`. Its oldest message
-    /// determines the lag, unless it is older than the reader: a reader that returns with an old cursor does not lag.
+    /// Counts a batch that was written at `now` to a reader that has been connected since `since`. The oldest message
+    /// of the batch determines the lag, unless it is older than the reader: a reader that returns with an old cursor
+    /// does not lag.
     pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
         if messages.is_empty() {
             return;

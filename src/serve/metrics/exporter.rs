@@ -42,6 +42,15 @@ impl fmt::Debug for Exporter {
 impl Collector for Exporter {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = MetricWriter(encoder);
+        self.encode_readers(&mut out)?;
+        self.encode_publishers(&mut out)?;
+        self.encode_node(&mut out)
+    }
+}
+
+impl Exporter {
+    /// Writes the metrics of readers and of deliveries to them.
+    fn encode_readers(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let totals = self.delivery.totals();
         let by_transport = |value: fn(&Totals) -> u64| {
             totals.iter().map(move |totals| (vec![("transport", totals.transport.to_owned())], value(totals)))
@@ -78,6 +87,16 @@ impl Collector for Exporter {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
         out.counters("byes", "Farewells sent to readers, by code", None, self.delivery.byes().map(bye))?;
+        let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();
+        let encoded = encoding::made();
+        out.counters("encodings", "Times that a message was encoded, once for each encoding", None, one(encoded))?;
+        // Each delivery uses an encoding that was made for this delivery or for an earlier one.
+        let hits = delivered.saturating_sub(encoded);
+        out.counters("encode_cache_hits", "Deliveries that reused an encoded message", None, one(hits))
+    }
+
+    /// Writes the metrics of publishers.
+    fn encode_publishers(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let source = |(source, count): (&'static str, u64)| (vec![("way", source.to_owned())], count);
         out.counters(
             "published_messages",
@@ -89,15 +108,13 @@ impl Collector for Exporter {
         let failures = self.delivery.failures().map(code);
         out.counters("append_failures", "Publications that were not acknowledged", None, failures)?;
         let help = "Time from the start of a publication to its position in the log";
-        out.histogram("append", help, Some(&Unit::Seconds), &APPEND_BUCKETS, &self.delivery.appends())?;
+        out.histogram("append", help, Some(&Unit::Seconds), &APPEND_BUCKETS, &self.delivery.appends())
+    }
+
+    /// Writes the metrics of this node and of its memory.
+    fn encode_node(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let retained = self.hub.retained();
         out.counters("read_messages", "Messages that this node has read from the log", None, one(retained.read))?;
-        let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();
-        let encoded = encoding::made();
-        out.counters("encodings", "Times that a message was encoded, once for each encoding", None, one(encoded))?;
-        // Each delivery uses an encoding that was made for this delivery or for an earlier one.
-        let hits = delivered.saturating_sub(encoded);
-        out.counters("encode_cache_hits", "Deliveries that reused an encoded message", None, one(hits))?;
         out.gauges("sockets", "Connections of clients, idle ones included", one(self.connections.count() as u64))?;
         let most = self.connections.most() as u64;
         out.gauges("sockets_limit", "Limit on connections, from the flag and the file descriptors", one(most))?;

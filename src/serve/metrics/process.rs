@@ -7,7 +7,7 @@ use prometheus_client::registry::Unit;
 use std::fmt;
 use std::fs;
 
-/// Clock ticks per second in `/proc` (`USER_HZ`), the same on every Linux.
+/// Clock ticks per second in `/proc` (`USER_HZ`), the same on every Linux system.
 const TICKS: f64 = 100.0;
 
 /// The collector of process metrics from `/proc/self`. Systems without `/proc` do not get these metrics.
@@ -33,8 +33,8 @@ impl Usage {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let resident: u64 = resident.trim().trim_end_matches(" kB").parse().ok()?;
-        // The 14th and the 15th field. They are counted from the bracket after the process's name, because the name may
-        // contain any character.
+        // The 14th and the 15th field. The fields are counted from the bracket after the process's name, because the
+        // name may contain any character.
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;

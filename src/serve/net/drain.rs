@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The maximum time for which an incomplete handshake, head or body may delay the shutdown. The time is measured from
-/// the beginning of the drain for all of them, so that several in a row do not add up.
+/// The maximum time for which an incomplete handshake, head or body may delay the shutdown. For all of them, the time
+/// is measured from the beginning of the drain, so that the times of several in a row do not add up.
 pub const GRACE: Duration = Duration::from_secs(2);
 
 /// The time that a client has to close its side after its last response, if [`GRACE`] is over.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The minimum number of bytes of a body in each [`GRACE`] that counts as progress. Without it, a client that sends a
-/// byte from time to time would delay the shutdown to its time limit.
+/// The minimum number of bytes of a body in each [`GRACE`] that counts as progress. Without this minimum, a client that
+/// sends a byte from time to time would delay the shutdown until its time limit.
 const PROGRESS: usize = 1024;
 
 /// Tells whether the server is shutting down, and when the shutdown began.

@@ -20,7 +20,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // Otherwise [::]:80 would also include 0.0.0.0:80, on which another listener may listen.
+        // Without this option, [::]:80 would also include 0.0.0.0:80, on which another listener may listen.
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;

@@ -1,9 +1,10 @@
 //! The reactor of the clients' sockets: it learns which sockets are ready, and wakes their tasks.
 //!
 //! All other I/O uses tokio's reactor. Tokio's reactor keeps 256 bytes for each socket, so that any number of tasks can
-//! wait for the socket. These would be a sixth of the memory of a parked reader. Only one task at a time waits for a
-//! client's socket, so these sockets have an epoll (or kqueue) of their own. Tokio watches this epoll as if it were one
-//! socket. A turn of the event loop costs one more system call if sockets of clients are ready, however many they are.
+//! wait for the socket. These 256 bytes would be a sixth of the memory of a parked reader. Only one task at a time
+//! waits for a client's socket, so these sockets have an epoll (or kqueue) of their own. Tokio watches this epoll as if
+//! it were one socket. A turn of the event loop costs one more system call if sockets of clients are ready, however
+//! many they are.
 //!
 //! The epoll is edge-triggered. A [socket](super::socket::Socket) clears a mark *before* an attempt to read or write,
 //! and an event during the attempt sets the mark again. So no edge is lost.
@@ -211,8 +212,8 @@ fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::R
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
         polled => polled?,
     }
-    // The sockets are looked up under the lock. They are notified and dropped after the lock is released, because
-    // dropping the last reference takes the lock.
+    // The sockets are looked up under the lock. The sockets are notified and dropped after the lock is released,
+    // because dropping the last reference takes the lock.
     let known = sockets.lock();
     let found: SmallVec<[_; 16]> = events
         .iter()

@@ -135,8 +135,8 @@ impl Socket {
 }
 
 thread_local! {
-    /// The buffer that reads fill. The bytes are then copied from it. Reading into uninitialised memory needs unsafe
-    /// code, and initialising it first costs more than the copy.
+    /// The buffer into which the system writes the bytes of a read. The bytes are then copied from this buffer. Reading
+    /// into uninitialised memory needs unsafe code, and initialising it first costs more than the copy.
     static READING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
 

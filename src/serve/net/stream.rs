@@ -27,7 +27,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A layer between a client's bytes and its TCP connection.
 ///
-/// When a write is ready, its bytes have left the layer. They do not wait in the layer for another write or a flush.
+/// When a write is ready, its bytes have left the layer. The bytes do not wait in the layer for another write or a
+/// flush.
 pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
     /// Ready when the client has reset the layer; `None` if only the TCP connection shows this.
     fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
@@ -168,7 +169,7 @@ impl ClientStream {
         self.linger_for(LINGER).await;
     }
 
-    /// Does what [`linger`](ClientStream::linger) does, for at most `time`.
+    /// Works like [`linger`](ClientStream::linger), but takes at most `time`.
     pub async fn linger_for(&mut self, time: Duration) {
         let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());
         let _ = tokio::time::timeout(time, async {

@@ -24,7 +24,7 @@ const NEVER: Tick = Tick::MAX;
 /// A timer may be late by its delay divided by this number.
 const SLACK: Tick = 128;
 
-/// The number of stale entries, in addition to one for each timer, from which the queue removes them.
+/// If the queue has this number of stale entries in addition to one for each timer, it removes the stale entries.
 const STALE: usize = 64;
 
 /// All timers.
@@ -70,7 +70,8 @@ impl Timers {
         (timers, task)
     }
 
-    /// Makes a timer for a moment. It may fire up to a millisecond, or the [`SLACK`]th part of its delay, later.
+    /// Makes a timer that is due at `due`. It may fire up to a millisecond, or the [`SLACK`]th part of its delay,
+    /// later.
     pub fn at(self: &Arc<Timers>, due: Instant, now: Instant) -> Timer {
         let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
         let key = self.table.lock().slots.insert(slot);

@@ -112,7 +112,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// The fault in the files. In this case the old certificate stays in use.
+    /// The fault in the files. After an error the old certificate stays in use.
     pub fn reload(&self) -> Result<(), BadCertificate> {
         let config = read(&self.certificate, &self.key)?;
         *self.config.write() = config;

@@ -33,7 +33,7 @@ pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     Ok(fields(query.as_bytes(), None).collect())
 }
 
-/// The token of a request. The last one counts, and one in the form before one in the query.
+/// The token of a request. The last one counts. A token in the form takes precedence over a token in the query.
 pub fn token(query: &[Field<'_>], form: &[Field<'_>]) -> Option<String> {
     let token = query.iter().chain(form).rfind(|(name, _)| name == "token");
     token.map(|(_, value)| value.to_string())
@@ -78,7 +78,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
     let borrowed = query.iter().map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
     for (name, value) in borrowed.chain(fields(form.unwrap_or_default().as_bytes(), None)) {
         match &*name {
-            // A form has all its fields, also those that the user leaves empty.
+            // A form has all its fields, including those that the user leaves empty.
             "channel" | "channels" | "except" if value.is_empty() => {}
             "channel" => channel = Some(value),
             "channels" => channels.push(value),
@@ -166,8 +166,8 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 
 fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
-        // The array is split into items first: the error then distinguishes an invalid item from a body that is not
-        // JSON, and a body with too many items is refused before they are parsed.
+        // The array is split into items first. So the error distinguishes an invalid item from a body that is not JSON,
+        // and a body with too many items is refused before the items are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
             return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));
@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    /// Some publishers send these values when there is no client to leave out.
+    /// Some publishers send these values when there is no client to exclude.
     #[test]
     fn an_exclude_that_is_not_a_client_id_leaves_nobody_out() {
         for (fields, client, is_ignored) in [

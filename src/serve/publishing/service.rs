@@ -25,8 +25,8 @@ const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 /// The minimum wait after an append that itself has taken longer than [`OWN_TAIL_WAIT`].
 const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
 
-/// Checks that a client may publish these drafts, each to all its channels, and stays within its message rate, where a
-/// message to several channels counts once. Writes the publisher into the drafts' keys.
+/// Checks that a client may publish each of these drafts to all channels of the draft. Also checks the client's message
+/// rate; a message to several channels counts once. Writes the publisher into the drafts' keys.
 ///
 /// # Errors
 ///
@@ -53,7 +53,8 @@ pub async fn authorize(
     Ok(())
 }
 
-/// The channels of drafts. Those of messages to several channels are there once: an array may name them very often.
+/// The channels of drafts. If a draft has several channels, each channel appears once, because an array may name a
+/// channel very often.
 fn channels_of(drafts: &[Draft]) -> Vec<Channel> {
     if drafts.iter().all(|draft| draft.channels().len() == 1) {
         return drafts.iter().map(|draft| draft.channel.clone()).collect();
@@ -71,7 +72,7 @@ pub fn append(
     append_in_order(state, source, drafts, Queued::default())
 }
 
-/// Appends drafts. Sets `queued` when they have their place in the order of the log, usually at the first poll. A
+/// Appends drafts. Sets `queued` when the drafts have their place in the order of the log, usually at the first poll. A
 /// connection that keeps the order of its publishes begins the next one after that.
 pub fn append_in_order(
     state: &Arc<ServerState>,

@@ -110,8 +110,8 @@ fn has(path: &str) -> bool {
     FILES.iter().any(|(name, ..)| *name == path)
 }
 
-/// The origins that the lanes of the comparison page read from besides its own: the ports of the demo, or other names
-/// of this machine. See `static/demo/origins.js`.
+/// The origins, in addition to the page's own, that the lanes of the comparison page read from: the ports of the demo,
+/// or other names of this machine. See `static/demo/origins.js`.
 fn lanes(call: &Call<'_>) -> Vec<String> {
     if let Some(demo) = &call.context.demo {
         return demo.port_numbers().iter().map(|port| format!("http://*:{port}")).collect();
@@ -133,7 +133,8 @@ fn answer(path: &str, others: &[String]) -> Response {
     }
     let mut response = response::whole(StatusCode::OK, content_type, page);
     response.headers_mut().extend(headers);
-    // A file is small and changes only with the server, so browsers request it each time and never show a stale copy.
+    // The files are small and change only with the server. So browsers request a file each time, and never show an old
+    // copy.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

@@ -39,7 +39,8 @@ const LIST: &str = "/channels";
 /// The beginning of the path of [`channel`].
 const ONE: &str = "/channels/";
 
-/// The time limit for the counts of other nodes. Without them the response is marked as incomplete.
+/// The time limit for the counts of other nodes. If the counts do not arrive in time, the response is marked as
+/// incomplete.
 const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 
 /// The default and the maximum number of channels in a page.
@@ -84,8 +85,8 @@ impl ReaderCounts {
         let Some((here, remote)) = self.channels.get(channel) else { return Value::Null };
         let mut all = sum(&here.readers, &remote.readers);
         for (transport, count) in here.pollers.iter().chain(&remote.pollers) {
-            // A client that polls on several nodes counts once. Only this node knows the clients that came to it since
-            // its last report to Redis.
+            // A client that polls on several nodes counts once. Only this node knows the clients that connected to it
+            // after its last report to Redis.
             let known = [&here.pollers, &remote.pollers].into_iter().filter_map(|pollers| pollers.get(transport));
             let pollers = known.max().copied().unwrap_or(*count);
             let connected = sum(&here.readers, &remote.readers).get(transport).copied().unwrap_or(0);
@@ -153,7 +154,7 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
             _ => {}
         }
     }
-    // The handler asks for one name more than fits into the page, to find out whether there are more names.
+    // The handler asks for one more name than the page can contain, to find out whether there are more names.
     let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
     if let Some(remote) = &state.remote_counts {
@@ -180,7 +181,7 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     Ok(response::json(StatusCode::OK, answer.to_string()))
 }
 
-/// Checks that a text can be the prefix of a channel. Redis would read other characters as a pattern.
+/// Checks that a text can be the prefix of a channel. Redis would interpret some other characters as a pattern.
 fn check_prefix(text: String) -> Result<String, ApiError> {
     if text.is_empty() || text.parse::<Channel>().is_ok() {
         return Ok(text);
@@ -188,7 +189,7 @@ fn check_prefix(text: String) -> Result<String, ApiError> {
     Err(ApiError::new(Code::BadChannel, "prefix and after must be the beginning of a channel name"))
 }
 
-/// Decodes a segment of a path. Unlike in a query, `+` stands for itself.
+/// Decodes a segment of a path. In a path, unlike in a query, `+` does not mean a space.
 pub fn percent_decoded(segment: &str) -> String {
     let query = format!("c={}", segment.replace('+', "%2B").replace('&', "%26"));
     form_urlencoded::parse(query.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The data that the routes need besides the state of the server.
+//! The data that the routes need in addition to the state of the server.
 
 use super::demo_state::Demo;
 use crate::serve::session::poll_cache::PollCache;
@@ -16,7 +16,7 @@ pub struct Context {
     pub polls: PollCache,
     /// The address for raw TCP, as `/info` shows it.
     pub tcp_address: Option<SocketAddr>,
-    /// Whether this node has ever been subscribed to the PUBLISH messages of Redis. Always true without Redis.
+    /// Whether this node has subscribed to the PUBLISH messages of Redis at least once. Always true without Redis.
     pub is_listening: watch::Receiver<bool>,
     /// The demo, if the server was started with it.
     pub demo: Option<Demo>,

@@ -1,5 +1,5 @@
-//! The API of `longtail demo` for the comparison page: the faults of the proxy, the bytes that pass it, and a raw TCP
-//! client that stands in for a Java applet.
+//! The API of `longtail demo` for the comparison page: the faults of the proxy, the bytes that pass through it, and a
+//! raw TCP client that replaces a Java applet.
 
 use super::context::Context;
 use super::demo_state::{Demo, HOP};
@@ -22,7 +22,8 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
 
-/// The maximum number of events in a batch, and how long events are collected. A page does not draw more often.
+/// The maximum number of events in a batch, and the time for which events are collected. A page does not draw more
+/// often.
 const BATCH: usize = 128;
 const BATCH_TIME: Duration = Duration::from_millis(25);
 
@@ -32,15 +33,15 @@ const MAX_FAULTS_BYTES: usize = 4 << 10;
 /// Connect timeout of the applet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Silence after which something is written to a page. Only a write can show that the page was closed, and an applet
-/// must not run longer than its page.
+/// The time of silence after which the server writes a line to a page. Only a write can detect that the page was
+/// closed, and an applet must not run longer than its page.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Bytes per read of the applet.
 const READ_BYTES: usize = 8 << 10;
 
-/// The page of an iframe, for a transport whose page must have the origin that it reads from. Its script accepts
-/// messages only from pages of this machine, or of the host that it was loaded from.
+/// The page of an iframe, for a transport whose page must have the origin that it reads from. The script of this page
+/// accepts messages only from pages of this machine, or of the host that the script was loaded from.
 const FRAME: &str = concat!(
     include_str!("../../../static/demo/frame.html"),
     "<script>\n",
@@ -82,7 +83,7 @@ async fn answer(state: &ServerState, demo: &Demo, mut request: Request) -> Resul
         ("/demo/weather", &Method::POST) => {
             let body = response::read_body(state, &mut request, MAX_FAULTS_BYTES).await?;
             let faults: Faults = serde_json::from_slice(&body).map_err(|error| {
-                // The error does not have the parser's text, which may repeat the input.
+                // The error does not contain the parser's text, because this text may repeat the input.
                 let at = error.column();
                 ApiError::new(
                     Code::BadJson,
@@ -94,7 +95,7 @@ async fn answer(state: &ServerState, demo: &Demo, mut request: Request) -> Resul
             Ok(response::json(StatusCode::OK, text(faults)))
         }
         ("/demo/weather", _) => Ok(response::json(StatusCode::OK, text(*demo.proxy.faults().borrow()))),
-        // The head of a stream carries no information.
+        // The head of a stream does not contain information for the page.
         (_, &Method::HEAD) => Ok(response::whole(StatusCode::OK, "", "")),
         ("/demo/applet", _) => applet(state, demo, &query).await,
         _ => wire(state, demo, &query),
@@ -105,7 +106,7 @@ fn text(faults: Faults) -> String {
     serde_json::to_string(&faults).unwrap_or_default()
 }
 
-/// Streams the faults and the bytes of a client's requests that pass the proxy, as Server-Sent Events.
+/// Streams the faults, and the bytes of a client's requests that pass through the proxy, as Server-Sent Events.
 fn wire(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some(client) = params.client else {
@@ -165,7 +166,7 @@ fn permit(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, ApiE
     of.clone().try_acquire_owned().map_err(full)
 }
 
-/// A raw TCP client in place of an applet: it connects through the proxy, subscribes, and streams the lines that it
+/// A raw TCP client, which replaces an applet: it connects through the proxy, subscribes, and streams the lines that it
 /// reads. The applet ends when the response ends.
 async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 /// Limit on pages that watch at the same time, and on applets.
 const MAX_WATCHERS: usize = 32;
 
-/// The name of the port for the reader that changes its transport, in place of a transport's name.
+/// The name of the port for the reader that changes its transport. Other ports have the name of a transport.
 pub const HOP: &str = "hop";
 
 /// The demo's state.

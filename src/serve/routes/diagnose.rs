@@ -1,5 +1,5 @@
-//! Answers `/diagnose/echo` and `/diagnose/drip`. With these a browser finds out how proxies on the path change its
-//! requests: see `static/client/diagnose.js`.
+//! Answers `/diagnose/echo` and `/diagnose/drip`. A browser uses these paths to find out how proxies on the network
+//! path change its requests: see `static/client/diagnose.js`.
 
 use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route, ready};
@@ -52,7 +52,7 @@ fn echo(version: Version, headers: &HeaderMap) -> Response {
 }
 
 /// A text in `count` pieces of `bytes` bytes, one every `every` milliseconds. The last piece ends in `end`, so that the
-/// client knows that nothing was cut off.
+/// client knows that it has received the whole text.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
         number(query, "count", 40, 1..=120)?,
         number(query, "every", 50, 10..=120_000)?,
     );
-    // All pieces together may take as long as the longest wait between two pieces.
+    // The limit on the time for all pieces together is the longest wait between two pieces.
     if count * every > 120_000 {
         return Err(ApiError::new(Code::BadRequest, "count times every must be at most 120000 ms"));
     }

@@ -16,8 +16,8 @@ pub trait Endpoint: Sync {
     /// endpoint. Paths are compared byte for byte.
     fn route(&self, context: &Context, path: &str) -> Option<Route>;
 
-    /// Answers a request with one of the route's methods. The router has checked the limits, the listener and the
-    /// method, and that a request for a path of operators comes from an operator.
+    /// Answers a request with one of the route's methods. The router has already checked the limits, the listener and
+    /// the method. If the path is for operators, it has also checked that the request is from an operator.
     fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a>;
 
     /// Refuses a request over a limit, in a form that the path's clients can read.
@@ -45,7 +45,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// A page that clients read, within all limits.
+    /// A page for all clients, to which all limits apply.
     pub const PAGE: Route =
         Route { methods: "GET, HEAD, OPTIONS", audience: Audience::Clients, limits: Limits::All, transport: None };
 }
@@ -66,7 +66,7 @@ pub enum Audience {
 pub enum Limits {
     /// The rate limit and the limit on connections apply.
     All,
-    /// The rate limit. The server also answers when it is full: there is no limit on connections.
+    /// The rate limit. The limit on connections does not apply: the server also answers when it is full.
     Rate,
     /// No limits.
     Unlimited,
@@ -96,7 +96,7 @@ impl Call<'_> {
     }
 }
 
-/// An answer that is ready at once.
+/// A future whose answer is ready at once.
 pub fn ready<'a>(answer: Result<Response, ApiError>) -> Answer<'a> {
     Box::pin(std::future::ready(answer))
 }

@@ -17,7 +17,7 @@ pub fn quoted(cursor: Cursor) -> HeaderValue {
 ///
 /// # Errors
 ///
-/// There are tags, but no tag is a cursor.
+/// The header contains tags, but none of them is a cursor.
 pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
     let tags = list(headers, "if-none-match");
     let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
@@ -29,9 +29,9 @@ pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
     Ok(Some(first.or_else(|error| cursors.find_map(Result::ok).ok_or(error))?))
 }
 
-/// Whether a client with this tag has every message of the batch. The tag is the batch's cursor, or an older cursor of
-/// channels that have had no message since. An older cursor counts only while it is far from the oldest retained
-/// message: a client that gets "not modified" keeps its tag, and that tag must not become too old.
+/// Whether a client with this tag has every message of the batch. The tag is the batch's cursor, or an older cursor if
+/// the channels have not had a message since that cursor. An older cursor counts only while it is far from the oldest
+/// retained message: a client that gets "not modified" keeps its tag, and that tag must not become too old.
 pub fn is_unmodified(state: &ServerState, batch: &Batch, start: Start, tag: Cursor) -> bool {
     if batch.gap.is_some() || !batch.is_complete && batch.cursor != tag {
         return false;
@@ -39,7 +39,8 @@ pub fn is_unmodified(state: &ServerState, batch: &Batch, start: Start, tag: Curs
     if batch.cursor == tag {
         return true;
     }
-    // The batch begins at `start`. It holds every message since the tag if it begins no later than the tag.
+    // The batch begins at `start`. If `start` is not later than the tag, the batch contains every message after the
+    // tag.
     let covers = match start {
         Start::After(cursor) => cursor == tag || (cursor.epoch == tag.epoch && cursor.id <= tag.id),
         Start::Earliest => true,

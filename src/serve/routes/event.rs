@@ -30,7 +30,7 @@ impl Endpoint for Event {
     }
 }
 
-/// The part of a body besides the arguments.
+/// The fields of a body except the arguments.
 const FIELDS_BYTES: usize = 4 << 10;
 
 async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Response {
@@ -63,7 +63,7 @@ async fn send(
     drop(body);
     let credentials = post::credentials(state, peer, request.headers(), "event").with_token(token.as_deref());
     // A page of another site may make a browser send a form, or a text that looks like JSON, with the user's cookies.
-    // It cannot send this content type without asking first.
+    // Such a page cannot send this content type without a preflight request.
     let credentials = if kind == "application/json" { credentials } else { credentials.to_publish()? };
     let sender = Sender { named: client, made: None, credentials: Arc::new(credentials), channels: Vec::new() };
     let answered = service::send(state, sender, event)?.await?;

@@ -1,4 +1,5 @@
-//! Answers `GET /channels/{channel}/members`: who reads a channel, and the cursor from which to read on.
+//! Answers `GET /channels/{channel}/members`: the members of a channel, and the cursor at which a client continues to
+//! read.
 
 use super::channels::percent_decoded;
 use super::context::Context;
@@ -38,10 +39,11 @@ impl Endpoint for MembersOfChannel {
             let presence: &Arc<Presence> = presence.ok_or_else(|| {
                 ApiError::new(Code::NotFound, "the members of this channel are not known: --presence does not name it")
             })?;
-            // The head only: a body cannot be shared between threads.
+            // Takes only the head, because a body cannot be shared between threads.
             let (headers, query) = (call.request.headers(), call.query().as_bytes());
             if call.peer.listener == ListenerKind::Public && !state.authorizer.is_open() {
-                // A page of any site may read the answer if every origin is allowed, so a cookie does not count then.
+                // If every origin is allowed, a page of any site may read the answer. In this case, a cookie does not
+                // count.
                 let by_cookie = !state.origins.is_by_star(headers, call.peer.forwarded_host());
                 let credentials = Credentials::new(call.peer.ip, "members", headers, by_cookie);
                 let credentials = credentials.with_token(last_field(query, None, "token").as_deref());

@@ -26,7 +26,7 @@ impl Endpoint for Metrics {
 /// The metrics of this node.
 fn answer(context: &Context) -> Response {
     let mut text = String::new();
-    // Writing into a string cannot fail.
+    // A write into a string cannot fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &context.registry);
     response::whole(StatusCode::OK, OPEN_METRICS, text)
 }

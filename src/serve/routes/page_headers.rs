@@ -10,15 +10,15 @@ use ring::digest::{SHA256, digest};
 /// Writes the headers of one of the server's own pages. The page may also read from `others`, which is a list of
 /// sources for the policy.
 pub fn write(headers: &mut HeaderMap, page: &str, others: &[String]) {
-    // Other sites must not frame these pages: a site could steal clicks on the buttons, or the figures that the pages
-    // show. Old browsers know only this header.
+    // Other sites must not show these pages in a frame, because a site could steal clicks on the buttons, or the
+    // figures that the pages show. Old browsers know only this header.
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     let policy = format!("{}; frame-ancestors 'self'", policy(page, others));
     write_policy(headers, &policy);
 }
 
-/// Writes the headers of the demo's page for a frame. Pages of other ports and other names of this machine frame it.
-/// Its script checks them: a policy cannot name `[::1]`.
+/// Writes the headers of the demo's page for a frame. Pages from other ports and other names of this machine contain
+/// this frame. The script of this page checks the framing pages, because a policy cannot name `[::1]`.
 pub fn write_framed(headers: &mut HeaderMap, page: &str) {
     write_policy(headers, &policy(page, &[]));
 }

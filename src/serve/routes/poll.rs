@@ -26,9 +26,9 @@ pub struct Wait<'a> {
     /// Whether the client only checks the path (`probe=1`), as a client that reads by a stream does when the stream is
     /// silent.
     pub is_check: bool,
-    /// Whether the response may be a session. If it may not, the handler itself waits.
+    /// Whether the response may be a session. If it may not be a session, the handler itself waits.
     pub as_session: bool,
-    /// Informs the handler that the client has shut its sending side, if the connection can detect this.
+    /// Informs the handler that the client has closed its sending side, if the connection can detect this.
     pub client_shut: Option<&'a ClientShut>,
 }
 

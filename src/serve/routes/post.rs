@@ -1,4 +1,4 @@
-//! What `POST /publish` and `POST /event` have in common: bodies in JSON or in the form of an old browser, and the
+//! The common parts of `POST /publish` and `POST /event`: bodies in JSON or in the form of an old browser, and the
 //! credentials of their senders.
 
 use crate::serve::access::credentials::Credentials;
@@ -23,7 +23,7 @@ pub fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// The credentials of a sender, without a token in the query or a form. `purpose` is the name that the credentials
-/// carry in place of a transport's.
+/// contain instead of a transport's name.
 pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap, purpose: &'static str) -> Credentials {
     let by_cookie = state.origins.trusts_cookies(headers, peer.forwarded_host());
     Credentials::new(peer.ip, purpose, headers, by_cookie)

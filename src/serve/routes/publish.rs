@@ -64,7 +64,7 @@ async fn publish(
     let text = post::text(&body)?;
     let query = request.uri().query().unwrap_or_default();
     let publish = PublishRequest::read(query, kind, text, state.settings.max_message)?;
-    // The drafts are copies of the body, so the body is freed while they wait for the application and the log.
+    // The drafts are copies of the body, so the body is freed before the drafts wait for the application and the log.
     drop(body);
     let credentials = post::credentials(state, peer, request.headers(), "publish");
     let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
@@ -119,8 +119,8 @@ impl PublishRequest {
         })
     }
 
-    /// Appends the drafts if that is allowed, and returns the body of the response. Sets `queued` when the drafts have
-    /// their place in the order of the log.
+    /// Appends the drafts if that is allowed, and returns the body of the response. Sets `queued` when the position of
+    /// the drafts in the order of the log is fixed.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ fn published(targets: &[Target], cursors: &[Option<Cursor>], counts: Option<&Rea
             Some(counts) if several.is_empty() => {
                 out.push_str(&format!(",\"readers\":{}", counts.readers(&target.channel)));
             }
-            // A reader of several of the channels would count several times in a sum.
+            // The answer does not contain a sum, because a reader of several of the channels would count several times.
             Some(counts) => {
                 let each = several.iter().map(|channel| format!("\"{channel}\":{}", counts.readers(channel)));
                 out.push_str(&format!(",\"readers\":{{{}}}", each.collect::<Vec<_>>().join(",")));

@@ -6,8 +6,8 @@ use crate::transport::{ApiError, Code};
 use hyper::header::{HOST, HeaderValue, LOCATION};
 use hyper::{Method, StatusCode};
 
-/// Redirects a GET to HTTPS. Other requests are refused. They may carry a secret, which has already crossed the path
-/// in plain text: the sender should notice this instead of sending the secret again.
+/// Redirects a GET to HTTPS. Other requests are refused. They may contain a secret, which the sender has already sent
+/// in plain text. The sender should notice this, and not send the secret again.
 pub fn to_https(request: &Request) -> Response {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());

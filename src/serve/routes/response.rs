@@ -57,7 +57,7 @@ pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Byt
     response
 }
 
-/// A response whose body comes in pieces.
+/// A response whose body is written in pieces.
 pub fn pieces(content_type: &'static str, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     new(content_type, Body::Pieces(Box::pin(pieces)))
 }
@@ -98,16 +98,16 @@ pub fn json_for(is_form: bool, answered: Result<impl Into<Bytes>, ApiError>) -> 
 pub fn refused(refusal: &ApiError) -> Response {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = if refusal.code == Code::BadCallback {
-        // The answer is plain text: the client asked for a script or a frame, and must not interpret other content as
-        // one of these.
+        // The answer is plain text, because the client asked for a script or a frame, and must not run this answer as a
+        // script or a frame.
         whole(status, "text/plain; charset=utf-8", refusal.message.clone())
     } else {
         json(status, refusal.to_json())
     };
     if refusal.may_pass || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        // The time varies, so that the refused clients do not all try again in the same second.
+        // The time is different for each client, so that the refused clients do not all try again in the same second.
         let seconds = match refusal.retry {
-            // The time is rounded up: a client that is a second early would be refused again.
+            // The time is rounded up, because the server would refuse a client that comes a second too early.
             Some(retry) => retry.as_secs() + 1,
             None if refusal.code == Code::TooManyConnections => fastrand::u64(2..8),
             None => fastrand::u64(1..4),
@@ -122,7 +122,8 @@ pub fn refused(refusal: &ApiError) -> Response {
     response
 }
 
-/// The response to a window that asks for a page which only frames may open. It is plain text and calls nothing.
+/// The response to a window that asks for a page that only frames may open. The response is plain text and does not
+/// call a function.
 pub fn not_framed() -> Response {
     let text = "This page is for a hidden frame of the browser library. Open /diagnose to see whether it works.\n";
     let mut response = whole(StatusCode::FORBIDDEN, "text/plain; charset=utf-8", text);

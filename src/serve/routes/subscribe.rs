@@ -40,7 +40,7 @@ pub struct Subscribe {
     pub transport: &'static dyn Transport,
     /// The parameters of the subscription.
     pub params: Params,
-    /// The token, if the protocol can carry one outside of the headers.
+    /// The token, if the protocol allows a token outside of the headers.
     pub token: Option<String>,
 }
 
@@ -161,7 +161,7 @@ impl<'a> Checked<'a> {
     }
 
     /// Whether cookies count. A browser sends cookies with a script tag of any page, and the response calls a function
-    /// of that page. A frame on a sibling host has a similar problem. Both cases need tokens.
+    /// of that page. A frame on a sibling host has a similar problem. So both cases need tokens.
     fn by_cookie(&self) -> bool {
         let is_poll = matches!(self.lifecycle, Lifecycle::LongPoll | Lifecycle::Poll);
         !(self.transport.calls_back() && is_poll)
@@ -171,8 +171,8 @@ impl<'a> Checked<'a> {
 
     /// Whether another request may follow on the connection.
     fn may_reuse(&self, framing: Framing) -> bool {
-        // The server does not read the body of this request, and would parse it as the next request. A proxy in front
-        // of the server may treat it as the body of this request (request smuggling).
+        // The server does not read the body of this request, so it would parse the body as the next request. But a
+        // proxy in front of the server may treat these bytes as the body of this request (request smuggling).
         let wants_close = has_token(&self.request.head.headers, "connection", "close");
         framing == Framing::Chunked && !self.request.has_unread_body && !wants_close
     }
@@ -196,8 +196,8 @@ impl<'a> Checked<'a> {
                     }
                     _ => None,
                 };
-                // The client of a member is away some time after its answer, so the handler itself has to know when it
-                // has answered.
+                // A member that polls counts as away some time after the answer to its poll. So the handler itself has
+                // to know the time of the answer.
                 let as_session = may_reuse && !self.peer.is_over_limit && stay.is_none();
                 let client_shut = self.request.head.extensions.get::<ClientShut>();
                 let wait = Wait { time, is_check, as_session, client_shut };
@@ -244,7 +244,7 @@ impl<'a> Checked<'a> {
 
     fn waiting_time(&self, validity: Validity) -> Option<Duration> {
         let time = (self.lifecycle != Lifecycle::Poll).then(|| self.params.timeout.unwrap_or(LONG_POLL))?;
-        // A poll does not wait longer than its grant holds. The next request asks for a new grant.
+        // A poll does not wait longer than its grant is valid. The next request asks for a new grant.
         Some(match validity {
             Validity::RenewAt(end) | Validity::EndsAt(end) => time.min(end.saturating_duration_since(Instant::now())),
             Validity::Unlimited => time,
@@ -252,7 +252,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Makes the user a member of the channels, for as long as the grant is held.
+/// Makes the user a member of the channels until the grant is dropped.
 async fn join(state: &ServerState, params: &Params, authorized: &mut Authorized) -> Result<(), ApiError> {
     let (Some(presence), Some(user)) = (&state.presence, &authorized.user) else { return Ok(()) };
     if let Some(stay) = presence.join(&params.channels, user, params.client.as_ref()).await? {

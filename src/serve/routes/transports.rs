@@ -34,7 +34,7 @@ impl Endpoint for Transports {
         Box::pin(async move {
             let mut response = answer(&call.context.state, call.peer, transport, call.request).await;
             if call.context.demo.is_some() {
-                // The comparison page shows the frame of another port, which is another origin.
+                // The comparison page shows a frame from another port, which is a different origin.
                 response.headers_mut().remove(header::CONTENT_SECURITY_POLICY);
             }
             Ok(response)
@@ -91,7 +91,7 @@ fn read(
     form: Option<&[u8]>,
 ) -> Result<Subscribe, ApiError> {
     let params = Params::parse(query, form, &state.settings.limits)?;
-    // An open server does not look for tokens.
+    // An open server does not read tokens.
     let token = if state.authorizer.is_open() { None } else { last_field(query, form, "token") };
     Ok(Subscribe { transport, params, token })
 }
@@ -102,7 +102,7 @@ fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal:
     let is_readable = refusal.code != Code::ForbiddenOrigin;
     let callback = Params::valid_callback(query, form);
     if transport.calls_back() && callback.is_none() {
-        // Without a valid callback the server cannot report any other error.
+        // Without a valid callback, the server cannot report any other error.
         return response::refused(&bad_callback());
     }
     match transport.refuse(callback.as_deref(), refusal).filter(|_| is_readable) {

@@ -11,14 +11,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The maximum number of bytes in a batch. A batch may always have one message.
+/// The maximum number of bytes in a batch. A larger batch is allowed if it has only one message.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// The time for which a poll waits for a node that is behind the cursor. After it, the answer returns the cursor
+/// The time for which a poll waits for a node that is behind the cursor. After this time, the answer returns the cursor
 /// unchanged.
 const AHEAD_WAIT: Duration = Duration::from_secs(1);
 
-/// The time for which a poll waits for the log if only the log knows the answer.
+/// The time for which a poll waits for the log if only the log can answer it.
 const LOG_WAIT: Duration = Duration::from_secs(20);
 
 /// The messages that are available now. The result does not include volatile messages, because only waiting readers get
@@ -35,7 +35,7 @@ pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: us
                 let _ = tokio::time::timeout_at(deadline, state.hub.reached(subscription.cursor())).await;
             }
             Ok(Step::Gap(_)) => {}
-            // The batch also reports the gap, so that the client need not poll again for it.
+            // The batch also reports the gap, so that the client does not have to poll again to get it.
             Ok(Step::Messages) if subscription.is_at_cut() && collector.has_room() => {}
             Ok(Step::Messages | Step::Idle | Step::Ahead) | Err(_) => {
                 collector.messages.retain(|message| message.cursor().is_some());
@@ -49,15 +49,15 @@ pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: us
 pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batch> {
     let mut collector = BatchBuilder::new(limit);
     match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
-        // A gap is reported at once, with the messages after it.
+        // If there is a gap, the batch reports it at once, with the messages after it.
         Poll::Ready(Step::Gap(_)) => Some(now_behind_gap(subscription, collector).await),
         Poll::Ready(_) => Some(collector.batch(subscription, true)),
         Poll::Pending => None,
     }
 }
 
-/// The first messages that arrive. The batch is empty after a timeout. It is also empty when the client shuts its
-/// sending side: the client has probably vanished, and only a response can show whether it has.
+/// The first messages that arrive. The batch is empty after a timeout. It is also empty if the client closes its
+/// sending side. In this case, the client has probably vanished, and only a response can show whether this is true.
 pub async fn wait(
     state: &ServerState,
     subscription: &mut Subscription,
@@ -103,7 +103,7 @@ impl BatchBuilder {
         BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
 
-    /// Reduces the limit to the remaining room, and returns whether it allows more messages.
+    /// Reduces the limit to the remaining space, and returns whether it allows more messages.
     fn has_room(&mut self) -> bool {
         let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
         let room = Limit {
@@ -127,8 +127,8 @@ impl BatchBuilder {
     /// Takes steps until there is a message or a gap.
     pub fn poll_wait(&mut self, cx: &mut Context<'_>, subscription: &mut Subscription) -> Poll<Step> {
         match subscription.poll_step(cx, self.limit, &mut self.messages) {
-            // Volatile messages arrived during the wait for the log. They are returned now, because they are not
-            // repeated.
+            // Volatile messages arrived during the wait for the log. The poll returns them now, because the server does
+            // not send them again.
             Poll::Pending if !self.messages.is_empty() => Poll::Ready(Step::Messages),
             Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => Poll::Pending,
             Poll::Ready(step) => {
@@ -140,7 +140,7 @@ impl BatchBuilder {
 
     fn note(&mut self, step: Step) {
         if let Step::Gap(gap) = step {
-            // If a gap follows another gap, the first gap has the start that the client must get.
+            // If a gap follows another gap, the client must get the start of the first gap.
             let from = self.gap.map_or(gap.from, |first| first.from);
             self.gap = Some(Gap { from, ..gap });
         }

@@ -1,4 +1,4 @@
-//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses the
+//! Executes the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses the
 //! commands.
 
 use super::pending::PendingAnswer;
@@ -21,7 +21,7 @@ pub enum Outcome {
     /// No action: the answer is already queued in the pump.
     Done,
     /// Append these drafts, and then answer. The fields are the drafts, the command's reference, and the memory that
-    /// the drafts take, or the error if there is not enough memory.
+    /// the drafts take. If there is not enough memory, the last field is the error.
     Publish(Vec<Draft>, Option<String>, Result<Reservation, ApiError>),
     /// Wait for the application's answer to an event.
     Event(PendingAnswer),
@@ -33,10 +33,10 @@ pub enum Outcome {
 pub struct CommandHandler {
     /// The client's credentials. The token of a command replaces them for all later commands.
     credentials: Arc<Credentials>,
-    /// Whether the client has named its client id. Credentials may be bound to a named id, but not to an id that the
-    /// server has made.
+    /// Whether the client has named its client id. Credentials may be bound to an id that the client has named, but not
+    /// to an id that the server has generated.
     client_named: bool,
-    /// Whether the client has given a position or named channels. After that, the position cannot change.
+    /// Whether the client has sent a position or named channels. After that, the position cannot change.
     position_fixed: bool,
     channels_named: bool,
     /// The `last` of a URL without channels. It applies to the first channels that the client names.
@@ -59,7 +59,7 @@ impl CommandHandler {
         CommandHandler { credentials, client_named, position_fixed, channels_named, last }
     }
 
-    /// The memory that the credentials take while the connection lasts.
+    /// The memory that the credentials take until the connection ends.
     pub fn held(&self) -> usize {
         self.credentials.size()
     }
@@ -93,8 +93,8 @@ impl CommandHandler {
     ) -> Result<Outcome, ApiError> {
         let head = dialect.head(frame)?;
         reference.clone_from(&head.reference);
-        // The command counts for the rate limit before its rest is parsed: for a client over its limit, the server
-        // parses only the head.
+        // The rate limiter counts the command before the server parses the rest of it. So if a client is over its
+        // limit, the server parses only the head of the command.
         state.rates.request(self.credentials.ip)?;
         let command = dialect.command(&head, state.settings.max_message)?;
         let credentials = match &head.token {
@@ -112,7 +112,7 @@ impl CommandHandler {
             }
             Command::Publish(draft) => {
                 let mut reservation = state.budget.publication();
-                // The memory is reserved before the authorizer is asked, since its answer may take time.
+                // The server reserves the memory before it asks the authorizer, because the answer may take time.
                 if let Err(refusal) = reservation.resize(draft.size()) {
                     return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
@@ -169,7 +169,7 @@ impl CommandHandler {
         let grant = state.authorizer.ask(question).await?;
         let stay = match (&state.presence, &grant.user) {
             (Some(presence), Some(user)) => {
-                // A channel that is read already may have been subscribed without a user.
+                // The client may have subscribed without a user to a channel that it already reads.
                 let held = pump.grant().and_then(|renewal| renewal.stay());
                 let is_held = |channel: &Channel| held.is_some_and(|stay| stay.holds(channel));
                 let unheld: Vec<Channel> = channels.iter().filter(|channel| !is_held(channel)).cloned().collect();
@@ -177,7 +177,7 @@ impl CommandHandler {
             }
             _ => None,
         };
-        // The code above does not change any state. So a command is carried out completely or not at all.
+        // The code above does not change any state. So the server executes a command completely or not at all.
         let named = named.or(grant.client);
         if named != known
             && let Some(client) = &named
@@ -191,7 +191,7 @@ impl CommandHandler {
         }
         if let Some(renewal) = pump.grant() {
             renewal.add(&channels, grant.validity, &credentials);
-            // The info that came last counts in all channels of the user.
+            // The newest info counts in all channels of the user.
             if let (Some(user), Some(held)) = (&grant.user, renewal.stay()) {
                 held.set_user(user);
             }
@@ -217,7 +217,7 @@ impl CommandHandler {
             subscription.start(start.unwrap_or(Start::Latest), last.or(self.last.map(usize::from)));
         }
         (self.position_fixed, self.channels_named) = (true, true);
-        // On raw TCP the stream begins here: first the hello, then the ack.
+        // On raw TCP, the stream begins here: first the hello, then the ack.
         let cursor = subscription.cursor();
         pump.hello();
         Ok(cursor)

@@ -23,12 +23,12 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
-/// The maximum number of publishes and events of a connection that are under way. Beyond this limit, the server does
-/// not read from the connection.
+/// The maximum number of unanswered publishes and events of a connection. Beyond this limit, the server does not read
+/// from the connection.
 const MAX_PENDING: usize = 100;
 
-/// Bytes of credentials and of an incomplete command that do not count against the memory budget: they are a part of
-/// the memory that each connection takes anyway.
+/// Bytes of credentials and of an incomplete command that do not count against the memory budget, because each
+/// connection takes this memory in any case.
 const UNCOUNTED: usize = 512;
 
 /// A duplex session whose head is about to be written.
@@ -87,17 +87,17 @@ struct RunningDuplex {
     commands: CommandHandler,
     /// The number of complete inputs that have arrived.
     inputs: u64,
-    /// Publishes and events under way; `None` if there are none, so that an idle connection does not keep queues.
+    /// Unanswered publishes and events; `None` if there are none, so that an idle connection does not keep queues.
     pending: Option<Box<PendingAnswers>>,
     /// The memory for the credentials and for an incomplete command.
     reservation: Reservation,
 }
 
-/// The time for which a farewell waits for publishes and events under way: longer than the default time limit of a
-/// publish (`--publish-timeout`), and shorter than a drain.
+/// The time for which a farewell waits for unanswered publishes and events. It is longer than the default time limit of
+/// a publish (`--publish-timeout`), and shorter than a drain.
 const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 
-/// The events that may end a connection without a channel. The hub knows readers by their channels, so it does not wake
+/// The events that may end a connection without a channel. The hub finds readers by their channels, so it does not wake
 /// such a connection.
 struct Unsubscribed {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -112,7 +112,7 @@ impl Unsubscribed {
         Unsubscribed { draining, silence: Box::pin(tokio::time::sleep(state.settings.request_timeout)) }
     }
 
-    /// Gives the client the whole time for its next command.
+    /// Restarts the time limit for the client's next command.
     fn restart(&mut self, state: &ServerState) {
         self.silence.as_mut().reset(Instant::now() + state.settings.request_timeout);
     }
@@ -132,7 +132,7 @@ enum Event {
     Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
-    /// A command was carried out or refused.
+    /// The server has executed or refused a command.
     Answered(CommandAnswer),
     Drain,
     Silence,
@@ -217,13 +217,12 @@ impl RunningDuplex {
                 {
                     return Poll::Ready(Event::Silence);
                 }
-                // From here on the hub may write. When this task is woken for any reason, it first takes the socket
-                // back.
+                // From here on the hub may write. Whatever wakes this task, the task first takes the socket back.
                 self.pump.park();
                 Poll::Pending
             });
             let event = event.await;
-            // The future is boxed, so that a parked connection does not keep room for it.
+            // The future is boxed, so that a parked connection does not keep space for it.
             match Box::pin(self.handle(event, &mut unsubscribed)).await {
                 Ok(None) => {}
                 Ok(Some(end)) => break Ok(end),
@@ -254,9 +253,9 @@ impl RunningDuplex {
                 }
                 self.pump.push_control(&answer.control());
                 self.flush().await?;
-                // Some input may still wait, because too many commands were under way.
+                // Some input may still wait, because too many commands were unanswered.
                 let end = self.handle_input().await?;
-                // The answer may have taken longer than a client may be silent.
+                // The answer may have taken longer than the time for which a client may be silent.
                 if let Some(unsubscribed) = unsubscribed {
                     unsubscribed.restart(&self.state);
                 }
@@ -266,8 +265,8 @@ impl RunningDuplex {
             Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
-                    // The client has disconnected, or it has shut its sending side and still reads. A write shows which
-                    // of the two is true.
+                    // The client has disconnected, or it has closed its sending side and still reads. A write shows
+                    // which of the two is true.
                     self.is_open = false;
                     self.pump.heartbeat();
                 }
@@ -283,12 +282,12 @@ impl RunningDuplex {
         Ok(None)
     }
 
-    /// The number of publishes and events under way.
+    /// The number of unanswered publishes and events.
     fn pending_commands(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
-    /// Handles complete inputs, as long as commands may be read.
+    /// Handles complete inputs while the session may read commands.
     async fn handle_input(&mut self) -> io::Result<Option<End>> {
         while self.may_read() {
             let input = match self.decoder.decode(self.unread.buffer()) {
@@ -322,22 +321,23 @@ impl RunningDuplex {
                     self.io.write_all(&bytes).await?;
                     return Ok(Some(End::Finished));
                 }
-                // The server has no policy file, so it closes the connection.
+                // The server does not have a policy file, so it closes the connection.
                 Input::PolicyRequest => return Ok(Some(End::Finished)),
             }
         }
-        // One read is small, but the bytes that are kept from one read to the next may be many.
+        // One read is small, but the session may keep many bytes from one read to the next.
         let kept = self.commands.held() + self.unread.len() + self.decoder.held();
         if self.reservation.resize(counted(kept)).is_err() {
             return Ok(Some(End::Gone));
         }
-        // An idle connection does not hold a buffer.
+        // An idle connection does not keep a buffer.
         self.unread.settle();
         Ok(None)
     }
 
-    /// Begins a publish. Publishes keep the order of their commands: the first poll usually queues the publish in the
-    /// log, and no command is read until it is queued (see [`may_read`](RunningDuplex::may_read)).
+    /// Begins a publish. Publishes keep the order of their commands. The first poll usually queues the publish in the
+    /// log, and the session does not read another command until the publish is queued (see
+    /// [`may_read`](RunningDuplex::may_read)).
     async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, ApiError>) {
         let memory = match memory {
             Ok(memory) => memory,
@@ -350,7 +350,7 @@ impl RunningDuplex {
         let appending = service::append_in_order(&self.state, PublishSource::Command, drafts, queued);
         let mut publish = PendingAnswer::to_publish(reference, async move {
             let outcome = appending.await;
-            // The memory is held until the log has the message.
+            // The publish keeps the memory until the log has the message.
             drop(memory);
             outcome.map(|cursors| cursors.into_iter().next().flatten())
         });
@@ -369,8 +369,8 @@ impl RunningDuplex {
         Ok(())
     }
 
-    /// Whether commands may be read: those under way are within their limit, the publishes under way are queued for the
-    /// log, memory is not short, and the session has not ended.
+    /// Whether the session may read commands: the unanswered commands are within their limit, all publishes are queued
+    /// for the log, there is enough memory, and the session has not ended.
     fn may_read(&self) -> bool {
         !self.pump.has_ended()
             && self.pending_commands() < MAX_PENDING

@@ -1,8 +1,8 @@
 //! A long poll that waits for a message.
 //!
-//! While it waits, it does not hold buffers of its request, and the hub may write the response directly to its socket.
-//! After the response, the connection reads the next request. If the next request is the same poll with another cursor,
-//! the subscription continues.
+//! While it waits, it does not keep the buffers of its request, and the hub may write the response directly to its
+//! socket. After the response, the connection reads the next request. If the next request is the same poll with another
+//! cursor, the subscription continues.
 
 use super::batch::{self, BatchBuilder};
 use super::outlet::PollOutlet;
@@ -32,7 +32,7 @@ use tokio::time::Instant;
 /// The number of bytes of the next request that are read while this one waits.
 const READ_AHEAD: usize = 16 << 10;
 
-/// A long poll. Its number fields are as small as possible, because every parked poll keeps them.
+/// A long poll. The number fields are as small as possible, because every parked poll keeps them.
 pub struct LongPoll {
     /// The maximum number of messages in a response.
     limit: u32,
@@ -48,13 +48,14 @@ pub struct LongPoll {
     head: Arc<[u8]>,
     /// Bytes that the client has sent and that have not been read yet.
     pub input: Unread,
-    /// The memory that these bytes count against the budget while the poll waits; `None` if there are no such bytes.
+    /// The memory of these bytes, which counts against the budget while the poll waits; `None` if there are no such
+    /// bytes.
     held: Option<Box<Reservation>>,
     _address_permit: Option<Arc<AddressPermit>>,
 }
 
 impl LongPoll {
-    /// Makes a poll that waits for at most `timeout`. The poll holds the address permit while it exists.
+    /// Makes a poll that waits for at most `timeout`. The poll keeps the address permit until it is dropped.
     pub fn new(
         timers: &Arc<Timers>,
         limit: usize,
@@ -98,7 +99,7 @@ impl LongPoll {
     }
 
     /// Repeats the poll if the input begins with the same request and another cursor. All decisions about the previous
-    /// request also hold for this one. Checks that depend on more than the head are repeated here.
+    /// request also apply to this one. This function repeats the checks that depend on more than the head.
     pub fn repeat(&mut self, state: &ServerState, peer: &Peer) -> bool {
         let found = self.template.as_ref().and_then(|template| template.find(&self.input));
         let Some((start, size)) = found else { return false };
@@ -126,7 +127,7 @@ impl LongPoll {
         self.record.log(entry);
     }
 
-    /// Writes the entry of the access log: the response is over.
+    /// Writes the entry of the access log, because the response is complete.
     pub fn end_entry(&mut self) {
         self.record.end_entry();
     }
@@ -150,7 +151,7 @@ impl LongPoll {
         self.subscription.leave();
     }
 
-    /// Waits for messages. Bytes that the client sends during the wait go to `input`.
+    /// Waits for messages. `input` receives the bytes that the client sends during the wait.
     ///
     /// # Errors
     ///
@@ -174,7 +175,7 @@ impl LongPoll {
             self.record.answered_at(at);
             return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
-        // The list stays empty while there is no message, so a parked poll does not hold messages.
+        // The list stays empty while there is no message, so a parked poll does not keep messages in memory.
         let mut builder = BatchBuilder::new(self.limit as usize);
         if let Poll::Ready(step) = builder.poll_wait(cx, &mut self.subscription) {
             return Poll::Ready(Ok(Waited::Batch(Some(step), Box::new(builder))));
@@ -183,8 +184,8 @@ impl LongPoll {
         if state.drain.has_begun() {
             return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
         }
-        // The timer is not reset by a response. It fires at the end of the first of several repeated polls, and is
-        // reset only then.
+        // A response does not reset the timer. The timer fires at the end of the first of several repeated polls, and
+        // the poll resets it only then.
         while self.timer.poll(cx).is_ready() {
             let now = Instant::now();
             if now >= due {
@@ -199,7 +200,7 @@ impl LongPoll {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         // A response of the hub does not wake this task; only the client's next bytes do. If those bytes have already
-        // arrived, or will not come, this task itself must answer.
+        // arrived, or will never arrive, this task itself must answer.
         if *client == ClientSide::Open && self.input.is_empty() {
             self.subscription.park(Allowance::Answer(self.limit as usize));
         }
@@ -239,14 +240,14 @@ impl LongPoll {
             Some(Step::Gap(_)) => batch::now_behind_gap(&mut self.subscription, *builder).await,
             _ => builder.batch(&self.subscription, true),
         };
-        // The client is not counted as a reader while the response is written.
+        // The client does not count as a reader while the session writes the response.
         self.subscription.leave();
         let is_last = state.drain.has_begun();
         let answer = cache.answer(&self.head, &*self.envelope, &batch, is_last);
         self.record.wrote(answer.body);
         self.record.answer(&batch.messages, batch.gap.is_some(), self.asked);
         let answer = answer.bytes;
-        // The outcome for a slow client is ignored: its poll ends here anyway.
+        // The session ignores the outcome for a slow client, because the poll ends here in any case.
         state.budget.write(BufferId::of(&answer), io.write_all(&answer)).await?;
         Ok(is_last)
     }
@@ -254,7 +255,7 @@ impl LongPoll {
 
 /// The end of a wait.
 pub enum Waited {
-    /// The wait ended with this step and its messages. There is no step if the time is up or the server drains.
+    /// The wait ended with this step and its messages. There is no step if the time is over or the server drains.
     Batch(Option<Step>, Box<BatchBuilder>),
     /// The hub has written the response, except for these last bytes.
     Answered(Remainder),
@@ -265,9 +266,9 @@ pub enum Waited {
 enum ClientSide {
     /// The client may send more.
     Open,
-    /// The client has shut its sending side. It may still wait for the response, or may have vanished.
+    /// The client has closed its sending side. It may still wait for the response, or it may have vanished.
     Shut,
-    /// The client has shut its sending side, and the server has sent a probe. If the client has vanished, its host
+    /// The client has closed its sending side, and the server has sent a probe. If the client has vanished, its host
     /// answers the probe with a reset.
     Probed,
 }
@@ -289,8 +290,8 @@ fn poll_client(
             Err(error) => return Poll::Ready(error),
         }
     }
-    // Otherwise the poll of a page that the user has left would count among the connections of its address until its
-    // timeout. A few reloads of a page would then lock the user out.
+    // Otherwise, the poll of a page that the user has left would count towards the connections of its address until its
+    // timeout. After a few reloads of a page, the user could not connect any more.
     if *client == ClientSide::Shut
         && let Poll::Ready(written) = Pin::new(&mut *io).poll_write(cx, PROBE)
     {

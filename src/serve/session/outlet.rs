@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
-    /// The envelope's encoding, if the envelope does not put bytes around messages.
+    /// The envelope's encoding, if the envelope does not add bytes before or after messages.
     bare: Option<&'static Encoding>,
     is_chunked: bool,
     transport: u8,
@@ -87,7 +87,8 @@ pub struct PollOutlet {
 
 impl PollOutlet {
     /// Makes an outlet to this socket. `head`: the head of each response. Clients that get the same response share the
-    /// memory of the head. `None` if the envelope puts bytes around messages, because these may differ between clients.
+    /// memory of the head. `None` if the envelope adds bytes before or after messages, because these bytes may differ
+    /// between clients.
     pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, transport: usize) -> Option<PollOutlet> {
         let is_bare = envelope.around() == (b"", b"");
         let (envelope, head, transport) = (envelope.clone(), head.clone(), number(transport));
@@ -125,7 +126,7 @@ pub fn answer_format(envelope: &dyn Envelope) -> Format<'_> {
     Format { encoding: envelope.encoding(), layout, prefix, suffix }
 }
 
-/// The index of a transport as a small number, because every parked reader keeps it.
+/// The index of a transport, as a small number, because every parked reader keeps it.
 fn number(transport: usize) -> u8 {
     u8::try_from(transport).unwrap_or(u8::MAX)
 }
@@ -146,7 +147,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// An envelope that ends each line with given bytes.
+    /// An envelope that adds these bytes at the end of each line.
     struct Ended(&'static [u8]);
 
     impl Envelope for Ended {

@@ -26,12 +26,12 @@ enum Outcome {
 /// The future of an answer.
 pub struct PendingAnswer(Pin<Box<dyn Future<Output = CommandAnswer> + Send>>);
 
-/// The commands that wait. Publishes are answered in their order, and so are events. A slow application does not delay
-/// the answers to publishes.
+/// The waiting commands. The server answers publishes in their order, and events in their order. A slow application
+/// does not delay the answers to publishes.
 #[derive(Default)]
 pub struct PendingAnswers {
     publishes: FuturesOrdered<PendingAnswer>,
-    /// Whether the newest of the publishes has its place in the order of the log.
+    /// Whether the position of the newest publish in the order of the log is fixed.
     queued: Queued,
     events: FuturesOrdered<PendingAnswer>,
 }
@@ -57,7 +57,7 @@ impl CommandAnswer {
 }
 
 impl PendingAnswer {
-    /// An answer that is already there.
+    /// An answer that is already available.
     pub fn ready(answer: CommandAnswer) -> PendingAnswer {
         PendingAnswer(Box::pin(std::future::ready(answer)))
     }
@@ -94,18 +94,18 @@ impl Future for PendingAnswer {
 }
 
 impl PendingAnswers {
-    /// The number of commands that wait.
+    /// The number of waiting commands.
     pub fn len(&self) -> usize {
         self.publishes.len() + self.events.len()
     }
 
-    /// The flag of the next publish, which it sets when it has its place in the order of the log.
+    /// The flag of the next publish. The publish sets the flag when its position in the order of the log is fixed.
     pub fn next_queued(&mut self) -> Queued {
         self.queued = Queued::default();
         self.queued.clone()
     }
 
-    /// Whether all publishes have their places in the order of the log, so that the next one can begin.
+    /// Whether the positions of all publishes in the order of the log are fixed, so that the next publish can begin.
     pub fn are_queued(&self) -> bool {
         self.publishes.is_empty() || self.queued.is_set()
     }

@@ -22,7 +22,7 @@ impl PollAnswer {
         envelope.batch(batch, &mut body);
         let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
         answer.extend_from_slice(head);
-        // A write to a Vec cannot fail.
+        // A write to a `Vec` cannot fail.
         let _ = write!(answer, "etag: \"{}\"\r\n", batch.cursor);
         if is_last {
             answer.extend_from_slice(b"connection: close\r\n");

@@ -13,8 +13,8 @@ use hyper::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// The maximum number of heads and templates that are shared at a time. The number is bounded, because a response's
-/// head contains the origin, which the client chooses.
+/// The maximum number of heads and templates that polls share at a time. There is a limit, because a response's head
+/// contains the origin, which the client chooses.
 const SHARED: usize = 8;
 
 /// The data that long polls share.
@@ -29,7 +29,8 @@ pub struct PollCache {
 struct Key {
     head: Arc<[u8]>,
     format: OwnedFormat,
-    /// The messages themselves: the batches of two readers may have the same first and last message and still differ.
+    /// The messages themselves. The first and last message are not enough, because two batches may have the same first
+    /// and last message and still differ.
     messages: Vec<Arc<Message>>,
     cursor: Cursor,
     is_last: bool,
@@ -48,7 +49,7 @@ impl Key {
 
 impl PollCache {
     /// Returns the status line and the headers of a response, without headers that depend on the batch. Equal heads
-    /// share their memory, so that a parked poll holds only a pointer.
+    /// share their memory, so that a parked poll keeps only a pointer.
     pub fn head(&self, status: StatusCode, headers: &HeaderMap) -> Arc<[u8]> {
         let mut head = Vec::with_capacity(512);
         write_head(status, headers, &mut head);
@@ -79,8 +80,8 @@ impl PollCache {
 
     /// Returns the response to a poll. Polls that get the same response share its bytes.
     pub fn answer(&self, head: &Arc<[u8]>, envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> PollAnswer {
-        // Such responses are not shared: a gap names the cursor of one client, and an empty batch may be requested
-        // again much later.
+        // Polls do not share such responses. A gap names the cursor of one client, and clients may request an empty
+        // batch again much later.
         if batch.gap.is_some() || batch.messages.is_empty() {
             return PollAnswer::new(head, envelope, batch, is_last);
         }

@@ -1,7 +1,7 @@
 //! The head of a long poll with a placeholder for the cursor.
 //!
-//! A client polls again with the same head and another cursor. The server then already knows all that it derived from
-//! the head: see [`LongPoll::repeat`](super::long_poll::LongPoll::repeat).
+//! A client polls again with the same head and another cursor. The server can then use its earlier decisions about the
+//! head again: see [`LongPoll::repeat`](super::long_poll::LongPoll::repeat).
 
 use crate::cursor::Start;
 use crate::serve::http::head_template::{ByteSet, HeadTemplate, Hole};
@@ -23,7 +23,7 @@ impl PollTemplate {
         let mut hole = None;
         for field in query.split(|byte| *byte == b'&') {
             let (name, value) = field.split_at(field.iter().position(|byte| *byte == b'=')?);
-            // A percent-encoded name could stand for any name.
+            // A percent-encoded name could represent any name.
             if name.contains(&b'%') || name.contains(&b'+') || (name == b"cursor" && hole.is_some()) {
                 return None;
             }

@@ -21,7 +21,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The time that a client waits before it reconnects after a rollover: short, but long enough to prevent a busy loop.
+/// The time that a client waits before it reconnects after a rollover. It is short, but long enough to prevent a busy
+/// loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
 /// The time that a reader waits before it reconnects if the server disconnected it because it was slow.
@@ -34,13 +35,13 @@ const PROBE: Duration = Duration::from_millis(500);
 /// The settings of a stream.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
-    /// The silence in milliseconds after which a heartbeat is sent. It is not a `Duration`, because that is larger and
-    /// every parked stream keeps this field.
+    /// The silence in milliseconds after which a heartbeat is sent. It is not a `Duration`, because a `Duration` is
+    /// larger, and every parked stream keeps this field.
     pub heartbeat_ms: u32,
     /// Whether the first heartbeat comes early ([`PROBE`]), because the client tests whether streams work on its
     /// network path.
     pub probe: bool,
-    /// The bounds after which the stream ends, for a browser that keeps the whole stream in memory.
+    /// The limits after which the stream ends, for a browser that keeps the whole stream in memory.
     pub rollover: Option<Box<Rollover>>,
 }
 
@@ -55,7 +56,7 @@ impl StreamSettings {
     }
 }
 
-/// The bounds of a stream that the browser keeps in memory.
+/// The limits of a stream that the browser keeps in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Rollover {
     /// The maximum number of bytes.
@@ -76,14 +77,14 @@ pub struct Pump {
     _address_permit: Option<Arc<AddressPermit>>,
     phase: Phase,
     started: Instant,
-    /// The last write. When the timer fires, it computes the next heartbeat from this time, so a delivery does not
-    /// touch the timer.
+    /// The last write. When the timer fires, the pump computes the next heartbeat from this time. So a delivery does
+    /// not have to change the timer.
     last_write: Instant,
     timer: Timer,
     written: usize,
-    /// Whether some commands were not answered yet. The farewell comes after the answers.
+    /// Whether the server has not answered some commands yet. The farewell comes after these answers.
     is_answering: bool,
-    /// Bytes that the next polls return before any other bytes.
+    /// Bytes that the pump returns before any other bytes.
     #[expect(clippy::box_collection, reason = "a parked stream has no bytes in it, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
 }
@@ -149,7 +150,8 @@ impl Pump {
         self.subscription.set_outlet(Box::new(outlet));
     }
 
-    /// Parks after a [`poll_next`](Pump::poll_next) that was pending. From here on the hub may write to the socket.
+    /// Parks after a [`poll_next`](Pump::poll_next) that was pending. From this line on, the hub may write to the
+    /// socket.
     pub fn park(&mut self) {
         let is_quiet = self.phase == Phase::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
@@ -158,9 +160,9 @@ impl Pump {
         }
     }
 
-    /// Takes the socket back from the hub, whether or not the pump was parked. Call it before writing anything. Returns
-    /// bytes that must be written unchanged before any others: the rest of a write that the socket accepted only in
-    /// part.
+    /// Takes the socket back from the hub, whether or not the pump was parked. Call it before you write to the socket.
+    /// Returns bytes that must be written unchanged before any others: the rest of a write that the socket accepted
+    /// only in part.
     pub fn unpark(&mut self) -> Remainder {
         let written = self.subscription.unpark();
         self.written += written.weight;
@@ -176,7 +178,7 @@ impl Pump {
         self.grant = grant.map(Box::new);
     }
 
-    /// Holds the permit while the stream runs.
+    /// Keeps the permit while the stream runs.
     pub fn hold(&mut self, permit: Option<Arc<AddressPermit>>) {
         self._address_permit = permit;
     }
@@ -206,12 +208,12 @@ impl Pump {
         self.phase == Phase::Ended
     }
 
-    /// Sets whether some commands were not answered yet. The farewell waits for the answers.
+    /// Sets whether the server has not answered some commands yet. The farewell waits for these answers.
     pub fn set_answering(&mut self, is_answering: bool) {
         self.is_answering = is_answering;
     }
 
-    /// Queues a control object. The object goes out before messages, and before a farewell that waits.
+    /// Queues a control object. The pump sends it before messages, and before a waiting farewell.
     pub fn push_control(&mut self, control: &Control<'_>) {
         let mut out = Vec::with_capacity(256);
         self.envelope.control(control, &mut out);
@@ -220,7 +222,7 @@ impl Pump {
         ready.insert(ready.len() - usize::from(is_held), out.into());
     }
 
-    /// Whether the last of `ready` is a farewell that waits.
+    /// Whether the last object in `ready` is a waiting farewell.
     fn is_held(&self) -> bool {
         self.is_answering && self.phase == Phase::Ended && self.ready.is_some()
     }
@@ -237,11 +239,11 @@ impl Pump {
         Some(bytes)
     }
 
-    /// The bytes to write next; `None` at the end. Only one task may poll the pump. This task is woken.
+    /// The bytes to write next; `None` at the end. Only one task may poll the pump. Only the task that polls is woken.
     ///
     /// # Cancel safety
     ///
-    /// Returned bytes count as written: the cursor is after their messages.
+    /// The returned bytes count as written, so the cursor is already after their messages.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(bytes) = self.next_control() {
@@ -261,7 +263,7 @@ impl Pump {
                 self.bye(CloseReason::Rollover, Some(ROLLOVER_RETRY));
                 continue;
             };
-            // A connection that has not named a channel yet keeps its initial position.
+            // If a connection has not named a channel yet, it keeps its initial position.
             if self.subscription.has_begun() {
                 let mut batch = Vec::new();
                 let step = self.subscription.poll_step(cx, limit, &mut batch);
@@ -292,7 +294,7 @@ impl Pump {
     }
 
     /// The limit on the next write; `None` when it is time for a rollover. A stream that has not delivered a message
-    /// yet continues even if its bound is very small. Otherwise, it would never deliver one.
+    /// yet continues even if its limit is very small. Otherwise, it would never deliver a message.
     fn limit(&self) -> Option<Limit> {
         let Some(rollover) = &self.settings.rollover else { return Some(LIMIT) };
         if self.started.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.last_write > self.started)
@@ -333,10 +335,11 @@ impl Pump {
         self.phase = Phase::Ended;
     }
 
-    /// Ends the stream of a reader that does not keep up while memory is short.
+    /// Ends the stream of a reader that reads too slowly while the memory limit is exceeded.
     fn disconnect_slow(&mut self) {
         if self.phase == Phase::Running {
-            // The times are spread. They are longer than other retry times, because memory is short.
+            // The retry times are random, so that clients do not all return at once. They are longer than other retry
+            // times, because memory is short.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
             self.bye(CloseReason::SlowReader, Some(retry));
         }
@@ -359,7 +362,7 @@ impl Pump {
         self.record.wrote(bytes.len());
     }
 
-    /// Returns a batch as the bytes of one write. For a single message they are the bytes that all readers share.
+    /// Returns a batch as the bytes of one write. For a single message, these are the bytes that all readers share.
     fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
         self.last_write = Instant::now();
         self.record.batch(batch, self.started, self.last_write);

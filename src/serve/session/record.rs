@@ -23,12 +23,12 @@ impl SessionRecord {
         self.entry = Some(Box::new(entry));
     }
 
-    /// Writes the entry of the access log: the response is over, and another request may follow it.
+    /// Writes the entry of the access log, because the response is complete and another request may follow it.
     pub fn end_entry(&mut self) {
         self.entry = None;
     }
 
-    /// Records when the hub has written the whole response, if it has.
+    /// If the hub has written the whole response, records the time of this write.
     pub fn answered_at(&mut self, at: Instant) {
         if let Some(entry) = &mut self.entry {
             entry.ended_at(at.into_std());

@@ -1,4 +1,4 @@
-//! A session: a response that goes on after its head.
+//! A session: a response that continues after its head.
 
 use super::duplex::DuplexSession;
 use super::long_poll::LongPoll;

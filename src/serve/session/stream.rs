@@ -1,7 +1,7 @@
 //! A stream over HTTP: the session writes the body to the connection itself.
 //!
-//! A parked reader keeps neither state of its request nor buffers. Each message is sent in one write, from bytes that
-//! all readers share.
+//! A parked reader does not keep the state of its request, and does not keep buffers. Each message is sent in one
+//! write, from bytes that all readers share.
 
 use super::pump::Pump;
 use super::task::spawn_parked;
@@ -34,8 +34,8 @@ impl StreamSession {
     /// Runs the stream in a separate task. `next` gets the connection when the stream has ended and another request
     /// may follow.
     ///
-    /// The functions of the task borrow their data: an argument that is moved into a future is stored twice, and the
-    /// size of a parked reader is the size of its task.
+    /// The functions of the task borrow their data, because a future stores an argument twice if the argument moves
+    /// into it. The size of a parked reader is the size of its task.
     pub fn spawn(
         self,
         state: Arc<ServerState>,
@@ -80,8 +80,8 @@ impl RunningStream {
     /// The client has disconnected, or does not read.
     async fn run(&mut self, budget: &Arc<BufferBudget>) -> io::Result<()> {
         while let Some(blocked) = poll_fn(|cx| self.poll_write(cx)).await? {
-            // The future is boxed, and made only when a write blocks, so that a parked stream does not keep room for
-            // it.
+            // The future is boxed, and is created only when a write blocks, so that a parked stream does not keep space
+            // for it.
             Box::pin(self.finish(budget, blocked)).await?;
         }
         if self.framing == Framing::Chunked {
@@ -104,12 +104,12 @@ impl RunningStream {
         Ok(())
     }
 
-    /// Writes available bytes as long as the socket accepts them without waiting, and then parks. Ready with the bytes
-    /// that the socket did not accept, or with `None` at the end of the stream.
+    /// Writes available bytes while the socket accepts them without waiting, and then parks. Ready with the bytes that
+    /// the socket did not accept, or with `None` at the end of the stream.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Box<Blocked>>>> {
         loop {
-            // The socket is taken back before anything else: from here on the hub does not write to it, and the rest of
-            // the hub's last write goes out next.
+            // First, the task takes the socket back. From this line on, the hub does not write to it, and the session
+            // sends the rest of the hub's last write next.
             let rest = self.pump.unpark();
             if !rest.is_empty() {
                 let buffer = BufferId::of(rest.whole());

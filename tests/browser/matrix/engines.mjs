@@ -1,4 +1,5 @@
-// The browser engines, old to new. Each opens one page, which reports by itself, so that no driver is needed.
+// The browser engines, from old to new. Each engine opens one page, which sends its own reports, so the test does not
+// need a driver.
 import { spawn, execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-// Debian's packages for Python are those of its own interpreter.
+// Debian's Python packages work only with Debian's own interpreter.
 const PYTHON = '/usr/bin/python3';
 const JAR = join(here, 'node_modules/selenium-server/lib/runner/selenium-server-standalone-2.35.0.jar');
 const CLASSES = join(here, '../../../target/matrix-classes');
@@ -40,13 +41,13 @@ export const ENGINES = {
     // Its WebSocket follows a draft that servers no longer support. It reads a compressed answer only when it is
     // complete.
     hopeless: ['ws', 'sse through apache'],
-    // It crashes on a modern certificate authority, so it gets a folder without any.
+    // It crashes when it reads a modern certificate authority, so it gets a folder without certificate authorities.
     command: (url, dir) => [phantom('phantomjs1'), ['--ssl-certificates-path=' + dir, join(here, 'engines/phantom.js'), url]],
     env: old,
     version: () => 'PhantomJS ' + first(phantom('phantomjs1'), ['--ssl-certificates-path=' + here, '--version'], old) + ' (like Safari 5)'
   },
   'phantomjs-2.1': {
-    // Its window keeps this whatever the test does.
+    // Its window keeps this value even if the test removes it.
     keeps: ['localStorage'],
     command: url => [phantom('phantomjs2'), [join(here, 'engines/phantom.js'), url]],
     env: old,
@@ -69,7 +70,7 @@ print("%d.%d.%d" % (W.get_major_version(), W.get_minor_version(), W.get_micro_ve
   },
   'firefox': {
     command: (url, dir) => {
-      // The browser opens no page of its own, and asks no question at the start.
+      // The browser does not open its own pages, and does not ask questions at the start.
       writeFileSync(join(dir, 'user.js'), Object.entries({
         'browser.startup.page': 0, 'browser.aboutwelcome.enabled': false, 'datareporting.policy.dataSubmissionEnabled': false,
         'toolkit.telemetry.reportingpolicy.firstRun': false, 'app.update.auto': false, 'browser.shell.checkDefaultBrowser': false,
@@ -94,7 +95,7 @@ function first(command, args, env = {}) {
 
 let screen;
 
-// One screen for all engines that need one.
+// All engines that need a screen share one screen.
 async function display() {
   if (screen) return screen.name;
   const child = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1024x768x24', '-nolisten', 'tcp'],
@@ -123,7 +124,7 @@ export async function launch(name, url) {
   const [command, args] = engine.command(url, dir);
   const env = { ...process.env, HOME: dir, ...engine.env };
   if (engine.screen) env.DISPLAY = await display();
-  // It has a process group of its own: a browser is many processes.
+  // It has its own process group, because a browser consists of many processes.
   const child = spawn(command, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   const hear = chunk => { said = (said + chunk).slice(-8000); };

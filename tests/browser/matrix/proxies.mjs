@@ -1,4 +1,4 @@
-// Real proxies on the path to the server, each with settings that were not made for Longtail.
+// Real proxies on the path to the server. Their settings were not chosen for Longtail.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, mkdirSync, rmSync, writeFileSync, chmodSync } from 'node:fs';
 import net from 'node:net';
@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from '../ports.mjs';
 
-// `ends`: the transport on which the ladder has to end there, and the one for an engine that cannot use the first.
+// `ends`: the transport on which the ladder has to end, and the transport for an engine that cannot use the first one.
 export const PROXIES = {
   'direct': { about: 'no proxy', ends: ['ws', 'sse'] },
   'nginx': {
@@ -68,7 +68,7 @@ shutdown_lifetime 0 seconds
 pinger_enable off
 `
     }),
-    // Its shared memory has this name, and remains after the proxy was killed.
+    // Its shared memory has this name, and remains after the proxy is killed.
     command: dir => ['squid', ['-N', '-n', 'longtail' + process.pid, '-f', join(dir, 'squid.conf')]]
   },
   'privoxy': {

@@ -87,5 +87,5 @@ console.log(`${failures.length ? failures.length + ' failed' : 'all passed'} in 
 for (const failure of failures) console.log('  ' + failure);
 closeScreen();
 stop();
-// Engines and proxies are ended, and their folders removed, a moment later.
+// Engines and proxies end, and their folders are removed, a moment later.
 setTimeout(() => process.exit(failures.length ? 1 : 0), 1000);

@@ -6,7 +6,7 @@ import { startWeather } from './weather.mjs';
 
 /* ---- the ladder: engine x proxy ---- */
 
-// Longer than the server's heartbeat and than the time-outs of a proxy that has short ones.
+// Longer than the server's heartbeat interval and the timeouts of a proxy that has short timeouts.
 const QUIET = 7000;
 
 // `quick`: each engine without a proxy, one engine through each proxy.
@@ -69,7 +69,8 @@ export async function forced(engines) {
   await all(engines.map(engine => ({ name: `${engine} by each transport`, run: async () => {
     table[engine] = {};
     for (const transport of await usable(engine)) {
-      // The engine claims to have this transport, but it never works there: the ladder has to find that out by itself.
+      // The engine claims to have this transport, but the transport never works. The ladder has to detect this by
+      // itself.
       const hopeless = ENGINES[engine].hopeless?.includes(transport);
       const report = await read(engine, front.port, { transport, publish: 1 }, async run => {
         const until = Date.now() + (hopeless ? 3000 : 60000);
@@ -98,14 +99,14 @@ export async function forced(engines) {
 
 const NO_XHR = ['XMLHttpRequest', 'ActiveXObject', 'XDomainRequest'];
 
-// The features that are taken away before the minified library is loaded, and where the ladder ends then: with streams,
-// and in an engine that is told to use batches.
+// The features that the test removes before it loads the minified library, and the transport on which the ladder then
+// ends: with streams, and in an engine that uses batches.
 export const REMOVED = [
   { without: ['WebSocket'], ends: 'sse' },
   { without: ['WebSocket', 'EventSource'], ends: 'xhr-stream' },
   // An XMLHttpRequest that delivers its answer only when it is complete, as in 2005.
   { without: ['WebSocket', 'EventSource', 'progress'], ends: 'long-poll' },
-  // An XMLHttpRequest from before CORS: no property shows that it can stream.
+  // An XMLHttpRequest without CORS. It does not have a property that shows whether it can stream.
   { without: ['WebSocket', 'EventSource', 'withCredentials'], ends: 'forever-frame' },
   { without: ['WebSocket', 'EventSource', ...NO_XHR], ends: 'forever-frame', batches: 'jsonp' },
   { without: ['JSON', 'localStorage'], ends: 'ws' },
@@ -180,7 +181,7 @@ export async function weather(engines, quick) {
     try {
       let took = 0;
       const report = await read(engine, sky.port, {}, async run => {
-        // From its first message on, the reader has to get all messages.
+        // The reader has to get all messages after its first message.
         await run.sendEvery(200, () => run.report().first < 0);
         const began = Date.now();
         const most = run.n + messages;

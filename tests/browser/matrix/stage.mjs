@@ -36,7 +36,8 @@ async function startServer() {
   return { port: Number(found[1]), stop: () => child.kill() };
 }
 
-// Serves the page, and passes every other request to the server. So page, library and transports have one origin.
+// Serves the page, and passes every other request to the server. So the page, the library and the transports have the
+// same origin.
 async function startFront(upstream) {
   const server = http.createServer({ keepAliveTimeout: 60000 }, (request, response) => {
     // Some proxies treat this server as the next proxy, and send an absolute address.
@@ -122,15 +123,15 @@ export async function read(engine, port, settings, during) {
   // The query is not encoded as a form would be: the page does not decode a plus as a space.
   const opened = await launch(engine, `http://127.0.0.1:${port}/page?${String(query).replace(/\+/g, '%20')}`);
   const run = { id, channel, n: 0, report: () => reports.get(id), send: () => publish(channel, { n: run.n++ }) };
-  // Keeps the intended rate, however long the sending takes.
+  // Keeps the intended rate, even if sending takes long.
   run.sendEvery = async (ms, more) => {
     for (let next = Date.now(); more(); next += ms) {
       await run.send();
       await pause(Math.max(0, next + ms - Date.now()));
     }
   };
-  // Messages that are under way still arrive; a message that has not arrived by then is lost. Where scripts stand still
-  // while a request waits, one more message ends that request.
+  // Messages that are on their way still arrive; a message that has not arrived by then is lost. In an engine that does
+  // not run scripts while a request waits, one more message ends that request.
   run.catchUp = async within => {
     const last = run.n - 1;
     const there = () => run.report().newest >= last;
@@ -183,7 +184,7 @@ export async function all(tasks) {
   }));
 }
 
-// The transport that a report ends on, and when the reader changed to it.
+// The last transport in a report, and the time at which the reader changed to it.
 export function settled(report) {
   const change = report.steps.filter(step => / transport /.test(step)).at(-1);
   return { transport: report.transport, since: Number(change?.split(' ')[0] ?? 0) };

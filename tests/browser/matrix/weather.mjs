@@ -1,4 +1,4 @@
-// A path whose weather changes: every few seconds it treats connections in another way.
+// A path whose weather changes: every few seconds, it handles connections differently.
 import net from 'node:net';
 
 const KINDS = ['clear', 'hold', 'cut', 'killWebSockets', 'clear', 'stripUpgrade', 'oldHttp', 'blackHole'];
@@ -31,7 +31,7 @@ export async function startWeather(upstream, every = 4000) {
       here.size = 0;
     };
     // If the path loses some bytes of a connection, it must not deliver later ones, because TCP does not do that. The
-    // connection is dead, and neither side is told.
+    // connection is dead, and neither side knows this.
     function swallowed() {
       if (kind === 'blackHole') here.dead = true;
       if (here.dead) touch();
@@ -46,7 +46,8 @@ export async function startWeather(upstream, every = 4000) {
       first = false;
     });
     client.on('end', () => to.end());
-    // Heads are rewritten if a connection begins under that weather; it then carries only one request.
+    // If a connection begins in this weather, the path rewrites its heads. The connection then carries only one
+    // request.
     function head(chunk) {
       let text = chunk.toString('latin1');
       isWebSocket = /\r\nupgrade: websocket/i.test(text);

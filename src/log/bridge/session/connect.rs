@@ -10,8 +10,8 @@ use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The server to which the members of a Cluster listen counts as lost after this time without a sign of life from these
-/// members, if it does not answer this node either.
+/// How long a node waits for a sign of life from the members that listen to a server of a Cluster. After this time the
+/// server counts as lost, if it does not answer this node either.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Session {
@@ -21,8 +21,9 @@ impl Session {
     /// one server, and stay there as long as it lives, even if another server owns the log's slot.
     pub(super) async fn choose_server(&mut self, unreachable: &mut UnreachableServer) -> Result<Client, Ended> {
         let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Unsubscribed)?;
-        // A Redis that is loading its data accepts subscribers and PUBLISHes, but does not run scripts, and a message
-        // that arrives before the join has no number. Loading the script first also makes the join a single round trip.
+        // A Redis that is loading its data accepts subscribers and PUBLISHes, but does not run scripts. A message that
+        // arrives before the join does not have a number. Loading the script first also makes the join a single round
+        // trip.
         control.load(&BRIDGE).await.map_err(Ended::Unsubscribed)?;
         let (client, run_id) = control.server();
         let client = client.clone();
@@ -81,8 +82,8 @@ impl Session {
         let unconnected = |error| Ended::Unsubscribed(ScriptError::Unconnected(error));
         let (sink, stream) = opening.map_err(|_| timed_out())?.map_err(unconnected)?.split();
         if self.server.is_cluster {
-            // Without a Cluster the join goes to the server itself. In a Cluster another process could have its address
-            // by now.
+            // Without a Cluster the join goes to the server itself. In a Cluster another process could have the
+            // server's address by now.
             let again = self.log.connect_to(&self.server.address, ANSWER_TIMEOUT).await.map_err(Ended::Unsubscribed)?;
             if again.server().1 != self.server.run_id {
                 return Err(Ended::Moved);

@@ -52,7 +52,7 @@ impl Session {
                 PublishSlot::Nothing(1)
             }
             Ok(draft) if draft.volatile => {
-                // Each node delivers a volatile message to its own readers, so it does not wait for the log.
+                // Each node delivers a volatile message to its own readers, so the message does not wait for the log.
                 self.log.deliver_volatile(draft.into_message(None));
                 PublishSlot::Nothing(1)
             }
@@ -72,7 +72,8 @@ impl Session {
         if lost > 0 {
             let before = self.log.metrics().overflowed.inc_by(lost as u64);
             let all = before + lost as u64;
-            // The loss is logged only when its count passes a power of two, because an overflow is a flood.
+            // The loss is logged only when its count passes a power of two, because an overflow comes with a flood of
+            // messages.
             if before.leading_zeros() != all.leading_zeros() {
                 warn!(lost = all, "too many PUBLISHes wait for the log, so the oldest are lost");
             }

@@ -152,9 +152,9 @@ impl Appender {
     ///
     /// # Errors
     ///
-    /// The error for the publishers, and the reason for the log.
+    /// The error for the publishers, and the reason for the log lines.
     async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, (AppendError, String)> {
-        // No publisher waits for longer than its time, and each of them has left some time for this.
+        // No publisher waits longer than its own time limit, and each time limit leaves some time for this.
         let deadline = jobs.iter().map(Job::give_up_at).min().unwrap_or_else(Instant::now);
         let mut pause = FIRST_PAUSE;
         // Whether Redis may still run an earlier copy of the batch.
@@ -230,8 +230,8 @@ impl Appender {
         if looks_at_ages {
             self.aged_at = Some(Instant::now());
         }
-        // Readers may see a message before replicas have it, and should not wait for the replicas. In this case XREAD
-        // is faster.
+        // Readers may see a message before replicas have it, and should not wait for the replicas. So if there are
+        // replicas to wait for, the tail reads with XREAD, which is faster.
         let behind = position.filter(|_| log.config.wait_replicas == 0);
         let appended = super::text(&reply).and_then(|text| Appended::parse(text, behind));
         appended.filter(|it| it.places.len() == messages).ok_or(ScriptError::Unexpected)

@@ -41,21 +41,21 @@ struct Reader {
     position: Id,
 }
 
-/// Reads the answers that are there, or waits for some.
+/// Reads the answers that are in the stream, or waits for some.
 async fn round(stream: &CallStream, reader: &mut Option<Reader>) -> Result<(), ScriptError> {
     reader.take_if(|reader| stream.log.has_moved(reader.connection.server().1));
     let reader = match reader {
         Some(reader) => reader,
         empty => {
             let connection = stream.log.connect(BLOCK + GRACE).await?;
-            // An answer that came while there was no connection is still there. An answer that was read and not removed
-            // comes again, and its attempt has gone.
+            // An answer that came while there was no connection is still in the stream. If an answer was read but not
+            // removed, it comes again, and its attempt is no longer in the list.
             empty.insert(Reader { connection, position: Id::ZERO })
         }
     };
     let key = stream.answers();
     let mut pipeline = redis::pipe();
-    // What was read is removed: the entries before the next possible one.
+    // Removes the entries that were read, which are all entries before the next possible id.
     let next = Id { ms: reader.position.ms, seq: reader.position.seq.saturating_add(1) };
     pipeline.cmd("XTRIM").arg(&key).arg("MINID").arg(next.to_string());
     pipeline.cmd("HMGET").arg(stream.log.keys().beside("answers")).arg(&["late", "refused"]);
@@ -67,8 +67,8 @@ async fn round(stream: &CallStream, reader: &mut Option<Reader>) -> Result<(), S
     stream.note_counts(&counts.extract_error().map_err(ScriptError::of)?);
     let read = read.extract_error().map_err(ScriptError::of)?;
     let Value::Array(streams) = read else {
-        // All that was read is removed. The key may expire now, and a new one begins with the time of Redis's clock,
-        // which may have been set back.
+        // All entries that were read are now removed. The key may expire, and a new stream would begin with the time of
+        // Redis's clock, which may have been set back.
         reader.position = Id::ZERO;
         return Ok(());
     };
@@ -79,7 +79,7 @@ async fn round(stream: &CallStream, reader: &mut Option<Reader>) -> Result<(), S
     for entry in entries.ok_or(ScriptError::Unexpected)? {
         let [id, fields] = items(entry).ok_or(ScriptError::Unexpected)?;
         reader.position = text(&id).and_then(|id| id.parse().ok()).ok_or(ScriptError::Unexpected)?;
-        // Any client of Redis may write to this key. What is not an answer has no effect.
+        // Any client of Redis may write to this key. An entry that is not an answer has no effect.
         if let Some([_, attempt, _, Value::BulkString(answer)]) = items(fields)
             && let Some(attempt) = text(&attempt).and_then(|attempt| attempt.parse().ok())
         {
@@ -98,7 +98,7 @@ fn items<const N: usize>(value: Value) -> Option<[Value; N]> {
 }
 
 impl CallStream {
-    /// Notes the counts of all answers that longtail_answer did not take.
+    /// Records the counts of all answers that longtail_answer did not accept.
     fn note_counts(&self, counts: &Value) {
         let counts = array(counts).unwrap_or_default().iter();
         for (gauge, count) in [&self.metrics.late, &self.metrics.refused].into_iter().zip(counts) {

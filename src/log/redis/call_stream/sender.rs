@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many entries and how many bytes the stream may have. Beyond this the oldest are dropped.
+/// How many entries and how many bytes the stream may have. Beyond these limits the oldest entries are dropped.
 const MAX_ENTRIES: usize = 100_000;
 const MAX_BYTES: usize = 128 << 20;
 
@@ -73,7 +73,7 @@ impl Sender {
 
     async fn connected(&mut self, log: &RedisLog) -> Result<&mut Connection, ScriptError> {
         let is_outdated = |connection: &mut Connection| log.has_moved(connection.server().1);
-        // A connection that is older than the end of the tail's one has probably ended, too.
+        // A connection that was opened before the tail's connection ended has probably ended, too.
         if self.tail_breaks != log.tail_breaks() || self.connection.as_mut().is_some_and(is_outdated) {
             self.connection = None;
         }

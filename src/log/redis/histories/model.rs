@@ -38,12 +38,12 @@ pub(super) struct Stream {
     pub(super) told: BTreeSet<Token>,
     /// Whether programs other than nodes have trimmed or deleted entries.
     pub(super) is_foreign: bool,
-    /// The entries that others have deleted one by one. Redis reports only the newest of them.
+    /// The entries that other programs have deleted one by one. Redis reports only the newest of them.
     pub(super) deleted: BTreeSet<Id>,
     /// Epochs that were ended by a node that remembers fewer entries than the comparison needs.
     unproven: HashSet<Epoch>,
-    /// The position in the present epoch up to which the last node that opened the stream has found all entries that it
-    /// had read.
+    /// A position in the present epoch. The last node that opened the stream has found all entries that it had read up
+    /// to this position.
     compared: Id,
     is_doubtful: bool,
 }
@@ -155,8 +155,8 @@ impl Stream {
     }
 }
 
-/// A cursor that a client was given, the entries that a reader at this cursor has seen, and the entries that it knows
-/// it has missed.
+/// A cursor that a client was given, the entries that a reader at this cursor has seen, and the entries that the reader
+/// knows to be missing.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) cursor: Cursor,
@@ -178,21 +178,23 @@ pub(super) struct Told {
 ///
 /// It accepts only the following faults, which no node can detect:
 /// - Entries were lost together with a server. Either no node that has opened the surviving log had read them, or a
-///   node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
+///   node had read them in an epoch that began on the lost side, and that the surviving log has never had.
 /// - A gap is reported although no entry is missing, if the cursor
 ///   - belongs to an epoch that the log has never had, or that sixteen newer epochs have replaced;
 ///   - comes after the last position that can be proven, either by the mark or by a node that remembers the epoch and
 ///     has opened the log. For example, all nodes lost power before the mark reached the cursor;
-///   - belongs to an epoch that was ended by a node that has met a hole, or has begun to read, after the mark and the
-///     log's floor. The node has read entries that it does not remember, and cannot tell whether it is the same log;
+///   - belongs to an epoch that a node has ended, if this node met a hole, or began to read, at a position after the
+///     mark and the log's floor. The node has read entries that it does not remember, and cannot tell whether the log
+///     is the same;
 ///   - is between two entries: the last entry that other programs have trimmed or deleted at the log's front, and the
 ///     first remaining entry. Redis reports only the second one;
 ///   - belongs to an epoch that has two branches, because an older copy was put back into a running server. One cursor
 ///     may belong to either branch, and the gap may lead a reader to the entries of the other branch;
-///   - comes after an entry that others have deleted, if they have then deleted a later entry: Redis reports only the
-///     newest deletion, and a node that has read the first entry and does not find it treats it as lost.
-/// - Any fault at a node that continued to read after an older copy was put back into a running server, if others have
-///   since then added and trimmed exactly as many entries as the server has lost. In this case the counts look right.
+///   - comes after an entry that other programs have deleted, if they have then deleted a later entry: Redis reports
+///     only the newest deletion. A node that has read the first entry, and does not find it, treats it as lost.
+/// - Any fault at a node that continued to read after an older copy was put back into a running server. This applies
+///   only if other programs have since then added and trimmed exactly as many entries as the server has lost. The
+///   counts then look right although entries are missing.
 pub(super) fn judge(
     place: &Place,
     told: &Told,

@@ -60,7 +60,7 @@ struct Node {
     append_at: usize,
     read_at: usize,
     memory: Memory,
-    /// The entries that a reader of this node has seen, and those that were reported to it as missed.
+    /// The entries that a reader of this node has seen, and the entries that were reported to it as missed.
     seen: BTreeSet<Token>,
     is_opened: bool,
     is_misled: bool,

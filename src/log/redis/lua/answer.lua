@@ -1,6 +1,6 @@
--- longtail_answer: KEYS[1] is the log, in braces or not; ARGV: the id of a call, and the answer in JSON (empty if there
--- is nothing to say). Returns 1 if a node waits for the answer. Returns 0 if it came too late: the time of the call is
--- over, or the call has an answer, or there was no such call. lua/calls.lua describes the records of calls.
+-- longtail_answer: KEYS[1] is the log, with or without braces; ARGV: the id of a call, and the answer in JSON (empty if
+-- there is nothing to say). Returns 1 if a node waits for the answer. Returns 0 if it came too late: the time of the
+-- call is over, or the call has an answer, or there was no such call. lua/calls.lua describes the records of calls.
 local LOG = string.match(KEYS[1] or '', '^{(.*)}$') or KEYS[1]
 local id, answer = ARGV[1], ARGV[2]
 if #KEYS ~= 1 or #ARGV ~= 2 then

@@ -1,23 +1,23 @@
 -- Appends PUBLISHes to the log. Each PUBLISH is appended once, however many members have received it.
 -- KEYS[2]: the bridge's state, a hash; KEYS[3]: a sorted set, the segments, each with the last number that was taken in
 -- it.
--- ARGV[2…]: the member, its request, the holder and the beat that it has seen,
--- the channel of markers, a new segment's random part, the server that the member is subscribed to (its run_id)
--- and that one's address, `1` in a Cluster, the server that the state is to name for a join there, entries kept,
--- age kept in ms, life of an idempotency key in ms, the bytes that idempotency keys may take, the publisher in
--- whose share the keys count; then for each segment: its id, the first number that
--- follows, `1` if a hole before it is allowed, how many items follow, and the items: 0 and how many numbers hold
--- nothing, or how many words follow, an idempotency key (or nothing) and an entry's fields.
+-- ARGV[2…]: the member, its request, the holder and the beat that it has seen, the channel of markers, a new segment's
+-- random part, the server that the member is subscribed to (its run_id) and the address of that server, `1` in a
+-- Cluster, the server that the state is to name for a join there, entries kept, age kept in ms, life of an idempotency
+-- key in ms, the bytes that idempotency keys may take, the publisher in whose share the keys count; then for each
+-- segment: its id, the first number that follows, `1` if a hole before it is allowed, how many items follow, and the
+-- items: 0 and how many numbers hold nothing, or how many words follow, an idempotency key (or nothing) and an entry's
+-- fields.
 -- Returns the holder, the beat, the server, its address, a count of the signs of life from members in a Cluster, how
 -- many entries this call has appended, how many of these had a key that is not remembered, because there was no room;
 -- then for each segment the last number taken, or `-` for a segment that was dropped.
 --
--- A join PUBLISHes a marker. The marker says whether nobody has joined at this server process before: then the messages
--- that members have heard before it are numbered backwards from it. A segment is what one server delivers between two
--- markers. A server delivers to all its subscribers in one order, so the n-th PUBLISH after a marker is the same for
--- all members that heard the marker. The script takes only numbers after the last one that was taken in the segment: a
--- repeat is harmless, and so are two members that offer the same PUBLISH. Only the holder offers at once, while the
--- others wait a little.
+-- A join PUBLISHes a marker. The marker says whether it is the first marker of this server process: then the messages
+-- that members have received before it are numbered backwards from it. A segment is what one server delivers between
+-- two markers. A server delivers to all its subscribers in one order, so the n-th PUBLISH after a marker is the same
+-- for all members that received the marker. The script takes only numbers after the last one that was taken in the
+-- segment: a repeat is harmless, and so are two members that offer the same PUBLISH. Only the holder offers at once,
+-- while the others wait a little.
 local STATE, TAKEN = KEYS[2], KEYS[3]
 local member, want, is_cluster = ARGV[2], ARGV[3], ARGV[10] == '1'
 local state = fields(redis.call('HGETALL', STATE))

@@ -156,7 +156,7 @@ local function ensure()
   return log
 end
 
--- Finds entries that others have trimmed: in this case, more entries are missing than nodes have dropped.
+-- Finds entries that other programs have trimmed: in this case, more entries are missing than nodes have dropped.
 local function audit(log)
   local info = stream()
   if info.dropped > log.dropped then

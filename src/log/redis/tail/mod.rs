@@ -24,7 +24,7 @@ use tracing::info;
 /// The maximum number of entries that are read at a time.
 const COUNT: usize = 512;
 
-/// About how many bytes are read at a time on a slow path.
+/// The approximate number of bytes that are read at a time on a slow path.
 const SLOW_BYTES: usize = 1 << 20;
 
 /// The maximum time for which an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
@@ -71,7 +71,7 @@ pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
     }
 }
 
-/// A read under way, which owns the connection so that the tail can emit events at the same time.
+/// A read that is under way. It owns the connection, so that the tail can emit events at the same time.
 type Reading = BoxFuture<'static, (Connection, Result<TailRead, ScriptError>)>;
 
 enum TailState {
@@ -102,8 +102,8 @@ pub(super) struct Tail {
     /// Whether this node has appended entries since the last read began.
     has_own: bool,
     is_lost: bool,
-    /// Whether a read did not return in time. Until the tail has caught up, it then reads only as many bytes at a time
-    /// as arrive in time also on a slow path. Such a read costs Redis more, so it is not the usual one.
+    /// Whether a read did not return in time. If so, and until the tail has caught up, it reads only as many bytes at a
+    /// time as a slow path can carry in time. Such a read costs Redis more, so it is not the usual one.
     is_slow: bool,
     pause: Duration,
     /// The error of the last attempt to reach the log, as it was logged.
@@ -157,7 +157,7 @@ impl Tail {
             return TailState::Closed;
         }
         self.has_own = false;
-        // The entry at the end of the log may have been deleted: a read that waits for it would wait for ever.
+        // The entry at the end of the log may have been deleted: a read that waits for it would wait forever.
         let block = self.block.filter(|_| self.caught_up);
         let key = self.log.keys.log.clone();
         let limits = self.is_slow.then(|| self.log.reply_limits(SLOW_BYTES));

@@ -25,8 +25,8 @@ impl Tail {
                 return TailState::Closed;
             }
         };
-        // The identity is checked after the block and before its entries count: a stream that was lost and started
-        // again answers as if nothing had happened.
+        // The identity is checked after each blocking read, and before the entries of the read count: a stream that was
+        // lost and started again answers as if nothing had happened.
         let Some(identity) = entry::identity(&identity).filter(|now| Some(&now.lineage) == self.lineage.as_ref())
         else {
             return TailState::Closed;
@@ -122,8 +122,8 @@ impl Tail {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
                 // The event has the log's present floor. The floor shows whether all entries before the hole were also
-                // dropped. The event is omitted if the hole is at the log's end and no entry was added since.
-                // Otherwise, each read would wake all readers.
+                // dropped. The event is omitted if the hole is at the log's end and no entry was added since. Without
+                // this exception, each read would wake all readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));
                 }

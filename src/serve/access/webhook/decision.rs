@@ -1,4 +1,4 @@
-//! Reads the application's answer: a decision, or another answer, which is a problem.
+//! Reads the application's answer. The answer is either a decision or a problem.
 
 use crate::message::User;
 use crate::serve::application::client::Reply;
@@ -48,7 +48,7 @@ struct UserBody {
     info: Option<Box<RawValue>>,
 }
 
-/// A user's id. Many applications have numbers.
+/// A user's id. Many applications identify users by numbers.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Id {

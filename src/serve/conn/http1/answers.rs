@@ -204,7 +204,7 @@ impl Answers {
         if let Some(template) = template {
             self.template = Some((*template).into());
         }
-        // A 304 does not give the length of the body that the client has already.
+        // A 304 does not give the length of the body that the client already has.
         let has_length = response.status() != StatusCode::NOT_MODIFIED;
         let Body::Whole(body) = response.into_body() else {
             // A plain request never has a response in pieces. If one did, closing the connection would be better than a
@@ -250,9 +250,9 @@ impl Answers {
         if self.out.is_empty() {
             return Ok(());
         }
-        // A publisher may send its next message as soon as it has the response to the last one. Without this wait, it
-        // would publish again while readers still wait for the last message: the publisher's connection would always
-        // have input, so the hub's task would run late.
+        // A publisher may send its next message as soon as it has the response to the last one. Without this wait, the
+        // publisher would publish again while readers still wait for the last message: the publisher's connection would
+        // always have input, so the hub's task would run late.
         if std::mem::take(&mut self.has_published) {
             state.hub.handed_out().await;
         }

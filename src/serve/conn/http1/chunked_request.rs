@@ -1,6 +1,6 @@
 //! Follows the chunked body of a request to its last byte (RFC 9112 §7.1).
 //!
-//! hyper decodes the body, and treats a line feed without a carriage return as a part of a trailer: after `0\r\n\n` it
+//! hyper decodes the body, and treats a line feed without a carriage return as a part of a trailer. After `0\r\n\n` it
 //! would swallow the next request, although a proxy in front of the server has counted that request (request
 //! smuggling). This module requires both characters at the end of each line of the framing.
 

@@ -33,7 +33,7 @@ async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io
         }
         Ok(Next::Hyper(unread)) => {
             io.unread(unread);
-            // In a separate box, which is freed when hyper is done.
+            // The future is in a separate box, which is freed when hyper is done.
             match Box::pin(hyper_adapter::serve(&context, io, &peer)).await {
                 Some((io, Some(session))) => begin(context, io, peer, session),
                 Some((mut io, None)) => io.linger().await,
@@ -45,7 +45,7 @@ async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io
     }
 }
 
-/// Runs a session in a separate task. The head of its response is written, except for a long poll's.
+/// Runs a session in a separate task. The head of its response is already written, unless the session is a long poll.
 fn begin(context: Arc<Context>, io: ClientStream, peer: Peer, session: Session) {
     let state = context.state.clone();
     match session {

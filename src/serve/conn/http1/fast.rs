@@ -35,8 +35,8 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// The next phase of a connection after its plain requests.
 pub enum Next {
-    /// A session, and the input that follows its request. The head of its response is written, unless it is a long
-    /// poll.
+    /// A session, and the input that follows its request. The head of its response is already written, unless the
+    /// session is a long poll.
     Session(Session, Bytes),
     /// Requests for hyper.
     Hyper(Bytes),

@@ -32,8 +32,8 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::io::AsyncWriteExt as _;
 use tracing::debug;
 
-/// Serves requests. Returns the connection and the session that takes it over; without a session, the last response is
-/// written, and the connection has to linger. `None` if the connection has ended.
+/// Serves requests. Returns the connection and the session that takes it over. Without a session, the last response is
+/// already written, and the connection has to linger. `None` if the connection has ended.
 ///
 /// The caller lingers, because this future holds much more memory than a connection that lingers needs. Otherwise, a
 /// client that does not read its refusals could hold that memory outside the budget.
@@ -111,8 +111,8 @@ pub async fn serve(
 }
 
 /// Ends a connection that no session takes over. `refusal`: why the server did not read the rest of a head. Returns the
-/// connection if it has to linger: the rest of a head that is too long must not reset it before the client has read the
-/// error.
+/// connection if it has to linger: the rest of a head that is too long must not reset the connection before the client
+/// has read the error.
 async fn end(
     state: &ServerState,
     mut io: ClientStream,
@@ -161,7 +161,7 @@ fn complete_head(version: Version, body: &Body, is_draining: bool, head: &mut Pa
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if version == Version::HTTP_10 && head.headers.contains_key(CONNECTION) {
-        // hyper would add `keep-alive` to a response of 1.1.
+        // hyper would add `keep-alive` to a response of HTTP/1.1.
         head.version = version;
     }
     // hyper's own date does not follow a clock that is set back.

@@ -42,7 +42,7 @@ pub struct Found<'a> {
 }
 
 impl PublishHead {
-    /// Makes a template of the whole head of a publish. `length` is the place of the value of its only
+    /// Makes a template of the whole head of a publish. `length` is the place of the value of the head's only
     /// `Content-Length`.
     pub fn of(head: &Bytes, length: Range<usize>) -> Option<PublishHead> {
         let query_end = START.len() + head.strip_prefix(START)?.iter().position(|byte| *byte == b' ')?;

@@ -1,10 +1,10 @@
 //! The input that hyper reads from a connection, request by request.
 //!
 //! This module passes a head to hyper when the head is complete, and then passes the body. So the server knows where
-//! each request ends, and can apply four rules that hyper does not have: a connection may be idle for longer than a
-//! head may take to arrive, an incomplete head counts against the memory budget, a minor version above 1 counts as 1,
-//! and the framing of a chunked body is strict. A head with an error also goes to hyper, and hyper refuses it and ends
-//! the connection.
+//! each request ends, and can apply four rules that hyper does not have. A connection may be idle for longer than a
+//! head may take to arrive. An incomplete head counts against the memory budget. A minor version above 1 counts as 1.
+//! The framing of a chunked body is strict. A head with an error also goes to hyper, and hyper refuses it and ends the
+//! connection.
 
 use super::chunked_request::ChunkedRequest;
 use super::version::lower_minor;
@@ -40,7 +40,7 @@ pub struct Patience {
 enum Part {
     /// A head, or the bytes between two requests.
     Head,
-    /// A body, of which this number of bytes has not been passed on yet.
+    /// A body. This number of its bytes has not been passed on yet.
     Body(u64),
     /// A chunked body.
     Chunks(ChunkedRequest),
@@ -155,7 +155,7 @@ impl RequestInput {
         })
     }
 
-    /// Reads until a head is complete, or the client will not send more, or the time or the memory is used up.
+    /// Reads until a head is complete, the client will not send more, or the time or the memory is used up.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = loop {
             if self.take_head() {
@@ -230,7 +230,7 @@ fn parse(input: &[u8]) -> Result<Option<(Part, usize)>, httparse::Error> {
     let httparse::Status::Complete(size) = head.parse_with_uninit_headers(input, &mut lines)? else { return Ok(None) };
     let is = |line: &&httparse::Header<'_>, name| line.name.eq_ignore_ascii_case(name);
     if head.headers.iter().any(|line| is(&line, "transfer-encoding")) {
-        // hyper refuses the request unless the last coding is `chunked`, also over HTTP/1.0.
+        // hyper refuses the request unless the last coding is `chunked`, even over HTTP/1.0.
         return Ok(Some((Part::Chunks(ChunkedRequest::new()), size)));
     }
     let mut lengths = head.headers.iter().filter(|line| is(line, "content-length")).map(|line| length(line.value));

@@ -1,7 +1,7 @@
 //! The version in a request line (RFC 9112 §2.3).
 
-/// Changes a minor version that is higher than 1 to 1, in the request line that the input begins with. Returns whether
-/// there was such a version.
+/// Changes a minor version that is higher than 1 to 1, in the request line at the beginning of the input. Returns
+/// whether there was such a version.
 ///
 /// A server processes such a request as if it had the highest minor version that the server knows (RFC 9110 §2.5). The
 /// parser refuses every version except 1.0 and 1.1.

@@ -1,5 +1,5 @@
 //! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and the rules for
-//! closing it.
+//! closing the connection.
 
 use super::frames::{FrameFollower, Seen};
 use super::{STREAMS, WINDOW};
@@ -48,9 +48,9 @@ const MALFORMED: &str = "malformed";
 struct State {
     streams: usize,
     has_requested: bool,
-    /// The time since which the connection has no stream.
+    /// The time since which the connection has had no stream.
     idle_since: Option<Instant>,
-    /// When the client last sent bytes.
+    /// The time at which the client last sent bytes.
     last_read: Instant,
     /// The last time at which the client accepted bytes.
     last_write: Instant,
@@ -107,12 +107,12 @@ impl ConnectionState {
         self.state().closing == Some(Reason::PROTOCOL_ERROR)
     }
 
-    /// When the client last sent bytes.
+    /// The time at which the client last sent bytes.
     pub fn last_read(&self) -> Instant {
         self.state().last_read
     }
 
-    /// The time since which the client has no request under way.
+    /// The time since which the client has had no request under way.
     pub fn idle_since(&self) -> Option<Instant> {
         self.state().idle_since
     }
@@ -224,7 +224,8 @@ pub struct Metered {
 }
 
 impl Metered {
-    /// Counts the bytes of a connection in its state, and the memory that incomplete frames take against a budget.
+    /// Counts the bytes of a connection in the connection's state, and counts the memory of incomplete frames against a
+    /// budget.
     pub fn new(io: ClientStream, state: ConnectionState, budget: &Arc<BufferBudget>) -> Metered {
         Metered { io, frames: FrameFollower::new(), state, held: budget.reservation() }
     }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 /// The size of the dynamic table, which the server does not change (RFC 9113 §6.5.2).
 const TABLE: usize = 4096;
 
-/// The number of bytes that an entry counts in addition to its name and its value (RFC 7541 §4.1).
+/// The number of bytes that are added to an entry's name and value for the entry's size (RFC 7541 §4.1).
 const ENTRY: usize = 32;
 
 /// The lengths of the names in the static table (RFC 7541, appendix A). The first [`STATIC_PSEUDO`] names are those of
@@ -165,7 +165,7 @@ impl FieldNames {
         }
     }
 
-    /// Reads a number's first byte, of which only some bits belong to the number (RFC 7541 §5.1).
+    /// Reads a number's first byte. Only some of its bits belong to the number (RFC 7541 §5.1).
     fn prefix(&mut self, meaning: Number, byte: u8, bits: u32) -> Next {
         let most = (1usize << bits) - 1;
         let value = usize::from(byte) & most;

@@ -52,7 +52,7 @@ pub struct FrameFollower {
     /// Whether the first byte of the payload is the length of the padding.
     is_padded: bool,
     padding: usize,
-    /// Whether the header block is one of trailers.
+    /// Whether the header block contains trailers.
     in_trailers: bool,
     names: FieldNames,
     last_stream: u32,
@@ -284,7 +284,7 @@ mod tests {
         assert!(!seen(&[head(&path), padded]).has_pseudo_trailer, "what is in the padding is no field");
     }
 
-    /// Between complete frames and header blocks nothing is held, however the bytes are cut.
+    /// Between complete frames and header blocks no bytes are held, however the input is cut.
     #[test]
     fn only_what_is_incomplete_is_held() {
         let whole = [

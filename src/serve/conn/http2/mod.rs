@@ -54,8 +54,8 @@ const UNSENT: usize = 16 << 10;
 const PENDING_RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
 
-/// A connection that is silent for this long gets a PING. Without it, the server would not notice for minutes that a
-/// client has vanished, because the system's send buffers continue to accept bytes.
+/// A connection that is silent for this long gets a PING. Without the PING, the server would not notice for minutes
+/// that a client has vanished, because the system's send buffers continue to accept bytes.
 const PING_AFTER: Duration = Duration::from_secs(20);
 
 /// Serves a connection whose client has sent the preface.

@@ -1,7 +1,7 @@
 //! A toy protocol. This protocol shows that a protocol is one folder and one entry in the table of endpoints.
 //!
-//! `GET /toy/poll/<channel>?from=<cursor>` answers with a line for the cursor and one for each message.
-//! `GET /toy/ws/<channel>` is a WebSocket; see [`codec`] for its commands.
+//! `GET /toy/poll/<channel>?from=<cursor>` answers with a line for the cursor and a line for each message. `GET
+//! /toy/ws/<channel>` is a WebSocket; see [`codec`] for its commands.
 
 mod codec;
 mod tests;

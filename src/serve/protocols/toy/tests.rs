@@ -87,7 +87,7 @@ async fn commands_are_in_the_words_of_the_dialect() {
     let mut seen = [text(&mut socket).await, text(&mut socket).await];
     seen.sort_unstable();
     assert_eq!(seen, [r#"b="hi""#, "ok 7"]);
-    // These messages are published natively. The socket reads `a` and has left `c`.
+    // These messages are published natively. The socket reads `a` and no longer reads `c`.
     ask(server, "POST /publish?channel=c", "1").await;
     ask(server, "POST /publish?channel=a", "2").await;
     assert_eq!(text(&mut socket).await, "a=2");

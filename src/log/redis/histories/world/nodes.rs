@@ -3,7 +3,7 @@
 use super::*;
 
 impl World {
-    /// Updates the model after an epoch that a script has begun, with the knowledge of the node that opened the log.
+    /// Updates the model after a script has begun an epoch, with the knowledge of the node that opened the log.
     pub(super) async fn note_epoch(&mut self, server: usize) -> Outcome {
         self.opened_with(server, None).await
     }

@@ -40,7 +40,7 @@ impl World {
         reader.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
     }
 
-    /// Opens the node's connection for ranges, as a reader that asks again does.
+    /// Opens the node's connection for ranges, like a reader that asks again.
     pub(super) async fn open_reader(&mut self, node: usize) -> Outcome {
         let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
         for _ in 0..3 {

@@ -1,5 +1,5 @@
-//! Compares the follower with the `h2` crate, which reads the same blocks: a block that `h2` accepts as trailers has no
-//! pseudo-header field, and the follower still follows.
+//! Compares this module's reader with the `h2` crate, which reads the same blocks. If `h2` accepts a block as trailers,
+//! the reader finds no pseudo-header field in it, and no error.
 //!
 //! `h2` accepts a pseudo-header field in trailers, but not after another field. So each block begins with another
 //! field, and the answer of `h2` shows whether a pseudo-header field follows, whatever its encoding.
@@ -76,7 +76,7 @@ impl FieldNames {
     }
 }
 
-/// Writes fields in every way that HPACK has.
+/// Writes fields in every way that HPACK allows.
 struct Encoder {
     random: fastrand::Rng,
     block: Vec<u8>,
@@ -124,7 +124,7 @@ impl Encoder {
 
     fn name(&mut self) -> String {
         let length = self.random.usize(..30);
-        // No field of a connection, which `h2` refuses for another reason, begins with this letter.
+        // The `h2` crate refuses the fields of a connection for another reason. None of them begins with this letter.
         let rest = (0..length).map(|_| b"abcdefghijklmnopqrstuvwxyz0123456789-_"[self.random.usize(..38)]);
         std::iter::once(b'q').chain(rest).map(char::from).collect()
     }
@@ -179,7 +179,7 @@ impl Encoder {
         }
         self.block.extend(b"\x00\x01x\x01y");
         for _ in 0..self.random.usize(..8) {
-            // A field may have evicted entries, so that a block that names them is refused.
+            // A field may have evicted entries. A block that names these entries is then refused.
             self.field(dynamic);
         }
         std::mem::take(&mut self.block)
@@ -209,12 +209,12 @@ async fn compare(seed: u64) -> [usize; 3] {
         verdicts[verdict as usize] += 1;
         match verdict {
             Verdict::Accepted => assert_eq!(found, Some(false), "accepted: {block:02x?}"),
-            // `h2` refuses other damages, too. It reads on.
+            // `h2` also refuses a block with other damage. It reads on.
             Verdict::Malformed if is_damaged => assert!(found.is_some(), "it reads on: {block:02x?}"),
             Verdict::Malformed => assert_eq!(found, Some(true), "refused: {block:02x?}"),
             Verdict::Broken => break,
         }
-        // The test does not know the names of the fields in the tables, but the follower finds a field with a
+        // The test does not know the names of the fields in the tables, but the reader finds a field with a
         // pseudo-header name.
         assert!(is_damaged || !encoder.has_pseudo || found == Some(true), "{block:02x?}");
     }
