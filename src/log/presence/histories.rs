@@ -129,7 +129,7 @@ impl<'a, B: Bench> World<'a, B> {
             random: fastrand::Rng::with_seed(seed),
             start: Instant::now(),
             now: 1_000_000,
-            nodes: (0..NODES).map(|n| new_node(n)).collect(),
+            nodes: (0..NODES).map(new_node).collect(),
             ticks: [1_000_000; NODES],
             named: NODES,
             stays: Vec::new(),
