@@ -188,10 +188,11 @@ impl<'a> Checked<'a> {
             Lifecycle::Poll | Lifecycle::LongPoll => {
                 // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, no next request can follow.
                 let time = self.waiting_time(authorized.validity);
+                let is_check = time.is_none() && self.params.probe;
                 let stay = match (&self.state.presence, &authorized.user) {
-                    (Some(presence), Some(user)) => {
+                    (Some(presence), Some(user)) if !is_check => {
                         let (channels, client) = (&self.params.channels, self.params.client.as_ref());
-                        presence.poll(channels, user, client, time.unwrap_or_default()).await?
+                        presence.poll(channels, user, client).await?
                     }
                     _ => None,
                 };
@@ -199,7 +200,7 @@ impl<'a> Checked<'a> {
                 // to know the time of the answer.
                 let as_session = may_reuse && !self.peer.is_over_limit && stay.is_none();
                 let client_shut = self.request.head.extensions.get::<ClientShut>();
-                let wait = Wait { time, as_session, client_shut };
+                let wait = Wait { time, is_check, as_session, client_shut };
                 let Checked { state, peer, transport, request, params, opening, .. } = self;
                 poll::answer(state, peer, transport, &params, opening, &request.head.headers, wait).await
             }
