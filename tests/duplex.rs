@@ -254,6 +254,33 @@ async fn publishing(log: Log) {
     }
 }
 
+/// Publishes of one connection keep their order, also when some of them need a format that a node writes only when it
+/// knows the others: right after its start, those wait, and the plain ones do not.
+#[tokio::test]
+async fn publishes_keep_their_order_right_after_the_start() {
+    for kind in KINDS {
+        let World { node, redis: _redis } = World::start(Log::Redis, &[]).await;
+        let mut duplex = Duplex::subscribed(&node, kind, &["elsewhere"]).await;
+        for data in 0..12 {
+            let mut publish = json!({"type": "publish", "channel": "a", "data": data, "ref": data});
+            match data % 4 {
+                1 => publish["except"] = json!(["nobody"]),
+                3 => publish = json!({"type": "publish", "channels": ["a", "b"], "data": data, "ref": data}),
+                _ => {}
+            }
+            duplex.send(&publish).await;
+        }
+        for data in 0..12 {
+            let ack = within(Duration::from_secs(30), "an ack", duplex.next()).await;
+            assert_eq!((&ack["type"], &ack["ref"]), (&json!("ack"), &json!(data)), "{kind}: {ack}");
+        }
+        let batch = node.get("/poll?channel=a&cursor=earliest").await.json();
+        let messages = batch["messages"].as_array().expect("messages");
+        let order: Vec<&Value> = messages.iter().map(|message| &message["data"]).collect();
+        assert_eq!(json!(order), json!((0..12).collect::<Vec<_>>()), "{kind}");
+    }
+}
+
 async fn acknowledgements_come_in_order(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     for kind in KINDS {

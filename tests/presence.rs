@@ -25,6 +25,9 @@ on_both_logs! {
     a_channel_has_so_many_members
     the_list_has_the_rules_of_subscribing
     who_does_not_ask_is_not_told
+    a_user_does_not_end_the_stay_of_another
+    a_check_is_not_a_stay
+    a_socket_that_lingers_does_not_keep_its_user
 }
 
 /// A node with presence. Over Redis it writes entries of members only when all nodes are known to read them.
@@ -451,4 +454,123 @@ async fn an_outage_of_redis_stops_the_clocks() {
     for node in &nodes {
         until_ids(node, "room:1", &["ann", "bob", "dora"].map(str::to_owned).into(), WAIT).await;
     }
+}
+
+/// However polls of one client overlap or change the node, its user stays a member while one of them is parked.
+#[tokio::test]
+async fn a_parked_poll_keeps_its_user() {
+    let redis = RedisServer::start().await;
+    let nodes = three(&redis, &[]).await;
+    let mut told = witness(&nodes[2], "room:1").await;
+    // The nodes to which polls go, and the seconds for which each waits. The last one is parked for longer than
+    // --away-seconds, the grace and a sweep.
+    for (user_id, polls) in [("overlapping", [(0, 14), (0, 1)]), ("moving", [(0, 1), (1, 14)])] {
+        let token = user(user_id, json!(null));
+        let cursor = list(&nodes[0], "room:1").await["cursor"].as_str().expect("a cursor").to_owned();
+        let long_poll = |(node, seconds): (usize, u64)| {
+            let path = "/long-poll?channel=room:1";
+            let query = format!("{path}&client=c-{user_id}&token={token}&cursor={cursor}&timeout={seconds}");
+            let address = nodes[node].http;
+            async move { Request::get(&query).send(address).await }
+        };
+        let began = Instant::now();
+        let mut parked = Vec::new();
+        for (poll, next) in [(polls[0], Some(polls[1])), (polls[1], None)] {
+            if next.is_some_and(|next| next.1 > poll.1) {
+                assert_eq!(long_poll(poll).await.status, 200);
+            } else {
+                parked.push(tokio::spawn(long_poll(poll)));
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        assert_eq!(change(&mut told).await, added(user_id));
+        for poll in parked {
+            assert_eq!(poll.await.expect("an answer").status, 200);
+        }
+        assert!(began.elapsed() > Duration::from_secs(14), "{:?}", began.elapsed());
+        assert_eq!(ids(&nodes[2], "room:1").await, [user_id], "{user_id}");
+        // Then the client is away.
+        assert_eq!(change(&mut told).await, removed(user_id));
+        assert!(began.elapsed() > Duration::from_secs(14 + 2 + 4), "{user_id}: {:?}", began.elapsed());
+    }
+}
+
+/// A user whose name and client id, put together, look like those of another one.
+async fn a_user_does_not_end_the_stay_of_another(log: Log) {
+    let world = start(log, &[]).await;
+    let node = &world.node;
+    for (name, client) in [("b:c", "v"), ("c", "v:b")] {
+        let query = format!("/poll?channel=room:1&client={client}&token={}", user(name, json!(null)));
+        assert_eq!(node.get(&query).await.status, 200);
+    }
+    assert_eq!(ids(node, "room:1").await, ["b:c", "c"]);
+}
+
+/// A request that only checks the path of a stream does not make its user stay longer than the stream.
+async fn a_check_is_not_a_stay(log: Log) {
+    let world = start(log, &[]).await;
+    let node = &world.node;
+    let token = user("ann", json!(null));
+    for path in ["/poll?", "/poll?client=c&", "/jsonp?mode=poll&callback=f&"] {
+        let answer = node.get(&format!("{path}channel=room:1&probe=1&token={token}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(ids(node, "room:1").await, Vec::<String>::new(), "{path}");
+    }
+    let counts = get(node, "/channels/room:1", &[("Authorization", &bearer(KEY))]).await.json();
+    assert_eq!(counts["readers"]["total"], 0, "{counts}");
+    let answer = node.get(&format!("/poll?channel=room:1&token={token}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(ids(node, "room:1").await, ["ann"]);
+}
+
+/// The list that Redis gives is bounded: a value that no node writes does not fill the memory of a node.
+#[tokio::test]
+async fn a_forged_member_is_not_read() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &FLAGS).await;
+    settled(&node).await;
+    let _ann = open(&node, &node.transport("sse").await, "room:1", &user("ann", json!(1))).await;
+    until_ids(&node, "room:1", &["ann".to_owned()].into(), WAIT).await;
+    let mut keys: Vec<String> =
+        ::redis::from_redis_value(redis.command(&["KEYS", "*presence:of:room:1"]).await).expect("keys");
+    let key = keys.remove(0);
+    for forged in ["z".repeat(2_000_000), format!("1 {}", "z".repeat(2_000_000)), "no count".to_owned()] {
+        redis.command(&["HSET", &key, "zz", &forged]).await;
+        assert_eq!(ids(&node, "room:1").await, ["ann"], "{} bytes", forged.len());
+    }
+    // Many values, each of which may be a member's.
+    for index in 0..400 {
+        let forged = format!("1 {{\"id\":\"{index}\",\"info\":\"{}\"}}", "z".repeat(100_000));
+        redis.command(&["HSET", &key, &index.to_string(), &forged]).await;
+    }
+    let answer = get(&node, "/channels/room:1/members", &[("Authorization", &bearer(KEY))]).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.len() < 5_000_000, "{} bytes", answer.body.len());
+}
+
+/// A socket that the server has told to close does not keep its user while its client takes its time to close it.
+async fn a_socket_that_lingers_does_not_keep_its_user(log: Log) {
+    let world = start(log, &[]).await;
+    let node = &world.node;
+    let mut told = witness(node, "room:1").await;
+    let end = support::token::seconds(3);
+    let token = |id: &str| token(&json!({"sub": id, "subscribe": ["room:*"], "exp": end}));
+    let mut sockets = Vec::new();
+    for id in ["closes", "lingers"] {
+        let mut socket = RawWebSocket::open(node, &format!("/ws?channel=room:1&token={}", token(id))).await;
+        socket.next_of("hello").await;
+        assert_eq!(change(&mut told).await, added(id));
+        sockets.push(socket);
+    }
+    for socket in &mut sockets {
+        while socket.frame().await.is_some_and(|frame| frame.opcode() != 8) {}
+    }
+    drop(sockets.remove(0));
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        let item = within(WAIT, "a change of the members", told.next_of(Kind::Member)).await;
+        let id = item.id().expect("an id");
+        times.push(id.split('-').next().and_then(|ms| ms.parse::<u64>().ok()).expect("a time"));
+    }
+    assert!(times[1] - times[0] < 1500, "{times:?}");
 }

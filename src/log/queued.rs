@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether an append that is under way has its place in the order of the log. From then on, a connection with several
 /// publishes can begin the next one. The future of the append sets this flag, so a task that polls the future does not
-/// miss the change.
+/// miss the change. Each append has a flag of its own: an append that is queued may complete at any time, also while a
+/// later one still waits for its place.
 #[derive(Clone, Debug, Default)]
 pub struct Queued(Arc<AtomicBool>);
 
@@ -18,10 +19,5 @@ impl Queued {
     /// Records that the append has its place in the order of the log.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Resets the flag for the next publish.
-    pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -47,7 +47,7 @@ fn rules(flags: &AccessFlags, needs_users: bool, metrics: &mut Registry) -> Resu
     }
     let timeout = Duration::from_secs(flags.authorize_timeout);
     let application =
-        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), timeout, metrics));
+        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::application_calls(), timeout, metrics));
     let application = application
         .transpose()
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;

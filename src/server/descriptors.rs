@@ -32,11 +32,11 @@ fn open() -> u64 {
 
 /// The limit on requests in flight to one URL of the application. Each request takes a connection, and a small
 /// descriptor limit must leave most descriptors for other connections.
-pub fn questions() -> usize {
-    questions_of(limit())
+pub fn application_calls() -> usize {
+    calls_of(limit())
 }
 
-fn questions_of(limit: u64) -> usize {
+fn calls_of(limit: u64) -> usize {
     usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
 }
 
@@ -44,7 +44,7 @@ fn questions_of(limit: u64) -> usize {
 fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     let redis = if config.message_log.redis.is_some() { REDIS } else { 0 };
     let urls = [&config.access.authorize_url, &config.hook.hook_url].into_iter().flatten().count();
-    let application = (urls * questions_of(limit)) as u64;
+    let application = (urls * calls_of(limit)) as u64;
     // The demo gets at most half of the limit, because its clients also come through its proxy.
     OTHERS + redis + application + demo.min(limit / 2)
 }

@@ -39,7 +39,7 @@ pub fn hook(
     let settings = HookSettings {
         transport,
         timeout,
-        max_in_flight: descriptors::questions(),
+        max_in_flight: descriptors::application_calls(),
         notify: notify(&flags.hook_notify),
     };
     Some(Arc::new(Hook::new(settings, metrics)))

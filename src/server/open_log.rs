@@ -105,7 +105,9 @@ pub async fn open_log(
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
     let bridge = BridgeConfig { patterns, queue: config.message_log.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
-    let presence = has_presence.then(|| Arc::new(RedisPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
+    let info_bytes = config.presence.presence_info_bytes;
+    let presence = || Arc::new(RedisPresence::new(log.clone(), most, info_bytes)) as Arc<dyn PresenceStore>;
+    let presence = has_presence.then(presence);
     let sessions = Arc::new(RedisSessions::new(log.clone()));
     Ok(OpenLog {
         log,

@@ -1,7 +1,7 @@
 //! The encodings of these transports: the bytes that all receivers of one kind share.
 
 use crate::cursor::Cursor;
-use crate::message::{Encoding, Message};
+use crate::message::{Encoding, Kind, Message};
 use crate::wire::{json, multipart, script, sse, websocket};
 
 pub use crate::message::encoding::OBJECT;
@@ -36,7 +36,10 @@ pub static EVENT: Encoding = Encoding::new("event", |message, out| {
 pub static DATA_EVENT: Encoding = Encoding::new("data event", |message, out| {
     let payload = message.payload();
     let text = json::text_of(payload);
-    let name = Some(message.event().as_str()).filter(|name| *name != "message");
+    let is_change = |name: &str| [Kind::MemberAdded, Kind::MemberRemoved].iter().any(|kind| kind.as_str() == name);
+    // A bare payload does not say whether it is a change of the members or a message, so no message has such a name here.
+    let is_forged = |name: &str| message.is_for_readers() && is_change(name);
+    let name = Some(message.event().as_str()).filter(|name| *name != "message" && !is_forged(name));
     event(message, name, text.as_deref().unwrap_or(payload).as_bytes(), out);
 });
 
@@ -58,9 +61,24 @@ fn event(message: &Message, name: Option<&str>, data: &[u8], out: &mut Vec<u8>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Event, Payload};
+    use crate::message::{Draft, Event, Payload};
 
     static ALL: [&Encoding; 7] = [&OBJECT, &LINE, &SCRIPT, &EVENT, &DATA_EVENT, &PART, &TEXT_FRAME];
+
+    /// A bare event has the name of a change of the members only if it is one.
+    #[test]
+    fn a_bare_message_has_no_name_of_a_change() {
+        let text = |message: &Message| String::from_utf8(DATA_EVENT.frame(message).to_vec()).expect("UTF-8");
+        for (name, expected) in [("added", "event: added\n"), ("member_added", ""), ("member_removed", "")] {
+            let event = name.parse::<Event>().expect("an event");
+            let message = Message::new(None, "a".parse().expect("a channel"), event, &Payload::from_any("1"), None);
+            assert_eq!(text(&message), format!("{expected}data: 1\n\n"));
+        }
+        for kind in [Kind::MemberAdded, Kind::MemberRemoved] {
+            let message = Draft::member(kind, "a".parse().expect("a channel"), "1").into_message(None);
+            assert_eq!(text(&message), format!("event: {}\ndata: 1\n\n", kind.as_str()));
+        }
+    }
 
     #[test]
     fn what_is_written_is_what_is_kept() {

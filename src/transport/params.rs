@@ -40,8 +40,8 @@ pub struct Params {
     pub padding: bool,
     /// The name of the function to call. It is valid.
     pub callback: Option<String>,
-    /// Whether the client tests the network path: then scripts can see the heartbeats, and the first heartbeat comes
-    /// early.
+    /// Whether the client tests the network path. On a stream, scripts can then see the heartbeats, and the first
+    /// heartbeat comes early. A poll that does not wait then does not count as a reader, and its user is not a member.
     pub probe: bool,
     /// For JSONP: whether to answer at once, without waiting for a message.
     pub poll_mode: bool,

@@ -11,9 +11,9 @@ var METHODS = {
   resume: resume,
   close: close,
   publish: publish,
-  members: watchMembers,
-  emit: sendEvent,
-  diagnose: diagnose
+  members: fileMethod('members'),
+  emit: fileMethod('emit'),
+  diagnose: fileMethod('diagnose')
 };
 
 // Returns the complete address of the server. If the address has no host, it gets the host of the page, even if a
@@ -102,35 +102,24 @@ function begin(conn) {
   need(conn._base, options.session ? 'session' : 'share', function (join) {
     if (join) {
       conn._ready = true;
-      return join(conn._lt, options, alone);
-    }
-    // Without its session, the connection must not read.
-    if (options.session) { setTimeout(function () { begin(conn); }, 3000); } else { alone(); }
-  });
-}
-
-// Reports the members of a channel; see members.js.
-function watchMembers(conn, channel, fn) {
-  need(conn._base, 'members', function (watch) {
-    if (watch) { watch(newLink(conn, conn), channel, fn); }
-  });
-}
-
-// Sends an event to the application; see emit.js.
-function sendEvent(conn, event, data, done, settings) {
-  need(conn._base, 'emit', function (send) {
-    if (send) {
-      send(newLink(conn, conn), conn._main && conn._main._care, event, data, done, settings);
-    } else if (done) {
-      done(refusal(0));
+      join(conn._lt, options, alone);
+    } else if (options.session) {
+      // Without its session, the connection must not read.
+      setTimeout(function () { begin(conn); }, 3000);
+    } else {
+      alone();
     }
   });
 }
 
-// Reports how the path to the server affects each transport; see diagnose.js.
-function diagnose(conn, done) {
-  need(conn._base, 'diagnose', function (diagnose) {
-    if (!diagnose) { return done({ text: 'no answer', findings: [] }); }
-    diagnose(conn._base, { channel: conn._lt.channels[0], token: conn._token, credentials: conn._options.credentials }, done);
-  });
+// Returns a method that runs a file: members.js tells who reads a channel, emit.js sends an event to the application,
+// and diagnose.js reports how the path to the server affects each transport. If the file cannot be loaded, the page's
+// function gets an error, in the form of a report, too.
+function fileMethod(name) {
+  return function (conn, first, second, third, fourth) {
+    need(conn._base, name, function (run) {
+      if (run) { return run(newLink(conn, conn), conn._main && conn._main._care, first, second, third, fourth); }
+      (third || first.call && first || nothing)({ code: 'unreachable', message: 'no answer', text: 'no answer', findings: [] });
+    });
+  };
 }

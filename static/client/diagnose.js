@@ -176,7 +176,13 @@
     return { text: lines.join('\n'), findings: findings };
   }
 
+  // For lt.diagnose, the first argument is a link, which has the connection's address, token and settings.
   Longtail.diagnose = function (base, options, done) {
+    if (base && base.owner) {
+      var token = /[?&]token=([^&]*)/.exec(base.url(''));
+      options = { channel: base.channels[0], token: token ? decodeURIComponent(token[1]) : undefined, credentials: base.credentials };
+      base = base.owner.url;
+    }
     var run = { base: String(base || '').replace(/\/+$/, ''), options: options || {}, findings: [], began: now(), server: '' };
     run.time = time;
     run.found = function (works, text) { found(run, null, works, text); };

@@ -10,43 +10,20 @@
   var TRIES = 6;
   var PAUSE = 500;
   var ANSWER_WITHIN = 20000;
-  // An event waits until the connection has its session. This is the time between two looks.
-  var LOOK = 100;
-  // The codes of temporary failures. After any other code, the library does not send the event again, because the
-  // result would be the same.
-  var PASSING = /^(unreachable|rate_limited|too_many_connections|not_ready|log_unavailable|outcome_unknown)$/;
+  // How often, and how many times at most, to look whether the connection has its first token and its session; in
+  // milliseconds.
+  var LOOK = 20;
+  var LOOKS = 1000;
+  // Refusals that only events get, and that the server or the application would repeat. The core knows the others.
+  var FINAL = /^(no_hook|application_failed|not_utf8)$/;
 
   function unreachable(message) {
     return { code: 'unreachable', message: message };
   }
 
-  // Sends the fields by POST. A request to the page's own origin has the content type of JSON: then the server accepts
-  // cookies even if the browser does not send `Origin`. To another origin, this content type would cause a preflight.
-  function post(url, credentials, fields, over) {
-    var xhr = Longtail.xhr ? Longtail.xhr() : new XMLHttpRequest();
-    xhr.open('POST', url, true);
-    if (Longtail.sameOrigin(url)) {
-      xhr.setRequestHeader('Content-Type', 'application/json');
-    } else if (credentials) {
-      xhr.withCredentials = true;
-    }
-    xhr.onreadystatechange = function () {
-      var status = 0;
-      var answer = null;
-      if (xhr.readyState !== 4) { return; }
-      try {
-        status = xhr.status;
-        answer = Longtail.decode(xhr.responseText);
-      } catch (e) {}
-      if (answer && status === 200) { return over(null, answer.ack); }
-      over(answer && answer.error && answer.error.code ? answer.error : unreachable(status ? 'status ' + status : 'no answer'));
-    };
-    xhr.send(Longtail.encode(fields));
-  }
-
-  // Returns whether the failure may pass. A session that has ended is followed by a new one.
-  function passes(error, lt) {
-    return PASSING.test(error.code) || (error.code === 'no_session' && lt.session);
+  // Returns whether it makes no sense to send the event again. A session that has ended is followed by a new one.
+  function isFinal(error, lt) {
+    return FINAL.test(error.code) || (error.code === 'no_session' && !lt.session);
   }
 
   // `link` has the connection's token and settings, and `care` the commands of the open WebSocket, if there is one.
@@ -60,25 +37,42 @@
     var value = data === undefined ? null : data;
     var timer;
     var isOver;
+    var stop;
+    var url;
+
+    function again(wait, tries, looks) {
+      setTimeout(function () {
+        lt.emit(event, data, done, {
+          channel: fields.channel,
+          args: settings.args,
+          key: fields.key,
+          ack: settings.ack,
+          tries: tries,
+          looks: looks
+        });
+      }, wait);
+    }
 
     // The answer is a list of arguments for the page's function, or one value.
     function over(error, answer) {
       if (isOver) { return; }
       isOver = true;
       clearTimeout(timer);
-      if (error && passes(error, lt) && tries < TRIES && lt.state !== 'closed') {
-        setTimeout(function () {
-          lt.emit(event, data, done, { channel: fields.channel, args: settings.args, key: fields.key, ack: settings.ack, tries: tries });
-        }, PAUSE * Math.pow(2, tries - 1) * (0.5 + Math.random()));
+      if (stop) { stop(); }
+      // A refused token is renewed, also if this was the last attempt.
+      if (error && !isFinal(error, lt) && link.repeats(error) && tries < TRIES && lt.state !== 'closed') {
+        again(Math.max(error.retry || 0, PAUSE * Math.pow(2, tries - 1) * (0.5 + Math.random())), tries);
       } else if (done) {
         done.apply(lt, [error || null].concat(error || answer === null || answer === undefined ? [] : answer));
       }
     }
 
-    // While the state is `idle`, it is not known yet whether the connection has a session.
+    // The connection has not begun to read: it may wait for the first token. While `session` is true, the server has not
+    // named the session.
     if (lt.state === 'idle' || lt.session === true) {
       if (lt.state === 'closed') { return over(unreachable('the connection is closed')); }
-      return setTimeout(function () { lt.emit(event, data, done, settings); }, LOOK);
+      if (!(settings.looks > LOOKS)) { return again(LOOK, settings.tries, (settings.looks || 0) + 1); }
+      if (lt.session) { return over(unreachable('no session')); }
     }
     timer = setTimeout(function () { over(unreachable('no answer')); }, ANSWER_WITHIN);
     // The address contains the client id and the token, but not the channels and the cursor of the connection.
@@ -86,7 +80,6 @@
     link.cursor = undefined;
     if (!care && !Longtail.reaches(lt.url) && Longtail.post) {
       // The page cannot read the answer to a form.
-      fields.session = lt.session;
       if (settings.args) { fields.args = Longtail.encode(value); }
       return Longtail.post(Longtail.query(link.url('/event'), '&', fields).replace('&?', '&'), value, over);
     }
@@ -96,10 +89,19 @@
       return care.send(fields, function (error, id, object) { over(error, object && object.data); });
     }
     fields.session = lt.session;
-    try {
-      post(link.url('/event'), link.credentials, fields, over);
-    } catch (e) {
-      over(unreachable('' + e));
-    }
+    url = link.url('/event');
+    // A request to the page's own origin has the content type of JSON: then the server accepts cookies even if the
+    // browser does not send `Origin`. To another origin, this content type would cause a preflight.
+    stop = Longtail.http('POST', url, {
+      credentials: link.credentials,
+      type: Longtail.sameOrigin(url) ? 'application/json' : undefined,
+      body: Longtail.encode(fields)
+    }, function (status, text, error) {
+      var answer = null;
+      try { answer = Longtail.decode(text); } catch (e) {}
+      // The login page of a network answers with 200, too.
+      if (!error && !(answer && typeof answer === 'object' && 'ack' in answer)) { error = unreachable('status ' + status); }
+      over(error, answer && answer.ack);
+    });
   };
 };

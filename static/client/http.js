@@ -6,7 +6,7 @@ var LONGEST_URL = 2000;
 var LONGEST_WAIT = 300000;
 // Refusals that the server would repeat: the status and the code of each. Any other answer is temporary, or is not from
 // the server.
-var FINAL = /^((400)?(bad_\w+|too_many_channels)|(401)?unauthorized|(403)?forbidden(_origin)?|(404)?not_found|(413)?too_large)$/;
+var FINAL = /^((400)?(bad_\w+|too_many_channels)|(401)?unauthorized|(403)?forbidden\w*|(404)?not_found|(413)?too_large)$/;
 
 // Returns the origin of an address, in lower case as in `location`.
 function origin(url) {
@@ -47,6 +47,7 @@ function streams(url) {
 function http(method, url, options, done, progress) {
   var xhr = newXhr(progress);
   var body = options.body;
+  var type = options.type;
   var isLong = url.length > LONGEST_URL && !body;
 
   function finish(status, text) {
@@ -64,12 +65,12 @@ function http(method, url, options, done, progress) {
     url = isLong[0];
     body = isLong[1];
     method = 'POST';
+    type = 'application/x-www-form-urlencoded';
   }
   try {
     xhr.open(method, url, true);
     if (options.credentials && !sameOrigin(url)) { xhr.withCredentials = true; }
-    if (isLong) { xhr.setRequestHeader('Content-Type', 'application/x-www-form-urlencoded'); }
-    if (options.accept) { xhr.setRequestHeader('Accept', options.accept); }
+    each({ 'Content-Type': type, Accept: options.accept }, function (name, value) { xhr.setRequestHeader(name, value); });
     xhr.onreadystatechange = function () {
       var status = 0;
       var text = '';

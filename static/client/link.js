@@ -52,7 +52,9 @@ function newLink(conn, transport, cursor) {
     },
     item: function (object) { if (link.live()) { receiveItem(conn, link, object); } },
     batch: function (object) { if (link.live()) { receiveBatch(conn, link, object); } },
-    end: function (error) { if (link.live()) { linkEnded(conn, link, error); } }
+    end: function (error) { if (link.live()) { linkEnded(conn, link, error); } },
+    // Whether a request may succeed if it is repeated; if the server refused the token, with the next one.
+    repeats: function (error) { return !isFinal(error) || renews(conn, error); }
   };
   return link;
 }

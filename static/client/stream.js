@@ -45,9 +45,9 @@
         stop();
         if (link.live() && link.cursor === at) { silent(link); } else { ask(wait * 2); }
       }
-      // The server counts a client that polls as a reader for some time, so the first request has neither a client id
-      // nor a session. The answer may contain messages that exclude this client, or it may be a refusal. If the answer
-      // is not empty, a second request sends both.
+      // The address of a stream has `probe=1`, so this request does not count as one of a reader, and its user does not
+      // become a member by it. The first request has neither a client id nor a session. The answer may contain messages
+      // that exclude this client, or it may be a refusal. If the answer is not empty, a second request sends both.
       function request(isSecond) {
         var url = link.url('/poll', 'n=' + Math.random());
         timer = setTimeout(give, ANSWER_WITHIN);

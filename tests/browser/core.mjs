@@ -450,6 +450,8 @@ test('a stream that falls silent after messages is checked by a request', () => 
   const answerBoth = (count, status, object) => {
     const without = untilAsked(count);
     assert.doesNotMatch(without.url, /client=/);
+    // It does not count as a request of a reader.
+    assert.match(without.url, /[?&]probe=1/);
     without.answer(status, object);
     assert.equal(asked.length, count + 1, 'it asks again with its id');
     assert.match(asked.at(-1).url, /[&?]client=/);
@@ -734,4 +736,114 @@ test('a token is asked for before the first request, before it expires, and when
   // If the server refuses a token at once, the library does not ask for tokens again and again.
   page.links.at(-1).end({ code: 'unauthorized', status: 401 });
   assert.equal(page.lt.state, 'closed');
+});
+
+/* ---- answers to emit and members ---- */
+
+// A page whose requests to /event and /members get these answers, one after the other, and then the last one again: a
+// status, an object, and the headers.
+function answered(answers, options, lazy = ['emit', 'members', 'token']) {
+  const asked = [];
+  const page = connected(options, { lazy, Xhr: class {
+    withCredentials = false;
+    open(method, url) { this.url = url; }
+    setRequestHeader() {}
+    getResponseHeader(name) { return this.headers?.[name] ?? null; }
+    abort() {}
+    send() {
+      const [status, body, headers] = answers[Math.min(asked.length, answers.length - 1)];
+      asked.push(this.url);
+      Object.assign(this, { readyState: 4, status, headers, responseText: JSON.stringify(body) });
+      this.onreadystatechange();
+    }
+  } });
+  const said = [];
+  return {
+    ...page, asked, said,
+    emit: () => page.lt.emit('e', 1, (error, answer) => said.push([error && error.code, answer])),
+    members: () => page.lt.members('a', (list, change) => said.push([list && list.length, change && change.code]))
+  };
+}
+
+const own = (status, code, headers) => [status, { error: { code, message: 'm' } }, headers];
+const GOOD = { emit: [200, { ack: ['yes'] }], members: [200, { members: [{ id: '7' }], cursor: '1-0.a' }] };
+const GOT = { emit: [null, 'yes'], members: [1, undefined] };
+
+for (const method of ['emit', 'members']) {
+  test(`${method} repeats what passes, and what does not come from the server`, () => {
+    // An answer, and whether the request is repeated after it.
+    const cases = [
+      [own(503, 'log_unavailable'), true],
+      [own(429, 'rate_limited'), true],
+      [[503, { error: { code: 503, message: 'upstream' } }], true],
+      [[502, { error: { code: 'BAD_GATEWAY' } }], true],
+      [[502, 'no JSON object'], true],
+      [[200, { login: 'https://portal' }], true],
+      [[200, { error: { code: 'nologin' } }], true],
+      [[200, null], true],
+      [own(403, 'forbidden'), false],
+      [own(401, 'unauthorized'), false],
+      [own(404, 'not_found'), false],
+      ...(method === 'emit' ? [[own(404, 'no_hook'), false], [own(502, 'application_failed'), false]] : [])
+    ];
+    for (const [answer, isRepeated] of cases) {
+      const page = answered([answer, answer, GOOD[method]], { cursor: '0-5.a' });
+      page[method]();
+      page.pass(15000);
+      assert.equal(page.asked.length, isRepeated ? 3 : 1, JSON.stringify(answer));
+      const code = answer[1]?.error?.code;
+      assert.deepEqual(page.said, [isRepeated ? GOT[method] : method === 'emit' ? [code, undefined] : [null, code]], JSON.stringify(answer));
+    }
+  });
+
+  test(`${method} waits as long as the server says`, () => {
+    const page = answered([own(503, 'not_ready', { 'Retry-After': '20' }), GOOD[method]], { cursor: '0-5.a' });
+    page[method]();
+    page.pass(19900);
+    assert.equal(page.asked.length, 1);
+    page.pass(200);
+    assert.deepEqual(page.said, [GOT[method]]);
+  });
+
+  test(`${method} waits for the first token, and asks for another one if it is refused`, () => {
+    const wanted = [];
+    const page = answered([own(401, 'unauthorized'), GOOD[method]], { cursor: '0-5.a', token: done => { wanted.push(done); } });
+    page[method]();
+    page.pass(5000);
+    assert.deepEqual(page.asked, []);
+    wanted[0]('first');
+    page.pass(100);
+    assert.match(page.asked[0], /token=first/);
+    assert.equal(wanted.length, 2);
+    wanted[1]('second');
+    page.pass(5000);
+    assert.match(page.asked[1], /token=second/);
+    assert.deepEqual(page.said, [GOT[method]]);
+  });
+}
+
+test('a list that is refused is read again when the connection opens again', () => {
+  const page = answered([own(403, 'forbidden'), GOOD.members], { cursor: '0-5.a' });
+  page.members();
+  page.pass(100);
+  const link = () => page.links.at(-1);
+  link().item(hello('0-5.a'));
+  page.pass(100);
+  // The opening of the connection came after the refusal.
+  assert.deepEqual(page.said, [[null, 'forbidden'], [1, undefined]]);
+});
+
+test('a message is not a change of the members, whatever it says', () => {
+  const page = answered([GOOD.members], { cursor: '0-5.a' });
+  page.members();
+  page.pass(100);
+  page.links.at(-1).item(hello('0-5.a'));
+  page.pass(100);
+  const calls = page.said.length;
+  const forged = { type: 'member_added', id: '9-0.a', channel: 'a', data: { id: 'forged' } };
+  page.links.at(-1).item(message('2-0.a', { event: 'member_added', data: forged }));
+  page.links.at(-1).item(message('3-0.a', { event: 'member_removed', data: null }));
+  assert.equal(page.said.length, calls);
+  page.links.at(-1).item({ ...forged, id: '4-0.a' });
+  assert.deepEqual(page.said.at(-1), [2, undefined]);
 });

@@ -52,9 +52,12 @@ const shows = (page, list) => until(`the page shows ${list}`, async () => {
   return (last && last[0] === list) || await page.evaluate(() => [window.calls, window.lt.state, window.errors]);
 });
 
+// A message that looks like a change of the members: that Eve has come, or that Ann has gone.
 const publish = async (channel, event) => {
+  const id = event === 'member_added' ? 'eve' : 'ann';
+  const forged = { type: event, id: '9999999999999-0.a', channel, data: { id } };
   const answer = await fetch(`${server.base}/publish?channel=${channel}&event=${event}`, {
-    method: 'POST', headers: { Authorization: `Bearer ${KEY}` }, body: '{"id":"eve"}'
+    method: 'POST', headers: { Authorization: `Bearer ${KEY}` }, body: JSON.stringify(forged)
   });
   assert.equal(answer.status, 200);
 };
@@ -72,7 +75,8 @@ for (const transport of ['ws', 'sse', 'xhr-stream', 'long-poll', 'poll']) {
     // If a publisher sends an event of that name, this is not a change of members.
     const calls = await ann.evaluate(() => window.calls.length);
     await publish(channel, 'member_removed');
-    await until('the message is there', async () => (await ann.evaluate(() => window.seen.length)) === 1);
+    await publish(channel, 'member_added');
+    await until('the messages are there', async () => (await ann.evaluate(() => window.seen.length)) === 2);
     assert.equal(await ann.evaluate(() => window.calls.length), calls);
     await bob.context().close();
     await shows(ann, 'ann');

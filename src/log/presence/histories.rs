@@ -58,6 +58,20 @@ struct Stay {
     outcome: Option<super::node::Outcome>,
 }
 
+/// A poll that is parked.
+struct Poll {
+    node: usize,
+    place: Place,
+    user: usize,
+    channel: usize,
+    client: usize,
+    /// Whether the user must be a member by it: the node has told the store.
+    counts: bool,
+    /// Whether the user need not be a member by it. A stream of the client has come to another node, so the client may
+    /// have left this poll. Or the store was away, and the channel may be full when it is back.
+    is_loose: bool,
+}
+
 /// By polling client, or for streams together: the time until which a user must stay, and after which it must be gone.
 type Times = BTreeMap<Option<usize>, (u64, u64)>;
 
@@ -73,6 +87,7 @@ struct World<'a, B> {
     ticks: [u64; NODES],
     named: usize,
     stays: Vec<Stay>,
+    polls: Vec<Poll>,
     channels: Vec<Channel>,
     clients: Vec<ClientId>,
     /// For each user in each channel, the time until which it must not be removed, and the time after which it must be.
@@ -98,6 +113,10 @@ struct World<'a, B> {
     trace: Vec<String>,
 }
 
+fn new_node(index: usize) -> NodePresence {
+    NodePresence::new(&format!("n{index}"), Duration::from_millis(AWAY))
+}
+
 fn user(index: usize, info: u8) -> Arc<User> {
     Arc::new(User::new(&format!("user {index}"), Some(&format!("{{\"n\":{info}}}"))).expect("a user"))
 }
@@ -110,10 +129,11 @@ impl<'a, B: Bench> World<'a, B> {
             random: fastrand::Rng::with_seed(seed),
             start: Instant::now(),
             now: 1_000_000,
-            nodes: (0..NODES).map(|n| NodePresence::new(&format!("n{n}"))).collect(),
+            nodes: (0..NODES).map(new_node).collect(),
             ticks: [1_000_000; NODES],
             named: NODES,
             stays: Vec::new(),
+            polls: Vec::new(),
             channels: names("room", CHANNELS).iter().map(|name| name.parse().expect("a channel")).collect(),
             clients: names("client", 4).iter().map(|name| name.parse().expect("an id")).collect(),
             keep: BTreeMap::new(),
@@ -166,6 +186,12 @@ impl<'a, B: Bench> World<'a, B> {
             }
         }
         self.join(node).await;
+        if !self.is_away {
+            self.polls
+                .iter_mut()
+                .filter(|poll| poll.node == node && !poll.is_loose)
+                .for_each(|poll| poll.counts = true);
+        }
     }
 
     /// Lets time pass. Each node renews its lease in its own turn.
@@ -203,6 +229,11 @@ impl<'a, B: Bench> World<'a, B> {
         self.untold.iter_mut().for_each(|untold| {
             untold.retain(|it| (it.0, it.1, it.2) != (channel, user_index, client) || client.is_none())
         });
+        for poll in &mut self.polls {
+            if poll.node != node && (poll.channel, poll.user, Some(poll.client)) == (channel, user_index, client) {
+                (poll.counts, poll.is_loose) = (false, true);
+            }
+        }
         let client = client.map(|client| self.clients[client].clone());
         let (place, outcome) = self.nodes[node].open(&self.channels[channel], &user, client.as_ref());
         self.trace.push(format!("{} open {place:?} {user:?}", self.now));
@@ -243,29 +274,44 @@ impl<'a, B: Bench> World<'a, B> {
         stay
     }
 
+    /// Begins a poll. It is parked until [`World::answer`].
     async fn poll(&mut self, node: usize, channel: usize, user_index: usize, client: usize) {
         // A polling client always says the same info, so that the info that came last is known.
         let known = self.info.get(&(channel, user_index)).copied().unwrap_or(0);
         let user = user(user_index, known);
-        let until = self.instant() + Duration::from_millis(AWAY);
-        let polled = self.nodes[node].polled(&self.channels[channel], &user, Some(&self.clients[client]), until);
-        self.trace.push(format!("{} poll {node} {channel} {user:?} client {client}", self.now));
+        let now = self.instant();
+        let polled = self.nodes[node].polled(&self.channels[channel], &user, Some(&self.clients[client]), now);
+        let (place, outcome) = polled.expect("few polling clients");
+        self.trace.push(format!("{} poll {place:?} {user:?} at {node}", self.now));
         self.join(node).await;
-        match polled.map(|(_, mut outcome)| outcome.try_recv()) {
-            Some(Ok(Joined::Full)) => return,
+        let joined = outcome.map(|mut outcome| outcome.try_recv());
+        let mut is_loose = false;
+        match joined {
+            Some(Ok(Joined::Full)) => return self.nodes[node].refuse_poll(&place),
             Some(Ok(Joined::Member)) => {
                 self.info.insert((channel, user_index), known);
             }
-            Some(_) => self.is_plain = false,
-            // The node knows the client, and tells the store with its next renewal.
-            None => {
-                let end = self.now + AWAY + GRACE.as_millis() as u64;
-                self.untold[node].push((channel, user_index, Some(client), end));
-                return self.keep(channel, user_index, Some(client), 0, end + 2000);
+            Some(_) => {
+                self.is_plain = false;
+                is_loose = true;
             }
+            // The node knows the client, and tells the store with its next renewal.
+            None => {}
         }
+        assert!(self.nodes[node].park(&place, now), "{place:?}");
+        let counts = joined == Some(Ok(Joined::Member));
+        self.polls.push(Poll { node, place, user: user_index, channel, client, counts, is_loose });
+    }
+
+    /// Ends a poll.
+    fn answer(&mut self, index: usize) {
+        let Poll { node, place, user, channel, client, .. } = self.polls.swap_remove(index);
+        let now = self.instant();
+        self.nodes[node].unpark(&place, now);
+        self.trace.push(format!("{} answer {place:?} at {node}", self.now));
         let end = self.now + AWAY + GRACE.as_millis() as u64;
-        self.keep(channel, user_index, Some(client), end, end + 2000);
+        self.untold[node].push((channel, user, Some(client), end));
+        self.keep(channel, user, Some(client), 0, end + 2000);
     }
 
     /// Ends a node without a word. Another one takes its place.
@@ -275,11 +321,20 @@ impl<'a, B: Bench> World<'a, B> {
         self.stays = stays;
         let gone: Vec<Stay> = gone;
         self.untold[node].clear();
+        let (gone_polls, polls) = std::mem::take(&mut self.polls).into_iter().partition(|poll| poll.node == node);
+        self.polls = polls;
+        let gone_polls: Vec<Poll> = gone_polls;
+        for poll in gone_polls {
+            // The deadline was set or moved on up to a second ago.
+            let from = if poll.counts { self.now + GRACE.as_millis() as u64 - 1000 } else { 0 };
+            let until = self.now + AWAY + GRACE.as_millis() as u64 + 2000;
+            self.keep(poll.channel, poll.user, Some(poll.client), from, until);
+        }
         for stay in gone {
             // The lease was renewed up to a second ago.
             self.keep(stay.channel, stay.user, None, self.now + 4000, self.now + 10_000);
         }
-        self.nodes[node] = NodePresence::new(&format!("n{}", self.named));
+        self.nodes[node] = new_node(self.named);
         self.named += 1;
     }
 
@@ -288,8 +343,11 @@ impl<'a, B: Bench> World<'a, B> {
         while let Some(index) = self.stays.iter().position(|stay| stay.node == node) {
             self.close(index);
         }
+        while let Some(index) = self.polls.iter().position(|poll| poll.node == node) {
+            self.answer(index);
+        }
         self.tick(node).await;
-        self.nodes[node] = NodePresence::new(&format!("n{}", self.named));
+        self.nodes[node] = new_node(self.named);
         self.named += 1;
     }
 
@@ -322,7 +380,21 @@ impl<'a, B: Bench> World<'a, B> {
                 let info = self.info.get(&(stay.channel, stay.user)).copied().unwrap_or(info);
                 self.open(node, stay.channel, stay.user, info, client).await;
             }
-            47..60 => self.poll(node, channel, who, client % 4).await,
+            47..52 => self.poll(node, channel, who, client % 4).await,
+            // One more poll of a client: it overlaps, or comes from another node.
+            52..57 if !self.polls.is_empty() => {
+                let Poll { channel, user, client, .. } = self.polls[other % self.polls.len()];
+                self.poll(node, channel, user, client).await;
+            }
+            // A client that polls: the next request comes a little later, mostly from another node.
+            57..60 if !self.polls.is_empty() => {
+                let index = other % self.polls.len();
+                let Poll { channel, user, client, .. } = self.polls[index];
+                self.answer(index);
+                self.pass(ms / 4).await?;
+                self.poll(node, channel, user, client).await;
+            }
+            88..93 if !self.polls.is_empty() => self.answer(other % self.polls.len()),
             60..66 => self.kill(node),
             66..69 => self.drain(node).await,
             69..74 if !self.stays.is_empty() => {
@@ -411,7 +483,8 @@ impl<'a, B: Bench> World<'a, B> {
         for of in 0..USERS {
             let is_member = members.iter().any(|data| data.starts_with(&format!("{{\"id\":\"user {of}\"")));
             let stays = self.stays.iter().filter(|stay| (stay.channel, stay.user) == (channel, of));
-            let is_told = stays.clone().any(|stay| stay.outcome.is_none());
+            let polls = self.polls.iter().filter(|poll| (poll.channel, poll.user) == (channel, of));
+            let is_told = stays.clone().any(|stay| stay.outcome.is_none()) || polls.clone().any(|poll| poll.counts);
             let times = self.keep.get(&(channel, of)).into_iter().flat_map(BTreeMap::values);
             let (from, until) = times.fold((0, 0), |so_far, of| (so_far.0.max(of.0), so_far.1.max(of.1)));
             // What was lost, and what could not be told, is missing for a while.
@@ -423,7 +496,7 @@ impl<'a, B: Bench> World<'a, B> {
             if !is_member && is_calm && was_member && self.now < from {
                 return Err(format!("user {of} was removed from channel {channel} {} ms too early", from - self.now));
             }
-            if is_member && is_calm && stays.count() == 0 && self.now > until {
+            if is_member && is_calm && stays.count() + polls.count() == 0 && self.now > until {
                 return Err(format!("user {of} is still a member of channel {channel}"));
             }
         }
@@ -435,6 +508,9 @@ impl<'a, B: Bench> World<'a, B> {
         self.trace.push(format!("{} end", self.now));
         self.is_away = false;
         self.loses_answer = false;
+        while let Some(index) = self.polls.iter().position(|poll| poll.is_loose) {
+            self.answer(index);
+        }
         self.pass(30_000).await?;
         let was_disturbed = self.disturbed_at.take().is_some();
         self.check().await?;
@@ -442,7 +518,9 @@ impl<'a, B: Bench> World<'a, B> {
             let list = self.bench.members(channel).await.map_err(|_| "no list".to_owned())?;
             let present: BTreeSet<usize> =
                 self.stays.iter().filter(|stay| stay.channel == index).map(|stay| stay.user).collect();
-            let expected: BTreeSet<String> = present.iter().map(|of| format!("{{\"id\":\"user {of}\"")).collect();
+            let polling = self.polls.iter().filter(|poll| poll.channel == index);
+            let all = present.iter().copied().chain(polling.map(|poll| poll.user));
+            let expected: BTreeSet<String> = all.map(|of| format!("{{\"id\":\"user {of}\"")).collect();
             let ids = list.members.iter().map(|data| data.split(",\"info\"").next().unwrap_or_default().to_owned());
             let ids: BTreeSet<String> = ids.collect();
             if (self.most >= USERS || !was_disturbed) && ids != expected {

@@ -2,7 +2,8 @@
 //!
 //! A *connection* is one stay of a user in a channel: a stream, a socket, or a polling client. A user is a *member* of
 //! the channel while it has a connection. A connection hangs on the *lease* of its node, or has a deadline of its own:
-//! a closed connection has one, and a polling client always has one.
+//! a closed connection has one, and a polling client always has one. A deadline never moves back: several nodes may know a
+//! polling client, and the node that the client has left must not end its stay at another one.
 //!
 //! Each change of the members is an entry of the log, written in the same step as the change. So the list of members
 //! and the entries after its cursor fit together.
@@ -122,7 +123,7 @@ pub trait PresenceStore: Send + Sync {
     /// its user differs.
     fn join<'a>(&'a self, joins: &'a Call<Join>) -> BoxFuture<'a, Result<Vec<Joined>, Unreachable>>;
 
-    /// Renews a node's lease, sets deadlines, and removes the connections of all nodes that have missed their time. A
+    /// Renews a node's lease, sets deadlines (which only move on), and removes the connections of all nodes that have missed their time. A
     /// connection with a deadline does not hang on a lease any more.
     fn renew<'a>(&'a self, renewal: &'a Call<Deadline>) -> BoxFuture<'a, Result<Renewed, Unreachable>>;
 

@@ -9,6 +9,8 @@
 //! new lease and adds all its connections again. What then still hangs on the old lease ends with it. A call without an
 //! answer may have been carried out. What it told is told again, which has no other effect.
 
+mod polling;
+
 use super::{Call, Deadline, GRACE, Join, Joined, Renewed};
 use crate::message::{Channel, ClientId, User};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -27,13 +29,6 @@ const DEADLINES: usize = 1000;
 /// takes a new lease, and the old one ends all of them.
 const CLOSED: usize = 10_000;
 
-/// How many polling connections are known at most. The users of further ones are not members by them.
-const POLLING: usize = 100_000;
-
-/// How many polling clients of one user have a connection of their own in a channel. Further ones share one: a client
-/// may make up as many ids as it likes.
-const POLLING_A_USER: usize = 16;
-
 /// A connection of this node: its channel and its name.
 pub type Place = (Channel, Arc<str>);
 
@@ -43,6 +38,8 @@ pub type Outcome = oneshot::Receiver<Joined>;
 /// The connections of one node.
 pub struct NodePresence {
     node: Box<str>,
+    /// How long a polling client is not away after its last answer.
+    away: Duration,
     lease: Arc<str>,
     leases: u64,
     opened: u64,
@@ -65,8 +62,10 @@ pub struct NodePresence {
 struct Connection {
     user: Arc<User>,
     phase: Phase,
-    /// For a polling client, the time until which it is not away.
+    /// For a polling client, the time until which it is not away, as far as the store has been told or will be.
     until: Option<Instant>,
+    /// How many polls of the client are parked. Meanwhile the time is moved on again and again.
+    parked: usize,
     /// Whether the user has been a member by this connection. Then the store has lost it, if it does not have it.
     is_again: bool,
     /// Whether the store may have the connection, so that it has to be told when the connection is closed.
@@ -89,10 +88,12 @@ enum Phase {
 }
 
 impl NodePresence {
-    /// A node without connections. The name must be unique among all nodes.
-    pub fn new(node: &str) -> NodePresence {
+    /// A node without connections. The name must be unique among all nodes. A polling client is away for `away` after
+    /// its last answer.
+    pub fn new(node: &str, away: Duration) -> NodePresence {
         NodePresence {
             node: node.into(),
+            away,
             lease: format!("{node}.0").into(),
             leases: 0,
             opened: 0,
@@ -123,72 +124,14 @@ impl NodePresence {
     }
 
     /// Opens a connection of a stream or a socket. If its client has polled before, the connection takes the place of
-    /// the polling one.
+    /// the polling one, unless a poll is still parked there.
     pub fn open(&mut self, channel: &Channel, user: &Arc<User>, client: Option<&ClientId>) -> (Place, Outcome) {
         self.opened += 1;
         let place = (channel.clone(), format!("{}:{}", self.node, self.opened).into());
         let (sender, outcome) = oneshot::channel();
-        let replaces = client.map(|client| polling_name(Some(client), user));
-        if let Some(polled) = &replaces {
-            self.forget(&(channel.clone(), polled.clone()));
-        }
+        let replaces = client.and_then(|client| self.take_place_of_polls(channel, user, client));
         self.insert(place.clone(), user, None, replaces, sender);
         (place, outcome)
-    }
-
-    /// Notes that a polling client is there until a time. Returns the outcome if the client's user has to join.
-    pub fn polled(
-        &mut self,
-        channel: &Channel,
-        user: &Arc<User>,
-        client: Option<&ClientId>,
-        until: Instant,
-    ) -> Option<(Place, Outcome)> {
-        let mut place = (channel.clone(), polling_name(client, user));
-        let of_user = self.polling.get(&(channel.clone(), user.id().into())).copied().unwrap_or(0);
-        if of_user >= POLLING_A_USER && !self.connections.contains_key(&place) {
-            place.1 = polling_name(None, user);
-        }
-        match self.connections.get_mut(&place) {
-            Some(connection) if connection.phase != Phase::Refused => {
-                connection.until = Some(until);
-                if connection.user == *user {
-                    if connection.phase == Phase::Stored {
-                        self.changed.insert(place);
-                        return None;
-                    }
-                    // Another request of the client is joining.
-                    return Some((place, connection.outcome()));
-                }
-                let outcome = connection.set_user(user);
-                if connection.phase == Phase::Stored {
-                    connection.phase = Phase::Waiting;
-                    self.waiting.push_back(place.clone());
-                }
-                Some((place, outcome))
-            }
-            _ if self.polls >= POLLING => None,
-            _ => {
-                self.forget(&place);
-                let (sender, outcome) = oneshot::channel();
-                self.insert(place.clone(), user, Some(until), None, sender);
-                Some((place, outcome))
-            }
-        }
-    }
-
-    /// Notes that a polling client was refused. Where its connection may be stored, it ends after the grace.
-    pub fn refuse_poll(&mut self, place: &Place, now: Instant) {
-        match self.connections.get_mut(place).filter(|connection| connection.until.is_some()) {
-            Some(connection) if connection.is_stored => {
-                connection.until = Some(now);
-                if connection.phase == Phase::Stored {
-                    self.changed.insert(place.clone());
-                }
-            }
-            Some(_) => self.forget(place),
-            None => {}
-        }
     }
 
     /// Notes that a connection has another user now, or the same one with other info.
@@ -238,7 +181,7 @@ impl NodePresence {
                 channel: place.0,
                 connection: place.1,
                 user: connection.user.clone(),
-                ends_in: connection.until.map(|until| until.saturating_duration_since(now) + GRACE),
+                ends_in: connection.ends_in(now, self.away),
                 is_again: connection.is_again,
                 replaces: connection.replaces.clone(),
             });
@@ -315,10 +258,11 @@ impl NodePresence {
         let mut deadlines = Vec::with_capacity(taken.len());
         for place in taken {
             self.changed.remove(&place);
-            let Some(connection) = self.connections.get(&place) else { continue };
-            let left = connection.until.filter(|_| !connection.is_closed).map(|it| it.saturating_duration_since(now));
+            let Some(connection) = self.connections.get_mut(&place) else { continue };
+            let ends_in =
+                if connection.is_closed { GRACE } else { connection.ends_in(now, self.away).unwrap_or(GRACE) };
             let (channel, connection) = place;
-            deadlines.push(Deadline { channel, connection, ends_in: left.unwrap_or(Duration::ZERO) + GRACE });
+            deadlines.push(Deadline { channel, connection, ends_in });
         }
         self.call(deadlines)
     }
@@ -343,17 +287,10 @@ impl NodePresence {
             }
         }
         self.has_lost |= !answer.is_complete;
-        self.forget_away(now);
+        if self.changed.len() < DEADLINES {
+            self.look_at_polls(now);
+        }
         answer.has_more || self.changed.len() >= DEADLINES
-    }
-
-    /// Forgets polling clients that have been away for longer than the grace. The store does so by itself.
-    fn forget_away(&mut self, now: Instant) {
-        let is_away = |(place, connection): (&Place, &Connection)| {
-            connection.until.filter(|until| *until + GRACE < now).map(|_| place.clone())
-        };
-        let away: Vec<Place> = self.connections.iter().filter_map(is_away).collect();
-        away.iter().for_each(|place| self.forget(place));
     }
 
     /// Takes a new lease, and queues all connections again.
@@ -392,6 +329,7 @@ impl NodePresence {
             user: user.clone(),
             phase: Phase::Waiting,
             until,
+            parked: 0,
             is_again: false,
             is_stored: false,
             is_closed: false,
@@ -433,55 +371,5 @@ impl Connection {
         self.outcomes.retain(|caller| !caller.is_closed());
         self.outcomes.push(sender);
         outcome
-    }
-}
-
-/// The name of a polling client's connection. It holds the user: a client id is public, and must not let one user end
-/// the connection of another.
-fn polling_name(client: Option<&ClientId>, user: &User) -> Arc<str> {
-    match client {
-        Some(client) => format!("p:{client}:{}", user.id()).into(),
-        None => format!("p::{}", user.id()).into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// While the store is away, a polling client that asks again and again takes no more memory than one that asks once.
-    #[test]
-    fn callers_that_have_gone_are_not_kept() {
-        let (mut node, user) = (NodePresence::new("n"), Arc::new(User::new("7", None).expect("a user")));
-        let (channel, client) = ("room".parse().expect("a channel"), "c".parse().expect("an id"));
-        for _ in 0..1000 {
-            drop(node.polled(&channel, &user, Some(&client), Instant::now()));
-            if let Some(joins) = node.joins(Instant::now()) {
-                node.joined(joins, None);
-            }
-            drop(node.polled(&channel, &user, Some(&client), Instant::now()));
-        }
-        assert_eq!(node.connections.values().map(|connection| connection.outcomes.len()).sum::<usize>(), 1);
-        assert_eq!(node.waiting.len(), 1);
-    }
-
-    /// What a refused poll leaves behind.
-    #[test]
-    fn a_refused_poll_ends_its_stay() {
-        let user = Arc::new(User::new("7", None).expect("a user"));
-        let channel: Channel = "room".parse().expect("a channel");
-        let (now, until) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-        for (outcome, left) in [(Joined::Full, 0), (Joined::Later, 1), (Joined::Member, 1)] {
-            let mut node = NodePresence::new("n");
-            let (place, _) = node.polled(&channel, &user, None, until).expect("a join");
-            let joins = node.joins(now).expect("a join");
-            node.joined(joins, Some(vec![outcome]));
-            node.refuse_poll(&place, now);
-            assert_eq!(node.len(), left, "{outcome:?}");
-            // What the store may have ends after the grace.
-            let told = node.joins(now).map(|joins| joins.items[0].ends_in);
-            let told = told.or_else(|| node.renewal(now).items.first().map(|deadline| Some(deadline.ends_in)));
-            assert_eq!(told, (left > 0).then_some(Some(GRACE)), "{outcome:?}");
-        }
     }
 }

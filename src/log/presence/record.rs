@@ -5,6 +5,7 @@ use super::{Call, Deadline, GRACE, Join, Joined, Renewed, STALL_MS, STEP_BACK_EV
 use crate::message::{Channel, Kind, User};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Writes an entry about a member. The text is the user's JSON.
 pub(super) type Append<'a> = &'a mut dyn FnMut(Kind, &Channel, &str);
@@ -118,11 +119,11 @@ impl Record {
             }
             return Joined::Full;
         }
-        self.unhang(channel, &join.connection);
         let hangs_on = match join.ends_in {
-            Some(time) => HangsOn::Deadline(self.clock.at + time.as_millis() as u64),
+            Some(time) => self.deadline(channel, &join.connection, time),
             None => HangsOn::Lease(lease.clone()),
         };
+        self.unhang(channel, &join.connection);
         self.hang(channel, &join.connection, hangs_on.clone());
         let present = self.channels.entry(channel.clone()).or_default();
         let connection = Connection { user: user.clone(), hangs_on };
@@ -159,8 +160,9 @@ impl Record {
                 renewed.unknown.push(index);
                 continue;
             }
+            let until = self.deadline(channel, name, deadline.ends_in);
             self.unhang(channel, name);
-            self.hang(channel, name, HangsOn::Deadline(self.clock.at + deadline.ends_in.as_millis() as u64));
+            self.hang(channel, name, until);
         }
         let until = self.clock.at + GRACE.as_millis() as u64;
         let lease = self.lease(&renewal.lease);
@@ -243,6 +245,17 @@ impl Record {
         }
         if let Some(connection) = self.channels.get_mut(channel).and_then(|it| it.connections.get_mut(name)) {
             connection.hangs_on = on;
+        }
+    }
+
+    /// The deadline of a connection that ends in some time. A deadline that it has already does not move back: the client
+    /// may poll another node by now.
+    fn deadline(&self, channel: &Channel, name: &Arc<str>, ends_in: Duration) -> HangsOn {
+        let until = self.clock.at + ends_in.as_millis() as u64;
+        let connection = self.channels.get(channel).and_then(|present| present.connections.get(name));
+        match connection.map(|connection| &connection.hangs_on) {
+            Some(HangsOn::Deadline(known)) => HangsOn::Deadline(until.max(*known)),
+            _ => HangsOn::Deadline(until),
         }
     }
 

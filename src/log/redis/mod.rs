@@ -300,9 +300,13 @@ impl MessageLog for RedisLog {
         Box::pin(async move {
             let is_volatile: Vec<bool> = drafts.iter().map(|draft| draft.volatile).collect();
             let (volatile, durable): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.volatile);
-            let cursors = if durable.is_empty() { Vec::new() } else { self.append_durable(durable, &queued).await? };
-            // Volatile messages have no place in the log.
-            queued.set();
+            let cursors = if durable.is_empty() {
+                // Volatile messages have no place in the log.
+                queued.set();
+                Vec::new()
+            } else {
+                self.append_durable(durable, &queued).await?
+            };
             if !volatile.is_empty() {
                 let this = self.this.clone();
                 let sent = in_own_task(async move { this.upgrade()?.append_volatile(volatile).await.err() }).await;

@@ -8,7 +8,7 @@ use super::{RedisLog, ScriptError, text};
 use crate::cursor::Cursor;
 use crate::log::presence::{Call, Deadline, Join, Joined, Members, PresenceStore, Renewed, SWEEP};
 use crate::log::{BoxFuture, Unreachable};
-use crate::message::Channel;
+use crate::message::{Channel, User};
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,12 @@ use tokio::sync::Mutex;
 
 /// The format of the entries about members. A node writes them only when every node reads it.
 const FORMAT: u32 = 2;
+
+/// The bytes of a member apart from its info: its id, in which each byte may be escaped, and the frame around both.
+const FRAME: usize = 6 * User::MAX_ID + 100;
+
+/// The bytes of a list that are always read.
+const LIST: usize = 4 << 20;
 
 /// The scripts.
 #[derive(Clone, Copy)]
@@ -52,6 +58,8 @@ impl Scripts {
 pub struct RedisPresence {
     log: Arc<RedisLog>,
     most: usize,
+    /// The limit on a user's info.
+    info_bytes: usize,
     scripts: Scripts,
     /// The connection for joins and renewals.
     connection: Mutex<Option<Connection>>,
@@ -60,11 +68,12 @@ pub struct RedisPresence {
 }
 
 impl RedisPresence {
-    /// The presence beside a log. A channel may have `most` members.
-    pub fn new(log: Arc<RedisLog>, most: usize) -> RedisPresence {
+    /// The presence beside a log. A channel may have `most` members, whose info has at most `info_bytes`.
+    pub fn new(log: Arc<RedisLog>, most: usize, info_bytes: usize) -> RedisPresence {
         RedisPresence {
             log,
             most,
+            info_bytes,
             scripts: Scripts::new(),
             connection: Mutex::default(),
             list_connection: Mutex::default(),
@@ -100,6 +109,12 @@ impl RedisPresence {
             tracing::debug!(%error, "the record of the members is not available");
             Unreachable
         })
+    }
+
+    /// The bytes of a list. Nodes that repeat what Redis has lost may exceed the limit on the members, and other nodes
+    /// may have a larger one.
+    fn list_bytes(&self) -> usize {
+        (2 * self.most).saturating_mul(self.info_bytes.saturating_add(FRAME)).max(LIST)
     }
 
     fn may_append(&self) -> String {
@@ -175,7 +190,9 @@ impl PresenceStore for RedisPresence {
 
     fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Members, Unreachable>> {
         Box::pin(async move {
-            let answer = self.run(&self.list_connection, self.scripts.members, &[channel.to_string()]).await?;
+            let [longest, total] = self.log.reply_limits(self.list_bytes()).args();
+            let args = [channel.to_string(), longest, total];
+            let answer = self.run(&self.list_connection, self.scripts.members, &args).await?;
             let [cursor, members @ ..] = answer.as_slice() else { return Err(Unreachable) };
             let cursor: Cursor = text(cursor).and_then(|text| text.parse().ok()).ok_or(Unreachable)?;
             let member = |value: &Value| text(value).map(str::to_owned).ok_or(Unreachable);

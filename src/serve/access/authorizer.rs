@@ -2,7 +2,7 @@
 
 use super::credentials::Credentials;
 use super::keys::Keys;
-use super::query::{Action, Grant, Question, Validity};
+use super::query::{AccessRequest, Action, Grant, Validity};
 use super::tokens::Tokens;
 use super::webhook::{Answer, Webhook};
 use crate::message::{Channel, ClientId, Pattern, User, unmatched};
@@ -27,7 +27,7 @@ pub struct AccessRules {
     pub public: Vec<Pattern>,
     /// The verifier of tokens. A token contains its own permissions.
     pub tokens: Option<Tokens>,
-    /// The application, which decides about all other questions.
+    /// The application, which decides about all other access requests.
     pub application: Option<Webhook>,
     /// Whether the server needs the user who reads a public channel. If so, it also reads the token of such a reader.
     pub needs_users: bool,
@@ -39,7 +39,7 @@ impl Authorizer {
         matches!(self, Authorizer::Open)
     }
 
-    /// Grants the action for *all* channels of the question, or refuses it.
+    /// Grants the action for *all* channels of the access request, or refuses it.
     ///
     /// # Errors
     ///
@@ -49,10 +49,10 @@ impl Authorizer {
     /// # Cancel safety
     ///
     /// If the returned future is dropped, a request to the application continues, and its answer is cached.
-    pub async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
+    pub async fn ask(&self, access_request: AccessRequest) -> Result<Grant, ApiError> {
         match self {
-            Authorizer::Open => Ok(Grant::unlimited(Publisher::Anonymous(question.credentials.ip))),
-            Authorizer::Guarded(rules) => rules.ask(question).await,
+            Authorizer::Open => Ok(Grant::unlimited(Publisher::Anonymous(access_request.credentials.ip))),
+            Authorizer::Guarded(rules) => rules.ask(access_request).await,
         }
     }
 
@@ -121,8 +121,8 @@ impl AccessRules {
         tokens.read(credentials.token()?).ok()?.user()
     }
 
-    async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
-        let Question { action, mut channels, client, credentials } = question;
+    async fn ask(&self, access_request: AccessRequest) -> Result<Grant, ApiError> {
+        let AccessRequest { action, mut channels, client, credentials } = access_request;
         if self.has_server_key(&credentials) {
             return Ok(Grant::unlimited(Publisher::Server));
         }
@@ -152,7 +152,7 @@ impl AccessRules {
             return Err(ApiError::new(Code::Unauthorized, text));
         };
         let (wanted, credentials) = (channels.clone(), credentials.with_token(None));
-        match application.ask(Question { action, channels, client, credentials }).await {
+        match application.ask(AccessRequest { action, channels, client, credentials }).await {
             Answer::Allowed(allowed) => {
                 let is_denied = |channel: &&Channel| !allowed.channels.contains(channel.as_str());
                 deny(&wanted.iter().filter(is_denied).collect::<Vec<_>>())?;
@@ -184,7 +184,7 @@ fn check_client(bound: Option<&ClientId>, named: Option<&ClientId>) -> Result<()
     }
 }
 
-/// Refuses the whole question if any channel is denied.
+/// Refuses the whole access request if any channel is denied.
 fn deny(denied: &[&Channel]) -> Result<(), ApiError> {
     if denied.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The questions to the authorizer, and its grants.
+//! The access requests to the authorizer, and its grants.
 
 use super::credentials::Credentials;
 use crate::message::{Channel, ClientId, User};
@@ -25,9 +25,9 @@ impl Action {
     }
 }
 
-/// A complete question to the authorizer. An answer is valid for exactly this question.
+/// A complete access request to the authorizer. An answer is valid for exactly this access request.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Question {
+pub struct AccessRequest {
     /// The action.
     pub action: Action,
     /// The channels, in order.
@@ -54,7 +54,7 @@ pub enum Validity {
 pub struct Grant {
     /// The time for which the grant is valid.
     pub validity: Validity,
-    /// The publisher, for a question about publishing.
+    /// The publisher, for an access request about publishing.
     pub publisher: Publisher,
     /// The client id that the credentials are bound to.
     pub client: Option<ClientId>,

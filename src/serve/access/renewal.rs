@@ -2,7 +2,7 @@
 
 use super::authorizer::Authorizer;
 use super::credentials::Credentials;
-use super::query::{Action, Grant, Question, Validity};
+use super::query::{AccessRequest, Action, Grant, Validity};
 use crate::message::{Channel, ClientId};
 use crate::serve::presence::stay::Stay;
 use crate::transport::ApiError;
@@ -64,8 +64,8 @@ impl GrantRenewal {
             Validity::RenewAt(end) => (end, Some(credentials.clone())),
             Validity::EndsAt(end) => (end, None),
         };
-        // One question renews all channels of the same credentials. A question that is already in flight does not name
-        // the new channels.
+        // One access request renews all channels of the same credentials. An access request that is already in flight
+        // does not name the new channels.
         let same = |grant: &&mut GrantedChannels| match (&grant.credentials, &credentials) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other) && grant.renewal.is_none(),
             (None, None) => grant.end == end,
@@ -139,7 +139,7 @@ impl GrantRenewal {
                     (self.authorizer.clone(), grant.channels.clone(), self.client.clone());
                 let credentials = Credentials::clone(credentials);
                 grant.renewal = Some(Box::pin(async move {
-                    authorizer.ask(Question { action: Action::Subscribe, channels, client, credentials }).await
+                    authorizer.ask(AccessRequest { action: Action::Subscribe, channels, client, credentials }).await
                 }));
                 continue;
             };

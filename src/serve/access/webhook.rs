@@ -3,7 +3,7 @@
 
 mod decision;
 
-use super::query::Question;
+use super::query::AccessRequest;
 use crate::message::User;
 use crate::serve::application::change_log::{ChangeLog, LogText};
 use crate::serve::application::client::ApplicationClient;
@@ -26,8 +26,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Limit on questions in flight. Readers that all reconnect at the same time must not overload an application that has
-/// only a few workers.
+/// Limit on access requests in flight. Readers that all reconnect at the same time must not overload an application
+/// that has only a few workers.
 pub const MAX_IN_FLIGHT: usize = 64;
 
 /// Memory for cached answers. The limit is in bytes and not in entries, because a client chooses the length of its
@@ -41,10 +41,10 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 const LOG_TEXT: LogText =
     LogText { flag: "--authorize-url", fails: "did not decide, so requests are refused", works: "decides again" };
 
-/// Memory for questions that wait for an answer or for their turn.
+/// Memory for access requests that wait for an answer or for their turn.
 const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
 
-/// The application's answer to a question.
+/// The application's answer to an access request.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// These channels are allowed.
@@ -74,7 +74,7 @@ struct Outcome {
 }
 
 struct Metrics {
-    questions: Family<Outcome, Counter>,
+    requests: Family<Outcome, Counter>,
     seconds: Histogram,
 }
 
@@ -82,8 +82,8 @@ struct Metrics {
 /// later. A reader that renews its permission exactly at the expiry must not get the old answer.
 struct AtItsEnd;
 
-impl Expiry<Question, Allowed> for AtItsEnd {
-    fn expire_after_create(&self, _: &Question, allowed: &Allowed, _: std::time::Instant) -> Option<Duration> {
+impl Expiry<AccessRequest, Allowed> for AtItsEnd {
+    fn expire_after_create(&self, _: &AccessRequest, allowed: &Allowed, _: std::time::Instant) -> Option<Duration> {
         let left = allowed.until.saturating_duration_since(Instant::now());
         Some(left.saturating_sub(Duration::from_millis(1)))
     }
@@ -91,29 +91,29 @@ impl Expiry<Question, Allowed> for AtItsEnd {
 
 /// A client of the application, with a cache of its answers.
 pub struct Webhook {
-    cache: Cache<Question, Allowed>,
+    cache: Cache<AccessRequest, Allowed>,
     application: Arc<Application>,
 }
 
 impl Webhook {
-    /// A webhook that calls the application at this `http:` or `https:` URL, with at most this many questions in
-    /// flight. A question may take `timeout`, including the wait for its turn.
+    /// A webhook that calls the application at this `http:` or `https:` URL, with at most this many access requests in
+    /// flight. An access request may take `timeout`, including the wait for its turn.
     ///
     /// # Errors
     ///
     /// The URL is `https:`, and the system's certificates cannot be read.
     pub fn new(uri: Uri, max_in_flight: usize, timeout: Duration, registry: &mut Registry) -> std::io::Result<Webhook> {
         let client = ApplicationClient::new(uri, timeout, MAX_ANSWER_BYTES)?;
-        let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
+        let metrics = Metrics { requests: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
-            "authorize_questions",
-            "Questions to the application about permissions to subscribe or publish, by outcome",
-            metrics.questions.clone(),
+            "authorize_requests",
+            "Requests to the application about permissions to subscribe or publish, by outcome",
+            metrics.requests.clone(),
         );
         registry.register("authorize_seconds", "Time that the application took to answer", metrics.seconds.clone());
         let cache = Cache::builder()
             .max_capacity(MAX_CACHED_BYTES as u64)
-            .weigher(|question, _| u32::try_from(size_of(question)).unwrap_or(u32::MAX))
+            .weigher(|access_request, _| u32::try_from(size_of(access_request)).unwrap_or(u32::MAX))
             .expire_after(AtItsEnd)
             .build();
         let application = Application {
@@ -127,24 +127,24 @@ impl Webhook {
         Ok(Webhook { cache, application: Arc::new(application) })
     }
 
-    /// Answers from the cache, or asks the application. Equal questions at the same time share one request.
+    /// Answers from the cache, or asks the application. Equal access requests at the same time share one request.
     ///
     /// # Cancel safety
     ///
     /// If the returned future is dropped, the request to the application still runs to its end, and its answer is
     /// cached.
-    pub async fn ask(&self, question: Question) -> Answer {
-        if let Some(allowed) = self.cache.get(&question).await {
+    pub async fn ask(&self, access_request: AccessRequest) -> Answer {
+        if let Some(allowed) = self.cache.get(&access_request).await {
             self.application.metrics.count("known");
             return Answer::Allowed(allowed);
         }
         let (cache, application) = (self.cache.clone(), self.application.clone());
         // The request runs in a separate task. The caller may stop polling at any time. If the request ran in the
-        // caller's task, it would then keep its place among the questions in flight, or treat an old answer as a new
-        // one.
+        // caller's task, it would then keep its place among the access requests in flight, or treat an old answer as a
+        // new one.
         let asking = tokio::spawn(async move {
-            let request = async { application.ask(&question).await };
-            let answer = cache.try_get_with_by_ref(&question, request).await;
+            let request = async { application.ask(&access_request).await };
+            let answer = cache.try_get_with_by_ref(&access_request, request).await;
             // The cache itself evicts entries only from time to time. Without this call, it could exceed its limit for
             // a while.
             cache.run_pending_tasks().await;
@@ -158,28 +158,29 @@ impl Webhook {
     }
 }
 
-/// An estimate of the memory for a question and its answer. The answer contains only channels that are in the question.
-fn size_of(question: &Question) -> usize {
-    let credentials = &question.credentials;
+/// An estimate of the memory for an access request and its answer. The answer contains only channels that are in the
+/// access request.
+fn size_of(access_request: &AccessRequest) -> usize {
+    let credentials = &access_request.credentials;
     let headers = [credentials.origin(), credentials.cookie(), credentials.authorization()].into_iter().flatten();
-    let names: usize = question.channels.iter().map(|channel| 2 * channel.as_str().len() + 128).sum();
+    let names: usize = access_request.channels.iter().map(|channel| 2 * channel.as_str().len() + 128).sum();
     640 + names + headers.map(|header| header.len()).sum::<usize>()
 }
 
 impl Metrics {
     fn count(&self, outcome: &'static str) {
-        self.questions.get_or_create(&Outcome { outcome }).inc();
+        self.requests.get_or_create(&Outcome { outcome }).inc();
     }
 }
 
 /// The application behind the URL.
 struct Application {
     client: ApplicationClient,
-    /// The time limit for a question.
+    /// The time limit for an access request.
     timeout: Duration,
-    /// Permits for questions in flight.
+    /// Permits for access requests in flight.
     free: Semaphore,
-    /// Permits for the memory of waiting questions, one for each byte.
+    /// Permits for the memory of waiting access requests, one for each byte.
     waiting_bytes: Semaphore,
     metrics: Metrics,
     changes: ChangeLog,
@@ -188,21 +189,24 @@ struct Application {
 impl Application {
     /// Asks the application. An answer that does not allow the action is returned as an error, because the cache does
     /// not store errors.
-    async fn ask(&self, question: &Question) -> Result<Allowed, Answer> {
-        let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
+    async fn ask(&self, access_request: &AccessRequest) -> Result<Allowed, Answer> {
+        let size = u32::try_from(size_of(access_request)).unwrap_or(u32::MAX);
         let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
             self.metrics.count("failed");
-            self.changes.note(Some(&Problem::passing("too many questions that wait for their answers", SLOW)));
+            self.changes.note(Some(&Problem::passing(
+                "too many requests to the application are waiting for their answers",
+                SLOW,
+            )));
             return Err(Answer::Failed);
         };
         let began = Instant::now();
-        let decided = tokio::time::timeout(self.timeout, self.request(question))
+        let decided = tokio::time::timeout(self.timeout, self.request(access_request))
             .await
             .unwrap_or_else(|_| Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW)));
         self.changes.note(decided.as_ref().err());
         self.metrics.seconds.observe(began.elapsed().as_secs_f64());
         let (outcome, answer) = match decided {
-            Ok(Decision::Allowed(channels, ttl, user)) => ("allowed", Ok(allowed(channels, ttl, user, question))),
+            Ok(Decision::Allowed(channels, ttl, user)) => ("allowed", Ok(allowed(channels, ttl, user, access_request))),
             Ok(Decision::Unauthorized) => ("unauthorized", Err(Answer::Unauthorized)),
             Ok(Decision::Refused) | Err(Problem { may_pass: false, .. }) => ("refused", Err(Answer::Refused)),
             Err(_) => ("failed", Err(Answer::Failed)),
@@ -211,10 +215,11 @@ impl Application {
         answer
     }
 
-    async fn request(&self, question: &Question) -> Result<Decision, Problem> {
-        let cannot_ask = |error: &dyn std::fmt::Display| Problem::passing(format!("no question: {error}"), "");
+    async fn request(&self, access_request: &AccessRequest) -> Result<Decision, Problem> {
+        let cannot_ask =
+            |error: &dyn std::fmt::Display| Problem::passing(format!("the request could not be sent: {error}"), "");
         let _free = self.free.acquire().await.map_err(|error| cannot_ask(&error))?;
-        let request = request(question).map_err(|error| cannot_ask(&error))?;
+        let request = request(access_request).map_err(|error| cannot_ask(&error))?;
         let reply = self.client.send(request).await.map_err(|error| Problem::no_reply(&error))?;
         decision::read(&reply)
     }
@@ -223,14 +228,14 @@ impl Application {
 /// The advice for an application that does not answer in time.
 const SLOW: &str = "make it faster, or raise --authorize-timeout";
 
-/// The request that asks a question.
-fn request(question: &Question) -> hyper::http::Result<Request<Full<Bytes>>> {
-    let credentials = &question.credentials;
-    let channels: Vec<&str> = question.channels.iter().map(|channel| channel.as_str()).collect();
+/// The HTTP request that sends an access request to the application.
+fn request(access_request: &AccessRequest) -> hyper::http::Result<Request<Full<Bytes>>> {
+    let credentials = &access_request.credentials;
+    let channels: Vec<&str> = access_request.channels.iter().map(|channel| channel.as_str()).collect();
     let body = serde_json::json!({
-        "action": question.action.as_str(),
+        "action": access_request.action.as_str(),
         "channels": channels,
-        "client": question.client.as_ref().map(ToString::to_string),
+        "client": access_request.client.as_ref().map(ToString::to_string),
         "transport": credentials.transport,
         "ip": credentials.ip.to_string(),
         "origin": credentials.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
@@ -244,10 +249,15 @@ fn request(question: &Question) -> hyper::http::Result<Request<Full<Bytes>>> {
     request.body(Full::from(body.to_string()))
 }
 
-/// The part of a decision that answers the question.
-fn allowed(mut channels: HashSet<String>, ttl: f64, user: Option<Arc<User>>, question: &Question) -> Allowed {
-    // The answer may name all channels that the user may read. Only the channels of the question are kept.
-    channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
+/// The part of a decision that answers the access request.
+fn allowed(
+    mut channels: HashSet<String>,
+    ttl: f64,
+    user: Option<Arc<User>>,
+    access_request: &AccessRequest,
+) -> Allowed {
+    // The answer may name all channels that the user may read. Only the channels of the access request are kept.
+    channels.retain(|name| access_request.channels.iter().any(|channel| channel.as_str() == name));
     // The time is shortened at random, by up to a tenth, so that readers that connected together do not ask again at
     // the same moment.
     let ttl = Duration::from_secs_f64(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
@@ -307,14 +317,15 @@ mod tests {
         }
 
         async fn is_allowed(&self, cookie: &str) -> bool {
-            matches!(self.webhook.ask(question(cookie)).await, Answer::Allowed(allowed) if allowed.channels.len() == 1)
+            let answer = self.webhook.ask(access_request(cookie)).await;
+            matches!(answer, Answer::Allowed(allowed) if allowed.channels.len() == 1)
         }
     }
 
-    fn question(cookie: &str) -> Question {
+    fn access_request(cookie: &str) -> AccessRequest {
         let headers = HeaderMap::from_iter([(COOKIE, cookie.parse().expect("a header"))]);
         let credentials = Credentials::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers, true);
-        Question {
+        AccessRequest {
             action: Action::Subscribe,
             channels: vec!["a".parse().expect("a channel")],
             client: None,
@@ -343,14 +354,14 @@ mod tests {
         other.is_silent.store(false, Ordering::SeqCst);
         let healed = async { while !other.is_allowed("another").await {} };
         timeout(Duration::from_secs(6), healed).await.expect("the others' places to be free");
-        assert_eq!(other.cached().await, (1, size_of(&question("another")) as u64));
-        // Each question returns its memory when its own time is over.
+        assert_eq!(other.cached().await, (1, size_of(&access_request("another")) as u64));
+        // Each access request returns its memory when its own time is over.
         let released = async {
             while other.waiting_bytes() > 0 {
                 sleep(Duration::from_millis(5)).await
             }
         };
-        timeout(Duration::from_secs(6), released).await.expect("the memory of all questions to be free");
+        timeout(Duration::from_secs(6), released).await.expect("the memory of all access requests to be free");
     }
 
     #[tokio::test]
@@ -373,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn equal_questions_are_one_request() {
+    async fn equal_requests_are_sent_once() {
         let other = Other::start().await;
         assert!(join_all((0..10).map(|_| other.is_allowed("x"))).await.into_iter().all(|is_allowed| is_allowed));
         assert_eq!(other.count(), 1);
@@ -386,7 +397,7 @@ mod tests {
         let answer = Allowed { channels: Arc::default(), user: None, until };
         let junk = "x".repeat(30_000);
         for n in 0..3000 {
-            other.webhook.cache.insert(question(&format!("{n}{junk}")), answer.clone()).await;
+            other.webhook.cache.insert(access_request(&format!("{n}{junk}")), answer.clone()).await;
             let (_, bytes) = other.cached().await;
             assert!(bytes <= MAX_CACHED_BYTES as u64, "{n}: {bytes}");
         }
@@ -395,9 +406,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn questions_that_wait_are_bounded_by_what_they_hold() {
+    async fn waiting_requests_are_bounded_by_their_memory() {
         let other = Other::start().await;
-        let size = size_of(&question("x"));
+        let size = size_of(&access_request("x"));
         let others = u32::try_from(MAX_WAITING_BYTES - size + 1).expect("a number");
         let held = other.webhook.application.waiting_bytes.try_acquire_many(others).expect("free memory");
         assert!(!other.is_allowed("x").await, "there is a byte less than it needs");

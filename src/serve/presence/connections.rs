@@ -15,14 +15,12 @@ pub struct Connections {
     changed: Notify,
     /// The limit on a user's info.
     pub(super) info_bytes: usize,
-    /// How long a polling client is not away after its last answer.
-    away: Duration,
 }
 
 impl Connections {
     pub(super) fn new(info_bytes: usize, away: Duration) -> Arc<Connections> {
-        let node = NodePresence::new(&uuid::Uuid::new_v4().simple().to_string());
-        Arc::new(Connections { node: Mutex::new(node), changed: Notify::new(), info_bytes, away })
+        let node = NodePresence::new(&uuid::Uuid::new_v4().simple().to_string(), away);
+        Arc::new(Connections { node: Mutex::new(node), changed: Notify::new(), info_bytes })
     }
 
     pub(super) fn node(&self) -> MutexGuard<'_, NodePresence> {
@@ -39,16 +37,14 @@ impl Connections {
         self.changed.notified().await;
     }
 
-    /// Notes that a polling client waits for up to `time`. Returns where the client has to join, with the outcomes.
+    /// Notes a request of a polling client. Returns its places, each with the outcome if the client has to join there.
     pub(super) fn polled(
         &self,
         channels: &[Channel],
         user: &Arc<User>,
         client: Option<&ClientId>,
-        time: Duration,
-    ) -> Vec<(Place, Outcome)> {
-        let until = Instant::now() + time + self.away;
-        let mut node = self.node();
-        channels.iter().filter_map(|channel| node.polled(channel, user, client, until)).collect()
+    ) -> Vec<(Place, Option<Outcome>)> {
+        let (now, mut node) = (Instant::now(), self.node());
+        channels.iter().filter_map(|channel| node.polled(channel, user, client, now)).collect()
     }
 }

@@ -112,8 +112,8 @@ impl Presence {
         Some(stay)
     }
 
-    /// Makes the user of a poll a member of those of the channels that have presence, from now on until the client is
-    /// away. `time` is how long the poll waits at most. `None` if none of the channels has presence.
+    /// Makes the user of a poll a member of those of the channels that have presence, until the client is away after the
+    /// stay. `None` if none of the channels has presence.
     ///
     /// # Errors
     ///
@@ -123,23 +123,24 @@ impl Presence {
         channels: &[Channel],
         user: &Arc<User>,
         client: Option<&ClientId>,
-        time: Duration,
     ) -> Result<Option<PollingStay>, ApiError> {
         let channels: Vec<Channel> = channels.iter().filter(|channel| self.covers(channel)).cloned().collect();
         if channels.is_empty() {
             return Ok(None);
         }
         self.check(user)?;
-        let stay = PollingStay::new(self.connections.clone(), channels, user.clone(), client.cloned());
-        let (places, outcomes): (Vec<Place>, Vec<Outcome>) = stay.polled(time).into_iter().unzip();
+        let polled = self.connections.polled(&channels, user, client);
+        let (places, outcomes): (Vec<Place>, Vec<Option<Outcome>>) = polled.into_iter().unzip();
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
         if !outcomes.is_empty() {
             self.connections.notify();
         }
         if let Err(refusal) = self.wait(outcomes).await {
-            stay.refuse(&places);
+            let mut node = self.connections.node();
+            places.iter().for_each(|place| node.refuse_poll(place));
             return Err(refusal);
         }
-        Ok(Some(stay))
+        Ok(Some(PollingStay::new(self.connections.clone(), places)))
     }
 
     /// The members of a channel.

@@ -1,10 +1,9 @@
 //! The stay of a user in channels: for as long as a stream or a socket lasts, or until a polling client is away.
 
 use super::connections::Connections;
-use crate::log::presence::node::{Outcome, Place};
-use crate::message::{Channel, ClientId, User};
+use crate::log::presence::node::Place;
+use crate::message::{Channel, User};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// The stay of the user of a stream or a socket. It ends when this is dropped.
@@ -63,41 +62,28 @@ impl Drop for Stay {
     }
 }
 
-/// The stay of the user of a polling client. When this is dropped, the poll is over, and the client is away some time
-/// later.
+/// The stay of the user of a poll. When this is dropped, the poll is over, and the client is away some time later, unless
+/// it polls again or has another poll open.
 pub struct PollingStay {
     connections: Arc<Connections>,
-    channels: Vec<Channel>,
-    user: Arc<User>,
-    client: Option<ClientId>,
+    places: Vec<Place>,
 }
 
 impl PollingStay {
-    pub(super) fn new(
-        connections: Arc<Connections>,
-        channels: Vec<Channel>,
-        user: Arc<User>,
-        client: Option<ClientId>,
-    ) -> PollingStay {
-        PollingStay { connections, channels, user, client }
-    }
-
-    /// Notes that the client waits for up to `time`. Returns where the client has to join, with the outcomes.
-    pub(super) fn polled(&self, time: Duration) -> Vec<(Place, Outcome)> {
-        self.connections.polled(&self.channels, &self.user, self.client.as_ref(), time)
-    }
-
-    /// Ends the stay of a client that was refused in one of the channels: it is not a member by this poll in the others.
-    pub(super) fn refuse(mut self, joined: &[Place]) {
-        // Otherwise the drop would note one more poll.
-        self.channels.clear();
-        let mut node = self.connections.node();
-        joined.iter().for_each(|place| node.refuse_poll(place, Instant::now()));
+    /// Parks the poll at those of the places that are still known.
+    pub(super) fn new(connections: Arc<Connections>, mut places: Vec<Place>) -> PollingStay {
+        let now = Instant::now();
+        let mut node = connections.node();
+        places.retain(|place| node.park(place, now));
+        drop(node);
+        PollingStay { connections, places }
     }
 }
 
 impl Drop for PollingStay {
     fn drop(&mut self) {
-        drop(self.polled(Duration::ZERO));
+        let now = Instant::now();
+        let mut node = self.connections.node();
+        self.places.iter().for_each(|place| node.unpark(place, now));
     }
 }

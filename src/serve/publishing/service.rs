@@ -6,7 +6,7 @@ use crate::log::queued::Queued;
 use crate::message::{Channel, ClientId, Draft, warn_ignored_exclude};
 use crate::serve::access::authorizer::Authorizer;
 use crate::serve::access::credentials::Credentials;
-use crate::serve::access::query::{Action, Question};
+use crate::serve::access::query::{AccessRequest, Action};
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::state::ServerState;
@@ -42,8 +42,8 @@ pub async fn authorize(
         Authorizer::Guarded(_) => {
             let channels = channels_of(drafts);
             let credentials = credentials.to_publish()?;
-            let question = Question { action: Action::Publish, channels, client, credentials };
-            state.authorizer.ask(question).await?.publisher
+            let access_request = AccessRequest { action: Action::Publish, channels, client, credentials };
+            state.authorizer.ask(access_request).await?.publisher
         }
     };
     state.rates.publish(&publisher, drafts.len())?;

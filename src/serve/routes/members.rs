@@ -8,7 +8,7 @@ use super::response;
 use crate::message::Channel;
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::origin::ListenerKind;
-use crate::serve::access::query::{Action, Question};
+use crate::serve::access::query::{AccessRequest, Action};
 use crate::serve::http::headers::last_field;
 use crate::serve::presence::service::Presence;
 use crate::transport::{ApiError, Code};
@@ -47,9 +47,13 @@ impl Endpoint for MembersOfChannel {
                 let by_cookie = !state.origins.is_by_star(headers, call.peer.forwarded_host());
                 let credentials = Credentials::new(call.peer.ip, "members", headers, by_cookie);
                 let credentials = credentials.with_token(last_field(query, None, "token").as_deref());
-                let question =
-                    Question { action: Action::Subscribe, channels: vec![channel.clone()], client: None, credentials };
-                state.authorizer.ask(question).await?;
+                let access_request = AccessRequest {
+                    action: Action::Subscribe,
+                    channels: vec![channel.clone()],
+                    client: None,
+                    credentials,
+                };
+                state.authorizer.ask(access_request).await?;
             }
             let list = presence.members(&channel).await?;
             let members = list.members.join(",");

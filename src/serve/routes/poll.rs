@@ -23,6 +23,9 @@ pub const BATCH_MESSAGES: usize = 100;
 pub struct Wait<'a> {
     /// The maximum time to wait; `None` if the handler does not wait.
     pub time: Option<Duration>,
+    /// Whether the client only checks the path (`probe=1`), as a client that reads by a stream does when the stream is
+    /// silent.
+    pub is_check: bool,
     /// Whether the response may be a session. If it may not be a session, the handler itself waits.
     pub as_session: bool,
     /// Informs the handler that the client has closed its sending side, if the connection can detect this.
@@ -54,11 +57,13 @@ pub async fn answer(
     let name = transport.name();
     let (mut record, asked) = (SessionRecord::new(state.delivery.open(name)), Instant::now());
     let client = params.client.clone();
-    if let Some(client) = &client {
+    // A request that only checks the path does not count as a reader.
+    let counts = !wait.is_check;
+    if let Some(client) = client.as_ref().filter(|_| counts) {
         state.hub.polled(name, params.channels.iter(), client, wait.time.unwrap_or_default());
     }
     // A client that counts by its id does not also count by its connection.
-    let counted = client.is_none().then_some(name);
+    let counted = (counts && client.is_none()).then_some(name);
     let mut subscription = state.hub.subscribe(counted, &params.channels, start, params.last, client);
     subscription.read_members(params.presence);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);

@@ -6,7 +6,7 @@ use super::response::{self, Body, Response};
 use super::session_poll;
 use crate::message::{Channel, User};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::access::query::{Action, Question, Validity};
+use crate::serve::access::query::{AccessRequest, Action, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
@@ -150,7 +150,7 @@ impl<'a> Checked<'a> {
         });
         let (mut validity, mut user) = (Validity::Unlimited, None);
         if !self.params.channels.is_empty() && !state.authorizer.is_open() {
-            let grant = state.authorizer.ask(Question {
+            let grant = state.authorizer.ask(AccessRequest {
                 action: Action::Subscribe,
                 channels: self.params.channels.clone(),
                 client: self.params.client.clone(),
@@ -201,10 +201,11 @@ impl<'a> Checked<'a> {
                 if let Some(session) = session {
                     return self.poll_session(session, authorized, time).await;
                 }
+                let is_check = time.is_none() && self.params.probe;
                 let stay = match (&self.state.presence, &authorized.user) {
-                    (Some(presence), Some(user)) => {
+                    (Some(presence), Some(user)) if !is_check => {
                         let (channels, client) = (&self.params.channels, self.params.client.as_ref());
-                        presence.poll(channels, user, client, time.unwrap_or_default()).await?
+                        presence.poll(channels, user, client).await?
                     }
                     _ => None,
                 };
@@ -212,7 +213,7 @@ impl<'a> Checked<'a> {
                 // to know the time of the answer.
                 let as_session = may_reuse && !self.peer.is_over_limit && stay.is_none();
                 let client_shut = self.request.head.extensions.get::<ClientShut>();
-                let wait = Wait { time, as_session, client_shut };
+                let wait = Wait { time, is_check, as_session, client_shut };
                 let Checked { state, peer, transport, request, params, opening, .. } = self;
                 poll::answer(state, peer, transport, &params, opening, &request.head.headers, wait).await
             }

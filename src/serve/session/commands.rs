@@ -6,7 +6,7 @@ use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
 use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::access::query::{Action, Grant, Question, Validity};
+use crate::serve::access::query::{AccessRequest, Action, Grant, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::live::LiveSession;
 use crate::serve::client_sessions::state::SessionState;
@@ -169,13 +169,13 @@ impl CommandHandler {
         // Only the first client id that a client names counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
         let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
-        let question = Question {
+        let access_request = AccessRequest {
             action: Action::Subscribe,
             channels: channels.clone(),
             client: named.clone(),
             credentials: Credentials::clone(&credentials),
         };
-        let grant = state.authorizer.ask(question).await?;
+        let grant = state.authorizer.ask(access_request).await?;
         let opened = match &session {
             Some(wanted) => {
                 let named = named.as_ref().or(grant.client.as_ref()).cloned();

@@ -229,6 +229,8 @@ impl RunningDuplex {
                 Err(error) => break Err(error),
             }
         };
+        // The user is not a member any more, also while the client takes its time to close its side.
+        self.pump.set_grant(None);
         match end {
             Ok(End::Finished) => Box::pin(self.io.linger()).await,
             Ok(End::Gone) => {}

@@ -100,8 +100,8 @@ impl PendingAnswers {
     }
 
     /// The flag of the next publish. The publish sets the flag when its position in the order of the log is fixed.
-    pub fn next_queued(&self) -> Queued {
-        self.queued.reset();
+    pub fn next_queued(&mut self) -> Queued {
+        self.queued = Queued::default();
         self.queued.clone()
     }
 

@@ -82,6 +82,12 @@ local function unhang(channel, connection, lease)
   end
 end
 
+-- Sets the deadline of a connection that ends in `ends_in` ms. A deadline that it has already does not move back: the
+-- client may poll another node by now.
+local function set_deadline(channel, connection, ends_in)
+  redis.call('ZADD', DUE, 'GT', score(clock + tonumber(ends_in)), channel .. ' ' .. connection)
+end
+
 -- Removes a connection, and its user if it has no other one.
 local function drop(channel, connection)
   local lease, _, user = find(channel, connection)

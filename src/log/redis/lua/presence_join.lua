@@ -22,11 +22,12 @@ local function join(channel, connection, user, data, ends_in, is_again, replaces
     hangs_on, known = nil, nil
   end
   if not before and not is_again and redis.call('HLEN', HERE .. 'of:' .. channel) >= most then return 0 end
-  if hangs_on then unhang(channel, connection, hangs_on) end
+  -- A deadline stays, so that it does not move back.
+  if hangs_on and (hangs_on ~= '-' or ends_in == '') then unhang(channel, connection, hangs_on) end
   if ends_in == '' then
     redis.call('SADD', HERE .. 'lease:' .. lease, channel .. ' ' .. connection)
   else
-    redis.call('ZADD', DUE, score(clock + tonumber(ends_in)), channel .. ' ' .. connection)
+    set_deadline(channel, connection, ends_in)
   end
   redis.call('HSET', at, connection, (ends_in == '' and lease or '-') .. ' ' .. digest .. ' ' .. user)
   if changes then append('member_removed', channel, before) end

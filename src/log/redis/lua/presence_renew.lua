@@ -17,7 +17,7 @@ for at = 7, #ARGV, 3 do
       unhang(channel, connection, hangs_on)
       redis.call('HSET', HERE .. 'at:' .. channel, connection, '- ' .. digest .. ' ' .. user)
     end
-    redis.call('ZADD', DUE, score(clock + tonumber(ARGV[at + 2])), channel .. ' ' .. connection)
+    set_deadline(channel, connection, ARGV[at + 2])
   end
 end
 local is_complete = follow(lease, tonumber(ARGV[3]), tonumber(ARGV[4]))

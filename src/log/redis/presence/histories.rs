@@ -47,7 +47,7 @@ impl RedisBench {
         let connection = connect().await;
         *log.stand_in.lock() = Some(connection.clone());
         connection.server().1.clone_into(&mut log.server.lock());
-        let presence = RedisPresence { scripts: Scripts::with_clock(), ..RedisPresence::new(log, most) };
+        let presence = RedisPresence { scripts: Scripts::with_clock(), ..RedisPresence::new(log, most, 1000) };
         RedisBench { presence, connection: AsyncMutex::new(connect().await), saved: Mutex::default() }
     }
 

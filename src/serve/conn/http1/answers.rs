@@ -70,7 +70,6 @@ pub struct Answers {
     has_published: bool,
     /// The template of the last publish that was parsed.
     template: Option<Arc<PublishTemplate>>,
-    queued: Option<Queued>,
 }
 
 impl Answers {
@@ -95,7 +94,7 @@ impl Answers {
         let state = &context.state;
         let head = head.filter(|_| is_decided_by_head(state, peer, Scope::Publish));
         let pending = head.and_then(|head| PendingTemplate::of(state, peer, &request, head));
-        let queued = self.queued();
+        let queued = Queued::default();
         request.extensions_mut().insert(queued.clone());
         let (context_, peer_) = (context.clone(), peer.clone());
         let answer = Box::pin(async move {
@@ -114,7 +113,7 @@ impl Answers {
         template: Arc<PublishTemplate>,
         mut entry: Option<Entry>,
     ) {
-        let queued = self.queued();
+        let queued = Queued::default();
         let (state_, queued_) = (state.clone(), queued.clone());
         let answer = Box::pin(async move {
             let (status, length, answer) = match publish.carry_out(&state_, template.credentials(), &queued_).await {
@@ -132,13 +131,8 @@ impl Answers {
         self.begin(state, &queued, answer).await;
     }
 
-    fn queued(&mut self) -> Queued {
-        self.queued.get_or_insert_default().clone()
-    }
-
     async fn begin(&mut self, state: &ServerState, queued: &Queued, mut answer: PendingResponse) {
         self.has_published = true;
-        queued.reset();
         let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending if queued.is_set() => Poll::Ready(None),
