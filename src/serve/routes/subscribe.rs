@@ -188,6 +188,7 @@ impl<'a> Checked<'a> {
 
     /// Opens the session that the transport's lifecycle needs.
     async fn open(mut self, mut authorized: Authorized) -> Result<Response, ApiError> {
+        let began = Instant::now();
         let session = self.open_session(&mut authorized).await?;
         if !matches!(self.lifecycle, Lifecycle::Poll | Lifecycle::LongPoll) {
             join(self.state, &self.params, &mut authorized).await?;
@@ -199,6 +200,8 @@ impl<'a> Checked<'a> {
                 // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, no next request can follow.
                 let time = self.waiting_time(authorized.validity);
                 if let Some(session) = session {
+                    // The time in which the node has reached the session's position is a part of the poll.
+                    let time = time.map(|time| time.saturating_sub(began.elapsed()));
                     return self.poll_session(session, authorized, time).await;
                 }
                 let stay = match (&self.state.presence, &authorized.user) {

@@ -223,7 +223,7 @@ impl CommandHandler {
         if let Some(opened) = opened {
             pump.set_session(live_session(state, opened));
         } else if let Some((session, subscription)) = pump.session() {
-            session.name(&channels);
+            session.name(&channels)?;
             session.attach(subscription);
         }
         let subscription = pump.subscription();
@@ -245,15 +245,15 @@ impl CommandHandler {
             let rule = "a connection has one session: send session only with its first channels";
             return Err(ApiError::new(Code::CursorFixed, rule));
         }
-        let mut joined = 0;
-        if let Some((session, _)) = pump.session() {
-            session.check_named(channels)?;
-            joined = session.joined();
-        }
-        let subscription = pump.subscription();
         let most = state.settings.limits.channels;
-        let new = channels.iter().filter(|channel| !subscription.reads(channel)).count();
-        let named = subscription.names().filter(|channel| !channel.is_reserved()).count().saturating_sub(joined);
+        let (named, new) = match pump.session() {
+            // The channels that the application has made it join do not count.
+            Some((session, _)) => (session.named(), session.check_named(channels)?),
+            None => {
+                let subscription = pump.subscription();
+                (subscription.channels(), channels.iter().filter(|channel| !subscription.reads(channel)).count())
+            }
+        };
         if named + new > most {
             return Err(too_many_channels(most));
         }
@@ -325,14 +325,14 @@ pub fn live_session(state: &ServerState, session: SessionState) -> LiveSession {
 }
 
 fn unsubscribe(pump: &mut Pump, channels: &[Channel]) -> Cursor {
-    if let Some((session, subscription)) = pump.session() {
-        session.unname(channels);
-        session.attach(subscription);
+    match pump.session() {
+        Some((session, subscription)) => {
+            session.unname(channels);
+            session.attach(subscription);
+        }
+        None => channels.iter().for_each(|channel| pump.subscription().remove(channel)),
     }
     let subscription = pump.subscription();
-    for channel in channels {
-        subscription.remove(channel);
-    }
     let cursor = subscription.cursor();
     if let Some(renewal) = pump.grant() {
         channels.iter().for_each(|channel| renewal.remove(channel));
