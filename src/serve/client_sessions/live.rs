@@ -2,9 +2,8 @@
 
 use super::id::SessionId;
 use super::loss::Loss;
-use super::registry::ClientSessions;
+use super::registry::{CLOSED, ClientSessions, RENEW_EVERY};
 use super::state::{MAX_CHANNELS, SessionState, Stored};
-use super::upkeep::{CLOSED, RENEW_EVERY};
 use crate::cursor::{Cursor, Id};
 use crate::hub::{Gap, Subscription};
 use crate::message::{Channel, Message, User};
@@ -26,8 +25,10 @@ pub struct LiveSession {
     /// Whether the stream also reads the channels that the session has left before the stream began.
     reads_left: bool,
     loss: Arc<Loss>,
-    /// How long the session lives after the end of the stream or poll; `None` if the store knows that.
-    stays: Option<Duration>,
+    /// How long the session lives after the end of the stream or poll.
+    stays: Duration,
+    /// Whether the store knows that, and has a young bookmark.
+    is_brief: bool,
     presence: Option<Arc<Presence>>,
     stay: Option<Stay>,
     /// The channels in which the session's user is a member.
@@ -37,15 +38,15 @@ pub struct LiveSession {
 impl LiveSession {
     /// The session of a stream, for as long as the result exists.
     pub fn of_stream(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
-        LiveSession::new(sessions, state, Some(CLOSED))
+        LiveSession::new(sessions, state, CLOSED)
     }
 
     /// The session of a poll. After its answer, the client may be away for the usual time.
     pub fn of_poll(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
-        LiveSession::new(sessions, state, Some(sessions.settings().away))
+        LiveSession::new(sessions, state, sessions.settings().away)
     }
 
-    fn new(sessions: &Arc<ClientSessions>, mut state: SessionState, stays: Option<Duration>) -> LiveSession {
+    fn new(sessions: &Arc<ClientSessions>, mut state: SessionState, stays: Duration) -> LiveSession {
         let loss = Arc::<Loss>::default();
         sessions.connect(&mut state, &loss);
         LiveSession {
@@ -55,6 +56,7 @@ impl LiveSession {
             reads_left: false,
             loss,
             stays,
+            is_brief: false,
             presence: None,
             stay: None,
             present: BTreeSet::new(),
@@ -178,9 +180,7 @@ impl LiveSession {
     pub fn ends_at(&mut self, cursor: Cursor) {
         let is_young =
             |stored: Stored| cursor.id.ms.saturating_sub(stored.cursor.id.ms) < RENEW_EVERY.as_millis() as u64;
-        if self.state.stored.is_some_and(is_young) {
-            self.stays = None;
-        }
+        self.is_brief = self.state.stored.is_some_and(is_young);
     }
 
     /// How many channels the client has named.
@@ -260,7 +260,7 @@ impl LiveSession {
 
 impl Drop for LiveSession {
     fn drop(&mut self) {
-        self.sessions.disconnect(&self.state.id, &self.loss, self.stays);
+        self.sessions.disconnect(&self.state.id, &self.loss, self.stays, self.is_brief);
     }
 }
 

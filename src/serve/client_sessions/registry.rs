@@ -5,7 +5,6 @@ use super::id::SessionId;
 use super::loss::Loss;
 use super::metrics::SessionMetrics;
 use super::state::{SessionState, Stored};
-use super::upkeep::RENEW_EVERY;
 use crate::cursor::Cursor;
 use crate::log::sessions::{ListedSession, SessionStore, SessionWrite, StoredSession};
 use crate::message::Channel;
@@ -16,6 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// How long a session lives after its last stream was closed. The client may come back within this time.
+pub const CLOSED: Duration = Duration::from_secs(10);
+
+/// How often the record of a session with an open stream or poll is renewed.
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// How many closed sessions wait for the store at most. Beyond it, a session keeps the deadline that it has.
 const MAX_CLOSED: usize = 10_000;
@@ -271,21 +276,19 @@ impl ClientSessions {
         }
     }
 
-    /// Notes that a stream or poll of a session has ended. The session lives for this time from now on; `None` if the
-    /// store knows its deadline.
-    pub(super) fn disconnect(&self, id: &SessionId, loss: &Arc<Loss>, stays: Option<Duration>) {
+    /// Notes that a stream or poll of a session has ended. The session lives for this time from now on. `is_brief`: the
+    /// store knows that, and has a young bookmark.
+    pub(super) fn disconnect(&self, id: &SessionId, loss: &Arc<Loss>, stays: Duration, is_brief: bool) {
         let mut connected = self.connected.lock();
         let connected = &mut *connected;
         let Some(connection) = connected.sessions.get_mut(id) else { return };
         connection.streams.retain(|other| !Arc::ptr_eq(other, loss));
-        if let Some(stays) = stays {
-            connection.until = connection.until.max(Instant::now() + stays);
-        }
+        connection.until = connection.until.max(Instant::now() + stays);
         if !connection.streams.is_empty() {
             return;
         }
         self.metrics.connected.dec();
-        let is_stored = stays.is_none() && connection.unsaved.is_none();
+        let is_stored = is_brief && connection.unsaved.is_none();
         if is_stored || connected.closed >= MAX_CLOSED {
             connected.remove(id);
             return;

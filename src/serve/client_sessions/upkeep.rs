@@ -2,19 +2,13 @@
 
 use super::bookmark;
 use super::id::SessionId;
-use super::registry::{ClientSessions, Connected, EndedSession};
+use super::registry::{CLOSED, ClientSessions, Connected, EndedSession, RENEW_EVERY};
 use crate::cursor::Cursor;
 use crate::log::sessions::{SWEEP, SessionWrite};
 use crate::message::Channel;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How long a session lives after its last stream was closed. The client may come back within this time.
-pub const CLOSED: Duration = Duration::from_secs(10);
-
-/// How often the record of a session with an open stream or poll is renewed.
-pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// How many records one call to the store writes at most, and how many channels of changed bookmarks.
 const WRITES: usize = 200;

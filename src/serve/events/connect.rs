@@ -1,12 +1,12 @@
 //! Begins sessions, and finds those that a client names.
 
+use super::present::{late, present};
 use super::service::{self, NATIVE};
 use super::{answers, caller};
 use crate::cursor::{Cursor, Start};
 use crate::log::{Page, Resolved};
 use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
 use crate::serve::client_sessions::change::{Change, ControlEntry};
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::state::{MAX_CHANNELS, SessionState, TooManyChannels};
@@ -25,9 +25,6 @@ const AHEAD_WAIT: Duration = Duration::from_secs(5);
 
 /// How often a node that is behind looks at the end of the log.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// When a client should come back to a node that is behind.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// A request of a client that has or wants a session.
 pub struct SessionRequest<'a> {
@@ -200,33 +197,6 @@ pub async fn find_latest(state: &Arc<ServerState>, id: &str) -> Result<SessionSt
             return find(state, id, None, Duration::ZERO).await;
         }
     }
-}
-
-/// Brings the state of a session to the position `upto`, or to the present.
-///
-/// # Errors
-///
-/// `no_session` or `not_ready`.
-pub async fn present(
-    state: &Arc<ServerState>,
-    session: SessionState,
-    upto: Option<Cursor>,
-) -> Result<SessionState, ApiError> {
-    let id = session.id.clone();
-    let ended = |reason| {
-        state.sessions.end_soon(&id, reason);
-        state.sessions.unknown()
-    };
-    catch_up(&state.hub, session, upto).await.map_err(|error| match error {
-        CannotCatchUp::Late => late(),
-        CannotCatchUp::Ended => ended("disconnected"),
-        CannotCatchUp::Lost => ended("gap"),
-    })
-}
-
-fn late() -> ApiError {
-    let text = "this node has not read the log up to the session's position; come back in a moment";
-    ApiError::until(Code::NotReady, text, RETRY)
 }
 
 /// Waits until the node has read up to a cursor that may have come from a faster node.

@@ -1,6 +1,7 @@
 //! Passes events and answers of clients on to the application, and carries out what it answers.
 
-use super::{answers, caller, connect};
+use super::present::present;
+use super::{answers, caller};
 use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::state::{Awaited, SessionState};
@@ -166,7 +167,7 @@ async fn carry_out(
     if let (Some(hook), Some(session)) = (&state.hook, session.clone()) {
         // The answers to earlier calls may have changed the session since the call was queued.
         hook.turn(&mut queued).await;
-        let session = connect::present(&state, *session, None).await?;
+        let session = present(&state, *session, None).await?;
         if acked.as_ref().is_some_and(|acked| !session.awaited.contains(acked)) {
             return Err(not_awaited(&state));
         }

@@ -8,6 +8,7 @@ use crate::message::{Channel, User};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
 use crate::serve::events::service as events;
@@ -253,7 +254,11 @@ impl<'a> Checked<'a> {
             credentials: &authorized.credentials,
             user,
             connect: self.connect(&authorized.credentials),
-            time: self.waiting_time(authorized.validity).unwrap_or_default(),
+            time: match self.lifecycle {
+                Lifecycle::Poll | Lifecycle::LongPoll => self.waiting_time(authorized.validity).unwrap_or_default(),
+                // From then on, the node renews the deadline.
+                _ => CLOSED,
+            },
         };
         let session = connect::open(self.state, request).await?;
         self.params.client = Some(session.client.clone());

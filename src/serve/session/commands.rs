@@ -9,6 +9,7 @@ use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Grant, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
 use crate::serve::events::service::{self as events, Sender};
@@ -20,7 +21,6 @@ use crate::serve::state::ServerState;
 use crate::transport::params::{Params, too_many_channels};
 use crate::transport::{ApiError, Code, Command, Control, Dialect, Subscribe, WantedSession};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The action that the connection must take after a command.
 pub enum Outcome {
@@ -311,7 +311,8 @@ impl CommandHandler {
             auth: credentials.token().map(str::to_owned),
             ..Connect::default()
         };
-        let time = Duration::ZERO;
+        // From then on, the node renews the deadline.
+        let time = CLOSED;
         let request = SessionRequest { wanted, client, channels, start, credentials, user, connect, time };
         connect::open(state, request).await
     }
