@@ -55,16 +55,11 @@ pub async fn run(state: Arc<ServerState>) {
         loop {
             let renewal = renew(&state, untold.available_permits()).await;
             for ended in renewal.ended {
-                state.sessions.metrics.ended(ended.reason);
-                if state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Disconnect))
-                    && let Ok(permit) = untold.clone().try_acquire_owned()
-                {
-                    let (state, telling) = (state.clone(), telling.clone());
-                    tokio::spawn(async move {
-                        let _permits = (permit, telling.acquire().await);
-                        tell_end(&state, ended).await;
-                    });
-                }
+                let (state, telling, permit) = (state.clone(), telling.clone(), untold.clone().try_acquire_owned());
+                tokio::spawn(async move {
+                    let _permits = (permit, telling.acquire().await);
+                    tell_end(&state, ended).await;
+                });
             }
             if !renewal.has_more {
                 break;
@@ -83,9 +78,8 @@ async fn renew(state: &Arc<ServerState>, room: usize) -> Renewal {
     state.sessions.renew(room, |channels, cursor| state.hub.unchanged_until(channels, cursor)).await
 }
 
-/// Tells the application that a session has ended.
+/// Counts the end of a session, and tells the application.
 async fn tell_end(state: &Arc<ServerState>, ended: EndedSession) {
-    let Some(hook) = state.hook.clone() else { return };
     let EndedSession { state: bookmarked, mut reason } = ended;
     // The bookmark may be older than the last change of the session.
     let session = match catch_up(&state.hub, bookmarked.clone(), None).await {
@@ -97,6 +91,8 @@ async fn tell_end(state: &Arc<ServerState>, ended: EndedSession) {
             bookmarked
         }
     };
+    state.sessions.metrics.ended(reason);
+    let Some(hook) = state.hook.clone().filter(|hook| hook.takes(CallType::Disconnect)) else { return };
     let queued = loop {
         let (line, caller) = (caller::line_of(&session, NOWHERE), caller::of_session(&session));
         let call = HookCall::new(line, nobody(), caller, CallContent::Disconnect { reason });
