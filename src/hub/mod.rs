@@ -206,6 +206,21 @@ impl Hub {
         self.memory.read().is_well_retained(cursor, self.log.now_ms())
     }
 
+    /// A cursor's position in the node's present epoch; `None` if the node does not know the cursor's epoch.
+    pub fn place(&self, cursor: Cursor) -> Option<Cursor> {
+        self.memory.read().place(cursor)
+    }
+
+    /// Waits until this node has read up to a cursor, which may be that of an epoch that the node does not know yet.
+    /// Cancel safe.
+    pub async fn reached_in_lineage(&self, cursor: Cursor) {
+        let is_there = |head: &Option<Cursor>| {
+            let place = self.place(cursor);
+            head.is_some_and(|head| place.is_some_and(|place| head.epoch == place.epoch && head.id >= place.id))
+        };
+        let _ = self.head.subscribe().wait_for(is_there).await;
+    }
+
     /// The position up to which these channels have no entries after `cursor`: the node's own position, if the memory
     /// tells so, and otherwise `cursor` itself.
     pub fn unchanged_until(&self, channels: &[Channel], cursor: Cursor) -> Cursor {

@@ -52,6 +52,16 @@ impl Lineage {
         }
     }
 
+    /// The position in the present epoch up to which the log has the entries before the cursor. Positions of cursors
+    /// of different epochs can be compared.
+    pub fn place(&self, cursor: Cursor) -> Option<Id> {
+        match self.locate(cursor) {
+            Descent::Same(id) | Descent::Beyond(id) => Some(id),
+            Descent::Until(_) => Some(cursor.id),
+            Descent::Unknown => None,
+        }
+    }
+
     /// Resolves a cursor by the gap rule for earlier epochs, for a log with this floor. For a cursor of the present
     /// epoch it only finds the position, and the log's bounds decide then. `None` if the log does not know the epoch.
     pub fn resolve(&self, cursor: Cursor, floor: Id) -> Option<Resolved> {
@@ -76,7 +86,8 @@ pub struct Extent {
     /// The newest entry that was deleted from the middle of the log, if it comes after the floor; otherwise the floor.
     /// It is not known which other entries between the floor and this position were deleted.
     pub deleted: Id,
-    /// The position up to which control entries may have been dropped; not below the floor. Only sessions need them.
+    /// The position up to which control entries may have been dropped. It is below the floor if the log keeps control
+    /// entries apart from messages. Only sessions need them.
     pub control_floor: Id,
     /// The last id that the log has assigned.
     pub end: Id,

@@ -141,6 +141,10 @@ impl MemoryLog {
         Ok(cursors)
     }
 
+    fn page_at(&self, at: Cursor) -> Page {
+        self.state.lock().page(at, CHUNK, self.clock.now_ms())
+    }
+
     /// The end of the log.
     pub(in crate::log) fn end(&self) -> Cursor {
         let state = self.state.lock();
@@ -197,7 +201,13 @@ impl State {
     fn extent(&self, now_ms: u64) -> Extent {
         let (floor, end) = (self.messages.floor, self.end);
         let lineage = Lineage { epoch: self.epoch, ancestors: Vec::new() };
-        Extent { lineage, floor, deleted: floor, control_floor: floor.max(self.control.floor), end, now_ms }
+        Extent { lineage, floor, deleted: floor, control_floor: self.control.floor, end, now_ms }
+    }
+
+    /// The control entries after a position and up to another one. They may be there although the messages between
+    /// the positions are not.
+    fn control_between(&self, from: Id, upto: Id) -> Vec<Arc<Message>> {
+        self.control.after(from).take_while(|entry| id_of(entry) <= upto).cloned().collect()
     }
 
     fn page(&self, after: Cursor, limit: usize, now_ms: u64) -> Page {
@@ -252,14 +262,17 @@ impl MessageLog for MemoryLog {
             let mut caught_up = false;
             yield TailEvent::Opened(extent);
             loop {
-                let page = self.state.lock().page(at, CHUNK, self.clock.now_ms());
+                let mut page = self.page_at(at);
                 if page.upto > at.id {
                     // A burst may have been trimmed before the tail read it. In that case `after` shows the gap.
                     let after = at.id.max(page.extent.floor);
-                    if page.extent.control_floor > at.id.max(told) {
-                        // Only sessions have to know that control entries were trimmed.
+                    if after > at.id || page.extent.control_floor > at.id.max(told) {
+                        // The extent shows whether control entries were trimmed, too. Only sessions have to know that.
                         told = page.extent.control_floor;
                         yield TailEvent::Opened(page.extent.clone());
+                    }
+                    if after > at.id && page.messages.is_empty() {
+                        page.messages = self.state.lock().control_between(at.id, page.upto);
                     }
                     at.id = page.upto;
                     yield TailEvent::Entries { after, messages: page.messages, upto: at.id };

@@ -3,30 +3,40 @@
 use crate::support::application::ServerRequest;
 use crate::support::eventually;
 use serde_json::Value;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 pub struct Application {
     pub url: String,
     calls: Arc<Mutex<Vec<Value>>>,
+    at_once: Arc<AtomicUsize>,
 }
 
 impl Application {
-    /// `rule` returns the status and the body of the answer to a call.
+    /// `rule` returns the status and the body of the answer to a call. The answer takes `delay_ms` of the body.
     pub async fn start(rule: impl Fn(&Value) -> (u16, Value) + Send + Sync + 'static) -> Application {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let url = format!("http://{}/hook.php", listener.local_addr().expect("an address"));
         let calls = Arc::<Mutex<Vec<_>>>::default();
         let (noted, rule) = (calls.clone(), Arc::new(rule));
+        let (now, at_once) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let most = at_once.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (calls, rule) = (noted.clone(), rule.clone());
+                let (calls, rule, now, most) = (noted.clone(), rule.clone(), now.clone(), most.clone());
                 tokio::spawn(async move {
                     let Some(request) = ServerRequest::read(&mut stream).await else { return };
                     let call: Value = serde_json::from_str(&request.body).expect("JSON");
                     let (status, body) = rule(&call);
                     calls.lock().expect("calls").push(call);
+                    if let Some(delay) = body["delay_ms"].as_u64() {
+                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        tokio::time::sleep(Duration::from_millis(delay)).await;
+                        now.fetch_sub(1, Ordering::SeqCst);
+                    }
                     let body = if status == 204 { String::new() } else { body.to_string() };
                     let length = body.len();
                     let answer =
@@ -35,7 +45,12 @@ impl Application {
                 });
             }
         });
-        Application { url, calls }
+        Application { url, calls, at_once }
+    }
+
+    /// How many answers with a delay there were at once.
+    pub fn at_once(&self) -> usize {
+        self.at_once.load(Ordering::SeqCst)
     }
 
     /// The calls of a type so far, in their order.

@@ -25,26 +25,30 @@ async fn the_application_is_told_once_when_a_client_is_gone(log: Log) {
     let closed = open(node, &ws, "a", &[("client", "closed")]).await;
     let polling = open(node, &poll, "b", &[("client", "polling")]).await;
     let kicked = open(node, &ws, "c", &[("client", "kicked")]).await;
+    let between = open(node, &poll, "e", &[("client", "between")]).await;
+    // It does not poll any more, so nobody reads the end before its time.
+    change(node, &json!({"session": between.subscription.session(), "disconnect": true})).await;
     let mut stays = open(node, &ws, "d", &[("client", "stays")]).await;
     change(node, &json!({"client": "kicked", "disconnect": true})).await;
     let began = Instant::now();
-    drop((closed, polling));
-    let calls = application.wait("disconnect", 3).await;
+    drop((closed, polling, between));
+    let calls = application.wait("disconnect", 4).await;
     assert!(began.elapsed() >= Duration::from_secs(2));
     let mut reasons: Vec<_> = calls.iter().map(|call| (call["client"].as_str(), call["reason"].as_str())).collect();
     reasons.sort_unstable();
     let reason = |client, reason| (Some(client), Some(reason));
-    assert_eq!(reasons, [reason("closed", "gone"), reason("kicked", "disconnected"), reason("polling", "gone")]);
+    let disconnected = [reason("between", "disconnected"), reason("kicked", "disconnected")];
+    assert_eq!(reasons, [disconnected[0], reason("closed", "gone"), disconnected[1], reason("polling", "gone")]);
     assert!(calls.iter().all(|call| call["session"].is_string() && call["channels"].is_array()), "{calls:?}");
     eventually("the messages of the answers", async || {
         let batch = node.get(&format!("/poll?channel=log&cursor={cursor}")).await.json();
-        (batch["messages"].as_array().expect("messages").len() == 3).then_some(())
+        (batch["messages"].as_array().expect("messages").len() == 4).then_some(())
     })
     .await;
     publish(node, "d", "1").await;
     assert_eq!(next(&mut stays).await, message("d", 1));
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(application.calls("disconnect").len(), 3);
+    assert_eq!(application.calls("disconnect").len(), 4);
     drop(kicked);
 }
 

@@ -5,8 +5,11 @@ mod bad_input;
 mod calls;
 mod changes;
 mod endings;
+mod lagging;
 mod nodes;
+mod positions;
 mod store;
+mod upkeep;
 
 use crate::support;
 

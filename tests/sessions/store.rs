@@ -148,3 +148,29 @@ async fn control_entries_never_take_the_place_of_messages() {
     let page = log.read(Cursor { id: page.extent.end, epoch: first.epoch }, 10_000).await.expect("a page");
     assert!(page.messages.len() <= 200);
 }
+
+/// Each node has a deadline of its own for a session, and the latest one counts.
+#[tokio::test]
+async fn a_node_does_not_end_what_lives_at_another_node() {
+    let redis = RedisServer::start().await;
+    let log = redis_log(&redis, KEEP);
+    log.probe().await.expect("Redis");
+    let (one, other) = (RedisSessions::new(log.clone()), RedisSessions::new(log));
+    let cursor = Cursor { id: Id { ms: 5, seq: 0 }, epoch: Epoch::random() };
+    let write = |hours: u64| SessionWrite {
+        id: "s".into(),
+        bookmark: Some(("{}".into(), Vec::new())),
+        cursor,
+        ends_in: Duration::from_secs(3600 * hours),
+    };
+    assert!(one.create(&write(1), MOST).await.expect("an answer"));
+    assert!(other.begin("s", Duration::from_secs(3600)).await.expect("an answer").is_some());
+    // The last stream at one node was closed a while ago.
+    let renewed = one.renew(&[write(0)], 10).await.expect("an answer");
+    assert_eq!((renewed.ended.len(), renewed.unknown.len()), (0, 0));
+    assert!(one.begin("s", Duration::ZERO).await.expect("an answer").is_some());
+    assert!(redis.number(&["PTTL", "{longtail:log}:session:s"]).await > 0, "it goes if all nodes are away for good");
+    // Now at the other one, too.
+    let renewed = other.renew(&[write(0)], 10).await.expect("an answer");
+    assert_eq!(renewed.ended.len(), 1);
+}

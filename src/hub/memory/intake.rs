@@ -1,6 +1,6 @@
 //! Brings the log's entries into the node's memory, and drops entries that are too old.
 
-use super::{Memory, View};
+use super::{Memory, View, hash_of};
 use crate::cursor::{Cursor, Id};
 use crate::hub::id_of;
 use crate::hub::undelivered::Undelivered;
@@ -48,9 +48,11 @@ impl Memory {
             // If the log's ids have started again from a lower number, an old position is too high, never too low.
             slot.since = if known.is_some() { slot.since.min(head) } else { floor };
         }
-        self.note_control_floor(extent.control_floor);
-        let log_floor = extent.floor;
-        self.view = Some(View { lineage: extent.lineage.clone(), log_floor, hole, floor, head });
+        // The tail of a log that was not known begins at the log's floor.
+        let control_floor = if known.is_some() { extent.control_floor } else { extent.control_floor.max(floor) };
+        self.note_control_floor(control_floor);
+        let (log_floor, control_floor) = (extent.floor, extent.control_floor);
+        self.view = Some(View { lineage: extent.lineage.clone(), control_floor, log_floor, hole, floor, head });
     }
 
     /// Notes that the log may have dropped control entries up to here, before this node has read them.
@@ -61,6 +63,19 @@ impl Memory {
     }
 
     fn truncate_after(&mut self, last: Id) {
+        self.truncate_messages_after(last);
+        while self.control.entries.back().is_some_and(|(entry, _)| id_of(entry) > last) {
+            if let Some((entry, slot)) = self.control.entries.pop_back() {
+                self.control.bytes -= entry.weight();
+                self.slots[slot].ring.pop_back();
+                self.drop_if_unused(slot);
+            }
+        }
+        self.control.floor = self.control.floor.min(last);
+        self.control.dropped.values_mut().for_each(|id| *id = (*id).min(last));
+    }
+
+    fn truncate_messages_after(&mut self, last: Id) {
         while self.window.back().is_some_and(|(message, _)| id_of(message) > last) {
             if let Some((message, slot)) = self.window.pop_back() {
                 self.bytes -= message.weight();
@@ -71,18 +86,14 @@ impl Memory {
                 self.drop_if_unused(slot);
             }
         }
-        while self.control.entries.back().is_some_and(|(entry, _)| id_of(entry) > last) {
-            if let Some((entry, slot)) = self.control.entries.pop_back() {
-                self.control.bytes -= entry.weight();
-                self.slots[slot].ring.pop_back();
-                self.drop_if_unused(slot);
-            }
-        }
-        self.control.floor = self.control.floor.min(last);
     }
 
     fn clear(&mut self) {
         self.truncate_after(Id::ZERO);
+    }
+
+    fn clear_messages(&mut self) {
+        self.truncate_messages_after(Id::ZERO);
     }
 
     /// Adds new messages to the memory, and to `fresh` if their channels have readers. Entries that are not messages
@@ -104,7 +115,9 @@ impl Memory {
             self.leave_hole(after, log_floor);
         }
         for message in messages {
-            if id_of(&message) <= head.max(after) {
+            // A log that keeps control entries apart from messages has those of a hole.
+            let from = if message.is_control() { head } else { head.max(after) };
+            if id_of(&message) <= from {
                 continue;
             }
             match message.extras() {
@@ -159,8 +172,9 @@ impl Memory {
     /// The log dropped entries up to `after` that this node never saw. The hub must not serve earlier messages as if
     /// the new ones followed them directly. So every reader gets a gap.
     fn leave_hole(&mut self, after: Id, log_floor: Id) {
+        let is_control_whole = self.view.as_ref().is_some_and(|view| view.control_floor < view.log_floor);
         if after <= log_floor {
-            self.clear();
+            self.clear_messages();
             self.set_floor(after);
         } else if let Some(view) = &mut self.view {
             // Only single entries were deleted. The other entries are still in the log, and `earliest` begins with
@@ -168,8 +182,11 @@ impl Memory {
             view.hole = after;
             view.head = view.head.max(after);
         }
-        for (_, slot) in &mut self.slots {
+        for (_, slot) in self.slots.iter_mut().filter(|(_, slot)| !slot.name.is_reserved()) {
             slot.since = after;
+        }
+        if !is_control_whole {
+            self.note_control_floor(after);
         }
     }
 
@@ -213,7 +230,7 @@ impl Memory {
             }
             self.control.entries.pop_front();
             self.control.bytes -= weight;
-            self.control.floor = id;
+            self.control.dropped.insert(hash_of(&self.slots[slot].name), id);
             self.slots[slot].drop_oldest(id);
             let since = &mut self.slots[slot].since;
             *since = (*since).max(id);

@@ -85,6 +85,21 @@ impl Memory {
         self.view.as_ref().map_or(Descent::Unknown, |view| view.lineage.locate(cursor))
     }
 
+    /// A cursor's position in the present epoch.
+    pub(in crate::hub) fn place(&self, cursor: Cursor) -> Option<Cursor> {
+        let lineage = &self.view.as_ref()?.lineage;
+        Some(Cursor { id: lineage.place(cursor)?, epoch: lineage.epoch })
+    }
+
+    /// Whether a cursor is proven to come before another one.
+    pub(in crate::hub) fn precedes(&self, one: Cursor, other: Cursor) -> bool {
+        match self.view.as_ref().map(|view| (view.lineage.place(one), view.lineage.place(other))) {
+            _ if one.epoch == other.epoch => one.id < other.id,
+            Some((Some(one), Some(other))) => one < other,
+            _ => false,
+        }
+    }
+
     /// Whether a gap follows, because the position's epoch was cut there.
     pub(in crate::hub) fn is_at_cut(&self, at: Cursor) -> bool {
         let lineage = self.view.as_ref().map(|view| &view.lineage).filter(|lineage| lineage.epoch != at.epoch);
@@ -150,12 +165,23 @@ impl Memory {
         at.max(least)
     }
 
-    /// The head, if these channels have no entries after `cursor`; otherwise `cursor`.
+    /// Whether a channel is known to have no entries after a position and up to another one, in the present epoch.
+    pub(in crate::hub) fn has_nothing_between(&self, registration: &Registration, from: Id, upto: Id) -> bool {
+        let slot = &self.slots[registration.slot];
+        let next = slot.ring.get(slot.ring.partition_point(|entry| id_of(entry) <= from));
+        slot.since <= from && next.is_none_or(|entry| id_of(entry) > upto)
+    }
+
+    /// The head, if these channels have no entries after `cursor`; otherwise `cursor`, in the present epoch if the log
+    /// has all entries of its epoch.
     pub(in crate::hub) fn unchanged_until(&self, channels: &[Channel], cursor: Cursor) -> Cursor {
-        let Some(view) = self.view.as_ref().filter(|view| view.lineage.epoch == cursor.epoch) else { return cursor };
+        let Some(view) = &self.view else { return cursor };
+        let Descent::Same(id) = view.lineage.locate(cursor) else { return cursor };
+        let cursor = Cursor { id, epoch: view.lineage.epoch };
         let is_unchanged = |channel: &Channel| match self.names.get(channel).map(|slot| &self.slots[*slot]) {
             Some(slot) => slot.since.max(slot.ring.back().map_or(Id::ZERO, |entry| id_of(entry))) <= cursor.id,
-            None => view.floor.max(view.hole).max(self.control.floor) <= cursor.id,
+            None if channel.is_reserved() => self.control.floor_of(channel) <= cursor.id,
+            None => view.floor.max(view.hole) <= cursor.id,
         };
         if cursor.id <= view.head && channels.iter().all(is_unchanged) {
             return Cursor { id: view.head, epoch: cursor.epoch };

@@ -18,6 +18,7 @@ use crate::log::{Lineage, Retention};
 use crate::message::{Channel, Extras, Kind, Message};
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,13 +46,32 @@ pub(super) struct Memory {
 struct ControlWindow {
     entries: VecDeque<(Arc<Message>, usize)>,
     bytes: usize,
-    /// The newest entry that was dropped.
+    /// The log may have dropped entries up to here before this node has read them.
     floor: Id,
+    /// The newest entries that this node has dropped. Each element is that of the channels with one hash, so that a
+    /// session with many changes does not make other sessions lose theirs.
+    dropped: BTreeMap<u16, Id>,
+}
+
+impl ControlWindow {
+    /// The position after which all retained entries of a channel are in the window.
+    fn floor_of(&self, channel: &Channel) -> Id {
+        self.floor.max(self.dropped.get(&hash_of(channel)).copied().unwrap_or_default())
+    }
+}
+
+/// A hash of ten bits: it bounds the memory for [`ControlWindow::dropped`].
+fn hash_of(channel: &Channel) -> u16 {
+    let mut hasher = DefaultHasher::new();
+    channel.as_str().hash(&mut hasher);
+    (hasher.finish() & 0x3ff) as u16
 }
 
 #[derive(Clone)]
 struct View {
     lineage: Lineage,
+    /// The log's own floor of control entries when the node last read it.
+    control_floor: Id,
     /// The log's own floor when the node last read it. This node's floor is never below it.
     log_floor: Id,
     /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, even if this
@@ -135,10 +155,11 @@ impl Memory {
         if let Some(slot) = self.names.get(channel) {
             return *slot;
         }
-        let mut since = self.view.as_ref().map_or(Id::ZERO, |view| view.floor.max(view.hole));
-        if channel.is_reserved() {
-            since = since.max(self.control.floor);
-        }
+        // A reserved channel has only control entries that matter to its readers.
+        let since = match channel.is_reserved() {
+            true => self.control.floor_of(channel),
+            false => self.view.as_ref().map_or(Id::ZERO, |view| view.floor.max(view.hole)),
+        };
         let slot = Slot { name: channel.clone(), since, ring: VecDeque::new(), readers: Slab::new() };
         let slot = self.slots.insert(slot);
         self.names.insert(channel.clone(), slot);

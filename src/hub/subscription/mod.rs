@@ -95,9 +95,16 @@ impl Subscription {
         }
     }
 
-    /// Goes on at an earlier position.
+    /// Goes on at an earlier position, if that is proven to be one.
     pub fn go_back(&mut self, at: Cursor) {
-        self.set_at(at);
+        if self.hub.memory.read().precedes(at, self.at) {
+            self.set_at(at);
+        }
+    }
+
+    /// The position up to which these channels have no entries after `cursor`; see [`Hub::unchanged_until`].
+    pub fn unchanged_until(&self, channels: &[Channel], cursor: Cursor) -> Cursor {
+        self.hub.unchanged_until(channels, cursor)
     }
 
     /// The position up to which [`poll_step`](Subscription::poll_step) has returned all messages of the channels.

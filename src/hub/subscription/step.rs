@@ -5,7 +5,7 @@ use crate::cursor::{Cursor, Epoch, Id};
 use crate::hub::memory::{Copier, Lookup, Recipient};
 use crate::hub::{Hub, Limit, id_of};
 use crate::log::{Descent, Page, Resolved};
-use crate::message::{Channel, Kind, Message};
+use crate::message::{Kind, Message};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -188,8 +188,8 @@ impl Subscription {
         let page = std::task::ready!(page.as_mut().poll(cx));
         let (told, is_fresh) = (self.told(), self.is_fresh());
         self.settle();
-        if self.reads_control() && self.at.epoch == page.extent.lineage.epoch && self.at.id < page.extent.control_floor
-        {
+        let control_floor = page.extent.control_floor;
+        if self.at.epoch == page.extent.lineage.epoch && self.at.id < control_floor && self.may_lack(control_floor) {
             // Changes of the session may have been dropped.
             let cursor = Cursor { id: page.extent.control_floor, epoch: page.extent.lineage.epoch };
             return Poll::Ready(Step::Gap(self.gap(cursor)));
@@ -231,9 +231,12 @@ impl Subscription {
         })
     }
 
-    /// Whether the subscription is that of a session, which reads control entries.
-    fn reads_control(&self) -> bool {
-        self.names().any(Channel::is_reserved)
+    /// Whether the log may have dropped control entries of the subscription between its position and this one. The
+    /// node's memory may tell that there were only those of other sessions.
+    fn may_lack(&self, upto: Id) -> bool {
+        let memory = self.hub.memory.read();
+        let mut control = self.registrations.iter().filter(|registration| registration.channel.is_reserved());
+        control.any(|registration| !memory.has_nothing_between(registration, self.at.id, upto))
     }
 
     fn copy(&self, page: &Page, epoch: Epoch, limit: Limit, out: &mut Vec<Arc<Message>>) -> Cursor {

@@ -75,7 +75,7 @@ pub(super) static SESSIONS_LIST: LazyLock<Script> =
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
 
 /// One connection. After an error other than [`ScriptError::Refused`] the connection must be dropped.
-#[cfg_attr(test, derive(Clone))]
+#[derive(Clone)]
 pub struct Connection {
     inner: MultiplexedConnection,
     client: Client,

@@ -10,67 +10,99 @@ use crate::message::Channel;
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
-
-/// How many connections requests of clients share. One slow answer then does not hold up all of them.
-const CONNECTIONS: usize = 4;
+use tokio::time::{Instant, timeout_at};
 
 /// A [`SessionStore`] in the log's Redis.
 pub struct RedisSessions {
     log: Arc<RedisLog>,
-    /// The connections for requests of clients.
-    connections: [Mutex<Option<Connection>>; CONNECTIONS],
+    /// The name under which this node gives deadlines.
+    node: String,
+    /// The connection for requests of clients.
+    requests: SharedConnection,
     /// The connection for renewals, which must not wait for clients.
-    renewals: Mutex<Option<Connection>>,
+    renewals: SharedConnection,
+}
+
+/// A connection that is opened when it is needed. Calls do not wait for the answers of earlier ones.
+#[derive(Default)]
+struct SharedConnection {
+    /// The connection, and its number.
+    open: parking_lot::Mutex<Option<(u64, Connection)>>,
+    /// One call opens the connection, and the others wait for it.
+    opening: tokio::sync::Mutex<u64>,
+}
+
+impl SharedConnection {
+    fn current(&self, log: &RedisLog) -> Option<(u64, Connection)> {
+        let mut open = self.open.lock();
+        if open.as_ref().is_some_and(|(_, connection)| log.has_moved(connection.server().1)) {
+            *open = None;
+        }
+        open.clone()
+    }
+
+    async fn get(&self, log: &RedisLog) -> Result<(u64, Connection), ScriptError> {
+        if let Some(open) = self.current(log) {
+            return Ok(open);
+        }
+        let mut number = self.opening.lock().await;
+        if let Some(open) = self.current(log) {
+            return Ok(open);
+        }
+        let connection = log.connect(ANSWER_TIMEOUT).await?;
+        *number += 1;
+        *self.open.lock() = Some((*number, connection.clone()));
+        Ok((*number, connection))
+    }
+
+    /// Drops the connection after an error, unless there is another one by now.
+    fn drop(&self, number: u64) {
+        let mut open = self.open.lock();
+        if open.as_ref().is_some_and(|(other, _)| *other == number) {
+            *open = None;
+        }
+    }
 }
 
 impl RedisSessions {
     /// The sessions beside a log.
     pub fn new(log: Arc<RedisLog>) -> RedisSessions {
-        RedisSessions { log, connections: Default::default(), renewals: Mutex::default() }
+        let node = uuid::Uuid::new_v4().simple().to_string();
+        RedisSessions { log, node, requests: SharedConnection::default(), renewals: SharedConnection::default() }
     }
 
     /// Runs a script on behalf of a client.
     async fn ask(&self, script: &Script, args: &[String]) -> Result<Vec<Value>, Unreachable> {
-        let free = self.connections.iter().find_map(|connection| connection.try_lock().ok());
-        let slot = match free {
-            Some(slot) => slot,
-            None => self.connections[fastrand::usize(..CONNECTIONS)].lock().await,
-        };
-        self.run(slot, script, args).await
+        self.run(&self.requests, script, args).await
     }
 
+    /// Runs a script. The time limit includes the connection, so that many calls do not add up their waits.
     async fn run(
         &self,
-        mut slot: tokio::sync::MutexGuard<'_, Option<Connection>>,
+        shared: &SharedConnection,
         script: &Script,
         args: &[String],
     ) -> Result<Vec<Value>, Unreachable> {
-        if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection.server().1)) {
-            *slot = None;
-        }
-        // The connection is put back only after its answer: if the client's request is dropped, a late answer must not be
-        // taken for that of the next call.
-        let answer = async {
-            let mut connection = match slot.take() {
-                Some(connection) => connection,
-                None => self.log.connect(ANSWER_TIMEOUT).await?,
-            };
-            let candidate = connection.candidate();
-            let args: Vec<&str> = std::iter::once(&candidate).chain(args).map(String::as_str).collect();
-            let answer = connection.run(script, &[&self.log.keys().log], &args).await?;
-            *slot = Some(connection);
-            match answer {
-                Value::Array(answer) => Ok(answer),
-                _ => Err(ScriptError::Unexpected),
+        let until = Instant::now() + ANSWER_TIMEOUT;
+        let opened = timeout_at(until, shared.get(&self.log)).await.map_err(|_| Unreachable)?;
+        let (number, mut connection) = opened.map_err(|error| unreachable(&error))?;
+        let candidate = connection.candidate();
+        let args: Vec<&str> = [&candidate, &self.node].into_iter().chain(args).map(String::as_str).collect();
+        let keys = [self.log.keys().log.as_str()];
+        match timeout_at(until, connection.run(script, &keys, &args)).await {
+            Ok(Ok(Value::Array(answer))) => Ok(answer),
+            other => {
+                shared.drop(number);
+                let error = other.ok().and_then(Result::err).unwrap_or(ScriptError::Unexpected);
+                Err(unreachable(&error))
             }
-        };
-        let answer: Result<_, ScriptError> = answer.await;
-        answer.map_err(|error| {
-            tracing::debug!(%error, "the record of sessions is not available");
-            Unreachable
-        })
+        }
     }
+}
+
+fn unreachable(error: &ScriptError) -> Unreachable {
+    tracing::debug!(%error, "the record of sessions is not available");
+    Unreachable
 }
 
 /// The bookmark, its position, the deadline and the channels, as the scripts read them.
@@ -129,7 +161,7 @@ impl SessionStore for RedisSessions {
             let args: Vec<String> = std::iter::once(sweep.to_string()).chain(writes).collect();
             let answer = match sweep {
                 0 => self.ask(&SESSIONS_RENEW, &args).await?,
-                _ => self.run(self.renewals.lock().await, &SESSIONS_RENEW, &args).await?,
+                _ => self.run(&self.renewals, &SESSIONS_RENEW, &args).await?,
             };
             let [Value::Int(has_more), Value::Array(unknown), ended @ ..] = answer.as_slice() else {
                 return Err(Unreachable);

@@ -79,7 +79,7 @@ impl Records {
     /// Writes what a node says. Returns whether the session is known.
     fn write(&mut self, write: &SessionWrite, due: u64) -> bool {
         let Some(record) = self.sessions.get_mut(&write.id) else { return false };
-        if record.stored.cursor.id <= write.cursor.id || record.stored.cursor.epoch != write.cursor.epoch {
+        if record.stored.cursor.id <= write.cursor.id {
             record.stored.cursor = write.cursor;
             if let Some((bookmark, channels)) = &write.bookmark {
                 record.stored.bookmark = bookmark.clone();

@@ -2,10 +2,11 @@
 
 use super::change::Json;
 use super::id::SessionId;
-use super::state::{Membership, SessionState};
+use super::state::{Awaited, Departure, Membership, SessionState, Stored};
 use crate::cursor::Cursor;
 use crate::message::{Channel, User};
 use serde::{Deserialize, Serialize};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// The fields of a bookmark. A bookmark of a later version may have more.
@@ -20,21 +21,25 @@ struct Fields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<Json>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    channels: Vec<(String, String, bool)>,
+    channels: Vec<(String, Option<String>, bool)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    awaited: Vec<String>,
+    departures: Vec<(String, Option<String>, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    awaited: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     asks_again_ms: Option<u64>,
-    cursor: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     has_ended: bool,
 }
 
-/// Writes the bookmark of a session.
+/// Writes the bookmark of a session. It does not have the position, so that it is the same as long as nothing changes.
 pub fn write(state: &SessionState) -> Arc<str> {
+    let text = |cursor: Option<Cursor>| cursor.map(|cursor| cursor.to_string());
     let channels = state.channels.iter();
+    let departures = state.departures.iter();
+    let awaited = state.awaited.iter();
     let fields = Fields {
         id: state.id.secret().to_string(),
         dialect: state.dialect.clone(),
@@ -42,11 +47,11 @@ pub fn write(state: &SessionState) -> Arc<str> {
         client: state.client.to_string(),
         user: state.user.as_ref().and_then(|user| Json::parse(user.data())),
         data: state.data.clone(),
-        channels: channels.map(|(name, it)| (name.to_string(), it.at.to_string(), it.is_named)).collect(),
+        channels: channels.map(|(name, it)| (name.to_string(), text(it.joined), it.is_named)).collect(),
         left: state.left.iter().map(Channel::to_string).collect(),
-        awaited: state.awaited.clone(),
+        departures: departures.map(|it| (it.channel.to_string(), text(it.since), it.until.to_string())).collect(),
+        awaited: awaited.map(|it| (it.name.clone(), it.at.to_string())).collect(),
         asks_again_ms: state.asks_again_ms,
-        cursor: state.cursor.to_string(),
         has_ended: state.has_ended,
     };
     serde_json::to_string(&fields).unwrap_or_default().into()
@@ -55,8 +60,13 @@ pub fn write(state: &SessionState) -> Arc<str> {
 /// Reads a bookmark; `None` if it is not one. `cursor` is the position up to which it is valid.
 pub fn read(text: &str, cursor: Cursor) -> Option<SessionState> {
     let fields: Fields = serde_json::from_str(text).ok()?;
-    let membership = |(name, at, is_named): (String, String, bool)| {
-        Some((Channel::of_server(&name).ok()?, Membership { at: at.parse().ok()?, is_named }))
+    let position = |text: Option<String>| -> Option<Option<Cursor>> { text.map(|it| it.parse()).transpose().ok() };
+    let membership = |(name, joined, is_named): (String, Option<String>, bool)| {
+        Some((Channel::of_server(&name).ok()?, Membership { joined: position(joined)?, is_named }))
+    };
+    let departure = |(name, since, until): (String, Option<String>, String)| {
+        let channel = Channel::of_server(&name).ok()?;
+        Some(Departure { channel, since: position(since)?, until: until.parse().ok()? })
     };
     let user = fields.user.map(|user| User::parse(user.as_str()).map(Arc::new));
     let mut state = SessionState::new(
@@ -70,8 +80,18 @@ pub fn read(text: &str, cursor: Cursor) -> Option<SessionState> {
     state.data = fields.data;
     state.channels = fields.channels.into_iter().map(membership).collect::<Option<_>>()?;
     state.left = fields.left.iter().map(|name| Channel::of_server(name).ok()).collect::<Option<_>>()?;
-    state.awaited = fields.awaited;
+    state.departures = fields.departures.into_iter().map(departure).collect::<Option<_>>()?;
+    let awaited = |(name, at): (String, String)| Some(Awaited { name, at: at.parse().ok()? });
+    state.awaited = fields.awaited.into_iter().map(awaited).collect::<Option<_>>()?;
     state.asks_again_ms = fields.asks_again_ms;
     state.has_ended = fields.has_ended;
+    state.stored = Some(Stored { hash: hash_of(text), cursor });
     Some(state)
+}
+
+/// A hash of a bookmark, by which a node knows that the store has it.
+pub fn hash_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

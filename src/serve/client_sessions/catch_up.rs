@@ -15,7 +15,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Why a state cannot be brought to the present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CannotCatchUp {
-    /// Changes of the session may have been dropped from the log, or the session was ended.
+    /// The session was ended.
+    Ended,
+    /// Changes of the session may have been dropped from the log.
     Lost,
     /// The node did not get there in time.
     Late,
@@ -26,15 +28,18 @@ pub enum CannotCatchUp {
 ///
 /// # Errors
 ///
-/// The session is lost, or the node is late.
+/// The session has ended or is lost, or the node is late.
 pub async fn catch_up(
     hub: &Arc<Hub>,
     mut state: SessionState,
     upto: Option<Cursor>,
 ) -> Result<SessionState, CannotCatchUp> {
     let mut channels: Vec<Channel> = state.control_channels().into_iter().collect();
-    let limit = upto.filter(|upto| upto.epoch == state.cursor.epoch);
-    if limit.is_some_and(|limit| limit.id <= state.cursor.id) {
+    // Both positions may be those of earlier epochs.
+    let limit = upto.and_then(|upto| hub.place(upto));
+    if let (Some(limit), Some(at)) = (limit, hub.place(state.cursor))
+        && limit.id <= at.id
+    {
         return Ok(state);
     }
     let position = hub.unchanged_until(&channels, state.cursor);
@@ -49,18 +54,19 @@ pub async fn catch_up(
         let step = timeout_at(deadline, poll_fn(|cx| subscription.poll_step(cx, LIMIT, &mut batch))).await;
         match step.map_err(|_| CannotCatchUp::Late)? {
             Step::Messages => {
+                let mut reads_others = false;
                 for message in &batch {
                     if let Some(limit) = limit.filter(|limit| message.cursor().is_some_and(|it| it.id > limit.id)) {
                         state.cursor = limit;
                         return Ok(state);
                     }
-                    state.apply(message);
+                    reads_others |= state.apply(message).reads_others;
                 }
                 if state.has_ended {
-                    return Err(CannotCatchUp::Lost);
+                    return Err(CannotCatchUp::Ended);
                 }
-                let wanted: Vec<Channel> = state.control_channels().into_iter().collect();
-                if wanted != channels {
+                if reads_others {
+                    let wanted: Vec<Channel> = state.control_channels().into_iter().collect();
                     channels.iter().filter(|channel| !wanted.contains(channel)).for_each(|it| subscription.remove(it));
                     wanted.iter().filter(|channel| !channels.contains(channel)).for_each(|it| subscription.add(it));
                     channels = wanted;
@@ -68,7 +74,7 @@ pub async fn catch_up(
             }
             Step::Gap(_) => return Err(CannotCatchUp::Lost),
             Step::Ahead => {
-                let reached = timeout_at(deadline, hub.reached(state.cursor)).await;
+                let reached = timeout_at(deadline, hub.reached_in_lineage(state.cursor)).await;
                 reached.map_err(|_| CannotCatchUp::Late)?;
             }
             Step::Idle => {

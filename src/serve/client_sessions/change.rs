@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 const CHANGE: &str = "change";
 const SEND: &str = "send";
 
+/// The beginning of an entry with an addressee.
+const TO: &str = "{\"to\":";
+
 /// A JSON text, kept as it was written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -61,9 +64,9 @@ pub struct Change {
     /// After how many seconds the application is asked again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
-    /// Names of answers that have come.
+    /// The answers that have come: their names, and the positions of the events that have asked for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub acked: Vec<String>,
+    pub acked: Vec<(String, String)>,
     /// Whether the session ends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disconnect: bool,
@@ -111,6 +114,18 @@ impl ControlEntry {
             SEND => serde_json::from_str(message.payload()).ok().map(ControlEntry::Send),
             _ => None,
         }
+    }
+
+    /// The addressee of an entry, without reading the rest of it. `None` if it is not one of this version's.
+    pub fn addressee(message: &Message) -> Option<Option<Addressee>> {
+        if !message.is_control() {
+            return None;
+        }
+        // The addressee is the first field of the entries that this version writes.
+        let Some(rest) = message.payload().strip_prefix(TO) else {
+            return ControlEntry::read(message).map(|entry| entry.to().cloned());
+        };
+        serde_json::Deserializer::from_str(rest).into_iter().next()?.ok().map(Some)
     }
 
     /// The addressee; `None` for the session whose channel the entry is on.
@@ -179,7 +194,7 @@ mod tests {
         let change = Change {
             join: vec!["a".into()],
             user: Json::parse("{\"id\":\"7\",\"n\":1e400}"),
-            acked: vec!["x".into()],
+            acked: vec![("x".into(), "5-0.a".into())],
             ..Change::default()
         };
         let to = Some(Addressee::User("7".into()));
@@ -188,6 +203,7 @@ mod tests {
             let draft = entry.draft(Some(&id)).expect("a draft");
             assert!(draft.channel.is_reserved());
             let message = draft.into_message(Some("5-0.a".parse().expect("a cursor")));
+            assert_eq!(ControlEntry::addressee(&message), Some(entry.to().cloned()));
             assert_eq!(ControlEntry::read(&message), Some(entry));
         }
         assert_eq!(ControlEntry::Change(Change::default()).draft(None), None, "for nobody");

@@ -1,26 +1,34 @@
 //! A session with an open stream: it applies control entries at their place in the log.
 
 use super::id::SessionId;
-use super::registry::ClientSessions;
-use super::state::SessionState;
+use super::loss::Loss;
+use super::registry::{CLOSED, ClientSessions, RENEW_EVERY};
+use super::state::{MAX_CHANNELS, SessionState, Stored};
 use crate::cursor::{Cursor, Id};
 use crate::hub::{Gap, Subscription};
 use crate::message::{Channel, Message, User};
 use crate::serve::presence::service::Presence;
 use crate::serve::presence::stay::Stay;
+use crate::transport::params::too_many_channels;
 use crate::transport::{ApiError, Code};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 /// A session with an open stream, or in a request.
 pub struct LiveSession {
     sessions: Arc<ClientSessions>,
-    /// Whether the session is that of a stream, and not of a poll.
-    is_stream: bool,
     state: SessionState,
-    /// The position of the state when the stream began. A message up to there is checked against the channels' joins.
-    began: Cursor,
+    /// The position of the state when the stream began. A message up to there is checked against the state.
+    began: Id,
+    /// Whether the stream also reads the channels that the session has left before the stream began.
+    reads_left: bool,
+    loss: Arc<Loss>,
+    /// How long the session lives after the end of the stream or poll.
+    stays: Duration,
+    /// Whether the store knows that, and has a young bookmark.
+    is_brief: bool,
     presence: Option<Arc<Presence>>,
     stay: Option<Stay>,
     /// The channels in which the session's user is a member.
@@ -30,18 +38,29 @@ pub struct LiveSession {
 impl LiveSession {
     /// The session of a stream, for as long as the result exists.
     pub fn of_stream(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
-        sessions.connect(&state);
-        LiveSession::new(sessions, state, true)
+        LiveSession::new(sessions, state, CLOSED)
     }
 
-    /// The session of a poll.
+    /// The session of a poll. After its answer, the client may be away for the usual time.
     pub fn of_poll(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
-        LiveSession::new(sessions, state, false)
+        LiveSession::new(sessions, state, sessions.settings().away)
     }
 
-    fn new(sessions: &Arc<ClientSessions>, state: SessionState, is_stream: bool) -> LiveSession {
-        let (sessions, began) = (sessions.clone(), state.cursor);
-        LiveSession { sessions, is_stream, state, began, presence: None, stay: None, present: BTreeSet::new() }
+    fn new(sessions: &Arc<ClientSessions>, mut state: SessionState, stays: Duration) -> LiveSession {
+        let loss = Arc::<Loss>::default();
+        sessions.connect(&mut state, &loss);
+        LiveSession {
+            sessions: sessions.clone(),
+            began: state.cursor.id,
+            state,
+            reads_left: false,
+            loss,
+            stays,
+            is_brief: false,
+            presence: None,
+            stay: None,
+            present: BTreeSet::new(),
+        }
     }
 
     /// The id.
@@ -62,48 +81,52 @@ impl LiveSession {
 
     /// Makes a subscription read the session's channels, from its position on.
     pub fn attach(&self, subscription: &mut Subscription) {
-        let mut wanted = self.state.control_channels();
-        wanted.extend(self.state.channels.keys().cloned());
-        let known: Vec<Channel> = subscription.names().cloned().collect();
-        for channel in known.iter().filter(|channel| !wanted.contains(*channel)) {
-            subscription.remove(channel);
-        }
-        wanted.iter().filter(|channel| !known.contains(channel)).for_each(|channel| subscription.add(channel));
+        let from = if self.reads_left { subscription.cursor().id } else { Id::MAX };
+        let wanted = self.state.channels_from(from);
+        let known: BTreeSet<Channel> = subscription.names().cloned().collect();
+        known.difference(&wanted).for_each(|channel| subscription.remove(channel));
+        wanted.difference(&known).for_each(|channel| subscription.add(channel));
     }
 
     /// Takes the entries that a subscription has returned: applies control entries, and puts their events in their place.
     pub fn take(&mut self, batch: &mut Vec<Arc<Message>>, subscription: &mut Subscription) {
-        let is_plain = |message: &Arc<Message>| !message.is_control() && id_of(message) > self.began.id;
-        if batch.iter().all(is_plain) {
-            return;
-        }
-        let before = self.state.channels.clone();
-        let (user, mut has_changed) = (self.state.user.clone(), false);
-        for message in std::mem::take(batch) {
-            if !message.is_control() {
-                if id_of(&message) > self.began.id || self.state.gets(&message) {
-                    batch.push(message);
+        let is_checked = |message: &Arc<Message>, it: &LiveSession| it.reads_left || id_of(message) <= it.began;
+        if batch.iter().any(|message| message.is_control() || is_checked(message, self)) {
+            let (mut has_changed, mut reads_others, at) = (false, false, self.state.cursor);
+            for message in std::mem::take(batch) {
+                if !message.is_control() {
+                    if !is_checked(&message, self) || self.state.gets(&message) {
+                        batch.push(message);
+                    }
+                    continue;
                 }
-                continue;
+                if id_of(&message) > self.state.cursor.id {
+                    let effects = self.state.apply(&message);
+                    has_changed |= effects.has_changed;
+                    reads_others |= effects.reads_others;
+                    self.sessions.metrics.refused_joins.inc_by(effects.refused_joins as u64);
+                    batch.extend(effects.event.map(Arc::new));
+                } else {
+                    batch.extend(self.state.event_again(&message).map(Arc::new));
+                }
             }
-            if id_of(&message) > self.state.cursor.id {
-                let effects = self.state.apply(&message);
-                has_changed |= effects.has_changed;
-                self.sessions.metrics.refused_joins.inc_by(effects.refused_joins as u64);
-                batch.extend(effects.event.map(Arc::new));
-            } else {
-                batch.extend(self.state.event_again(&message).map(Arc::new));
+            if reads_others {
+                self.attach(subscription);
+                self.update_stay();
+            }
+            if has_changed {
+                self.note();
+            } else if at != self.state.cursor {
+                self.sessions.moved(&self.state.id, self.state.cursor);
+            }
+            if self.state.has_ended {
+                self.end();
             }
         }
-        if before != self.state.channels || user != self.state.user {
+        // A reader that waits must not get messages of channels that the session has left.
+        if self.reads_left && subscription.cursor().id >= self.began {
+            self.reads_left = false;
             self.attach(subscription);
-            self.update_stay();
-        }
-        if has_changed {
-            self.note();
-        }
-        if self.state.has_ended {
-            self.sessions.end_soon(&self.state.id, "disconnected");
         }
     }
 
@@ -112,70 +135,100 @@ impl LiveSession {
         self.state.has_ended
     }
 
-    /// Notes a gap. Returns whether changes of the session may have been in it: then the session ends.
-    pub fn is_lost_by(&mut self, gap: &Gap) -> bool {
-        let at = self.state.cursor;
-        let is_lost = gap.cursor.epoch != at.epoch || gap.cursor.id > at.id;
-        if is_lost {
-            self.state.has_ended = true;
-            self.sessions.end_soon(&self.state.id, "gap");
+    /// Whether the store does not have the session any more. If it has, the task is woken when that changes.
+    pub fn poll_lost(&self, cx: &Context<'_>) -> bool {
+        self.loss.poll(cx)
+    }
+
+    /// Notes a gap. Returns whether changes of the session may have been in it. Then the state is not known at the
+    /// position behind the gap, and the log has to be read again from the bookmark.
+    pub fn is_interrupted_by(&mut self, gap: &Gap, subscription: &Subscription) -> bool {
+        let is_known = |at: Cursor| at.epoch == gap.cursor.epoch && at.id >= gap.cursor.id;
+        if is_known(self.state.cursor) {
+            return false;
         }
-        is_lost
-    }
-
-    /// How many channels it reads because the application has made it join them.
-    pub fn joined(&self) -> usize {
-        self.state.channels.values().filter(|membership| !membership.is_named).count()
-    }
-
-    /// Checks channels that the client names in a command.
-    ///
-    /// # Errors
-    ///
-    /// `forbidden`: the application has made the session leave one of them.
-    pub fn check_named(&self, channels: &[Channel]) -> Result<(), ApiError> {
-        if channels.iter().any(|channel| self.state.left.contains(channel)) {
-            return Err(ApiError::new(Code::Forbidden, "the application has removed you from one of these channels"));
+        let control: Vec<Channel> = self.state.control_channels().into_iter().collect();
+        if !is_known(subscription.unchanged_until(&control, self.state.cursor)) {
+            return true;
         }
-        Ok(())
+        self.state.cursor = gap.cursor;
+        self.sessions.moved(&self.state.id, gap.cursor);
+        false
     }
 
-    /// Reads more channels, which the client names in a command.
-    pub fn name(&mut self, channels: &[Channel]) {
-        self.state.name(channels);
+    /// Goes on with a state of the session that was found behind a gap.
+    pub fn go_on(&mut self, state: SessionState, subscription: &mut Subscription) {
+        self.state = state;
+        self.attach(subscription);
         self.note();
     }
 
-    /// Stops reading channels, because of a command of the client.
+    /// Ends the session, which the application has ended.
+    pub fn end(&mut self) {
+        self.state.has_ended = true;
+        self.sessions.end_soon(&self.state.id, "disconnected");
+    }
+
+    /// Ends the session, whose changes were lost.
+    pub fn end_lost(&mut self) {
+        self.state.has_ended = true;
+        self.sessions.end_soon(&self.state.id, "gap");
+    }
+
+    /// Notes that a poll, which did not wait, has read up to this position. If the store has a bookmark that is not much
+    /// older, it is not written again.
+    pub fn ends_at(&mut self, cursor: Cursor) {
+        let is_young =
+            |stored: Stored| cursor.id.ms.saturating_sub(stored.cursor.id.ms) < RENEW_EVERY.as_millis() as u64;
+        self.is_brief = self.state.stored.is_some_and(is_young);
+    }
+
+    /// How many channels the client has named.
+    pub fn named(&self) -> usize {
+        self.state.channels.values().filter(|membership| membership.is_named).count()
+    }
+
+    /// Checks channels that the client names in a command, and returns how many of them it has not named before.
+    ///
+    /// # Errors
+    ///
+    /// `forbidden`: the application has made the session leave one of them. `too_many_channels`.
+    pub fn check_named(&self, channels: &[Channel]) -> Result<usize, ApiError> {
+        if channels.iter().any(|channel| self.state.left.contains(channel)) {
+            return Err(ApiError::new(Code::Forbidden, "the application has removed you from one of these channels"));
+        }
+        self.state.check_room(channels).map_err(|_| too_many_channels(MAX_CHANNELS))?;
+        let is_named = |channel: &Channel| self.state.channels.get(channel).is_some_and(|it| it.is_named);
+        Ok(channels.iter().filter(|channel| !is_named(channel)).count())
+    }
+
+    /// Reads more channels, which the client names in a command.
+    ///
+    /// # Errors
+    ///
+    /// `too_many_channels`.
+    pub fn name(&mut self, channels: &[Channel]) -> Result<(), ApiError> {
+        self.state.name(channels).map_err(|_| too_many_channels(MAX_CHANNELS))?;
+        self.note();
+        Ok(())
+    }
+
+    /// Stops reading channels, because of a command of the client. The application's joins stay.
     pub fn unname(&mut self, channels: &[Channel]) {
         self.state.unname(channels);
         self.update_stay();
         self.note();
     }
 
-    fn note(&self) {
-        if self.is_stream {
-            self.sessions.note(&self.state);
-        }
-    }
-
-    /// Stores the state of the session of a poll, which may take this time.
-    pub async fn save(&self, time: Duration) {
-        self.sessions.save(&self.state, time).await;
-    }
-
-    /// Notes that the poll is over: from now on the client may be away for the usual time.
-    pub async fn stay(&self) {
-        self.sessions.stay(&self.state.id, self.began).await;
+    fn note(&mut self) {
+        self.sessions.note(&mut self.state);
     }
 
     /// Moves a subscription that would begin after the session's position back to it: the changes between them count.
-    pub fn begin(&self, subscription: &mut Subscription) {
+    pub fn begin(&mut self, subscription: &mut Subscription) {
+        subscription.go_back(self.state.cursor);
+        self.reads_left = self.state.left_after(subscription.cursor().id).next().is_some();
         self.attach(subscription);
-        let (at, state) = (subscription.cursor(), self.state.cursor);
-        if at.epoch != state.epoch || at.id > state.id {
-            subscription.go_back(state);
-        }
     }
 
     /// The present user in the channels with presence: of the joins of the application, since the permission to read
@@ -207,9 +260,7 @@ impl LiveSession {
 
 impl Drop for LiveSession {
     fn drop(&mut self) {
-        if self.is_stream {
-            self.sessions.disconnect(&self.state.id);
-        }
+        self.sessions.disconnect(&self.state.id, &self.loss, self.stays, self.is_brief);
     }
 }
 

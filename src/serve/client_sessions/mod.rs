@@ -10,6 +10,7 @@ pub mod catch_up;
 pub mod change;
 pub mod id;
 pub mod live;
+pub mod loss;
 pub mod metrics;
 pub mod registry;
 pub mod state;

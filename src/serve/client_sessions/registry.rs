@@ -2,8 +2,9 @@
 
 use super::bookmark;
 use super::id::SessionId;
+use super::loss::Loss;
 use super::metrics::SessionMetrics;
-use super::state::SessionState;
+use super::state::{SessionState, Stored};
 use crate::cursor::Cursor;
 use crate::log::sessions::{ListedSession, SessionStore, SessionWrite, StoredSession};
 use crate::message::Channel;
@@ -14,6 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// How long a session lives after its last stream was closed. The client may come back within this time.
+pub const CLOSED: Duration = Duration::from_secs(10);
+
+/// How often the record of a session with an open stream or poll is renewed.
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// How many closed sessions wait for the store at most. Beyond it, a session keeps the deadline that it has.
 const MAX_CLOSED: usize = 10_000;
@@ -51,28 +58,67 @@ pub struct ClientSessions {
     pub metrics: SessionMetrics,
 }
 
-/// The sessions with a stream on this node, and those that have just lost their last one.
+/// The sessions with a stream or poll on this node, and those that have just lost their last one.
 #[derive(Default)]
 pub(super) struct Connected {
     pub(super) sessions: HashMap<SessionId, Connection>,
     /// The sessions whose records are to be written soon.
     pub(super) changed: BTreeSet<SessionId>,
+    /// When each session is renewed.
+    pub(super) due: BTreeSet<(Instant, SessionId)>,
+    /// When the application is asked again about a session, in milliseconds of the log's clock.
+    pub(super) asks: BTreeSet<(u64, SessionId)>,
     pub(super) closed: usize,
     pub(super) ending: Vec<(SessionId, &'static str)>,
 }
 
-/// A session with a stream on this node, or whose last stream has just been closed.
+/// A session with a stream or poll on this node, or whose last one has just ended.
 pub(super) struct Connection {
-    pub(super) streams: usize,
+    pub(super) streams: Vec<Arc<Loss>>,
+    /// How long the session lives after its last stream or poll: at least up to here.
+    pub(super) until: Instant,
     /// The channels of its control entries.
     pub(super) control: Arc<[Channel]>,
     /// The position up to which they are applied.
     pub(super) cursor: Cursor,
     /// A bookmark that the store does not have yet, with the channels that the session reads.
     pub(super) unsaved: Option<(Arc<str>, Vec<Channel>)>,
-    /// The time at which the application is asked again.
+    /// The time at which the application is asked again, and whether that is under way.
     pub(super) asks_again_ms: Option<u64>,
-    pub(super) renewed: Instant,
+    pub(super) is_asking: bool,
+    pub(super) renewal_due: Instant,
+}
+
+impl Connection {
+    /// Moves the position forward. It may be there already: the node has found that there is nothing up to it.
+    pub(super) fn move_to(&mut self, cursor: Cursor) {
+        if cursor.epoch != self.cursor.epoch || cursor.id > self.cursor.id {
+            self.cursor = cursor;
+        }
+    }
+}
+
+impl Connected {
+    /// Sets the time at which the application is asked again.
+    fn set_asks_again(&mut self, id: &SessionId, at_ms: Option<u64>) {
+        let Some(connection) = self.sessions.get_mut(id) else { return };
+        if connection.asks_again_ms == at_ms {
+            return;
+        }
+        if let Some(before) = connection.asks_again_ms {
+            self.asks.remove(&(before, id.clone()));
+        }
+        (connection.asks_again_ms, connection.is_asking) = (at_ms, false);
+        self.asks.extend(at_ms.map(|at_ms| (at_ms, id.clone())));
+    }
+
+    pub(super) fn remove(&mut self, id: &SessionId) {
+        self.set_asks_again(id, None);
+        self.changed.remove(id);
+        if let Some(connection) = self.sessions.remove(id) {
+            self.due.remove(&(connection.renewal_due, id.clone()));
+        }
+    }
 }
 
 impl ClientSessions {
@@ -91,16 +137,20 @@ impl ClientSessions {
         &self.settings
     }
 
-    /// Stores a new session, which ends if nothing is heard of it for `time` and the usual time after it.
+    /// Stores a new session, which ends if nothing is heard of it for `time` and the usual time after it. `is_listed`:
+    /// whether it is found by its channels from now on.
     ///
     /// # Errors
     ///
     /// `too_many_connections` or `log_unavailable`.
-    pub async fn create(&self, state: &SessionState, time: Duration) -> Result<(), ApiError> {
-        let write = self.write_of(state, time);
+    pub async fn create(&self, state: &mut SessionState, time: Duration, is_listed: bool) -> Result<(), ApiError> {
+        let mut write = self.write_of(state, time);
+        if let Some((_, channels)) = write.bookmark.as_mut().filter(|_| !is_listed) {
+            channels.clear();
+        }
         match self.store.create(&write, self.settings.most).await {
             Ok(true) => {
-                self.metrics.opened("opened");
+                state.stored = is_listed.then(|| stored(&write)).flatten();
                 Ok(())
             }
             Ok(false) => {
@@ -109,6 +159,28 @@ impl ClientSessions {
                 Err(ApiError::until(Code::TooManyConnections, text, RETRY))
             }
             Err(_) => Err(self.unavailable()),
+        }
+    }
+
+    /// Stores the state of a session that was created without being listed.
+    ///
+    /// # Errors
+    ///
+    /// `log_unavailable`, or `no_session` if it has ended in between.
+    pub async fn complete(&self, state: &mut SessionState, time: Duration) -> Result<(), ApiError> {
+        let write = self.write_of(state, time);
+        let renewed = self.store.renew(std::slice::from_ref(&write), 0).await.map_err(|_| self.unavailable())?;
+        if !renewed.unknown.is_empty() {
+            return Err(self.unknown());
+        }
+        state.stored = stored(&write);
+        Ok(())
+    }
+
+    /// Removes a session that the application has refused. If that fails, it ends at its deadline.
+    pub async fn forget(&self, id: &SessionId) {
+        if self.store.end(id.secret()).await.is_err() {
+            self.metrics.failures.inc();
         }
     }
 
@@ -149,73 +221,80 @@ impl ClientSessions {
         }
     }
 
-    /// Stores the state of a session between two requests.
-    pub async fn save(&self, state: &SessionState, time: Duration) {
-        if self.store.renew(&[self.write_of(state, time)], 0).await.is_err() {
-            self.metrics.failures.inc();
-        }
-    }
-
-    /// Gives a session the usual time from now on.
-    pub(super) async fn stay(&self, id: &SessionId, cursor: Cursor) {
-        let write = SessionWrite { id: id.secret().clone(), bookmark: None, cursor, ends_in: self.settings.away };
-        if self.store.renew(&[write], 0).await.is_err() {
-            self.metrics.failures.inc();
-        }
-    }
-
-    /// Notes a stream of a session.
-    pub(super) fn connect(&self, state: &SessionState) {
-        let mut connected = self.connected.lock();
+    /// Notes a stream or poll of a session.
+    pub(super) fn connect(&self, state: &mut SessionState, loss: &Arc<Loss>) {
+        let (mut connected, now) = (self.connected.lock(), Instant::now());
+        let connected = &mut *connected;
         let is_known = connected.sessions.contains_key(&state.id);
-        let connection = connected.sessions.entry(state.id.clone()).or_insert_with(|| Connection {
-            streams: 0,
-            control: Arc::default(),
-            cursor: state.cursor,
-            unsaved: None,
-            asks_again_ms: None,
-            renewed: Instant::now(),
+        let connection = connected.sessions.entry(state.id.clone()).or_insert_with(|| {
+            let renewal_due = now + RENEW_EVERY;
+            connected.due.insert((renewal_due, state.id.clone()));
+            Connection {
+                streams: Vec::new(),
+                until: now,
+                control: Arc::default(),
+                cursor: state.cursor,
+                unsaved: None,
+                asks_again_ms: None,
+                is_asking: false,
+                renewal_due,
+            }
         });
-        connection.streams += 1;
-        if connection.streams == 1 {
+        connection.streams.push(loss.clone());
+        if connection.streams.len() == 1 {
             self.metrics.connected.inc();
             // A known session has come back before the store was told that it was closed.
             connected.closed -= usize::from(is_known);
         }
-        drop(connected);
-        self.note(state);
+        self.note_in(connected, state);
     }
 
-    /// Notes a changed state of a session with a stream. It is stored soon.
-    pub(super) fn note(&self, state: &SessionState) {
-        let mut connected = self.connected.lock();
+    /// Notes a changed state of a session with a stream or poll. It is stored soon.
+    pub(super) fn note(&self, state: &mut SessionState) {
+        self.note_in(&mut self.connected.lock(), state);
+    }
+
+    fn note_in(&self, connected: &mut Connected, state: &mut SessionState) {
         let Some(connection) = connected.sessions.get_mut(&state.id) else { return };
         connection.control = state.control_channels().into_iter().collect();
-        connection.cursor = state.cursor;
-        connection.asks_again_ms = state.asks_again_ms;
-        connection.unsaved = Some((bookmark::write(state), state.channels.keys().cloned().collect()));
-        connected.changed.insert(state.id.clone());
-        drop(connected);
-        self.changed.notify_one();
+        connection.move_to(state.cursor);
+        let bookmark = bookmark::write(state);
+        let hash = bookmark::hash_of(&bookmark);
+        if state.stored.is_none_or(|stored| stored.hash != hash) {
+            state.stored = Some(Stored { hash, cursor: connection.cursor });
+            connection.unsaved = Some((bookmark, state.channels.keys().cloned().collect()));
+            connected.changed.insert(state.id.clone());
+            self.changed.notify_one();
+        }
+        connected.set_asks_again(&state.id, state.asks_again_ms);
     }
 
-    /// Notes that a stream of a session was closed.
-    pub(super) fn disconnect(&self, id: &SessionId) {
+    /// Notes that the state of a session is the same at a later position.
+    pub(super) fn moved(&self, id: &SessionId, cursor: Cursor) {
+        if let Some(connection) = self.connected.lock().sessions.get_mut(id) {
+            connection.move_to(cursor);
+        }
+    }
+
+    /// Notes that a stream or poll of a session has ended. The session lives for this time from now on. `is_brief`: the
+    /// store knows that, and has a young bookmark.
+    pub(super) fn disconnect(&self, id: &SessionId, loss: &Arc<Loss>, stays: Duration, is_brief: bool) {
         let mut connected = self.connected.lock();
+        let connected = &mut *connected;
         let Some(connection) = connected.sessions.get_mut(id) else { return };
-        connection.streams -= 1;
-        if connection.streams > 0 {
+        connection.streams.retain(|other| !Arc::ptr_eq(other, loss));
+        connection.until = connection.until.max(Instant::now() + stays);
+        if !connection.streams.is_empty() {
             return;
         }
         self.metrics.connected.dec();
-        if connected.closed >= MAX_CLOSED {
-            connected.sessions.remove(id);
-            connected.changed.remove(id);
+        let is_stored = is_brief && connection.unsaved.is_none();
+        if is_stored || connected.closed >= MAX_CLOSED {
+            connected.remove(id);
             return;
         }
         connected.closed += 1;
         connected.changed.insert(id.clone());
-        drop(connected);
         self.changed.notify_one();
     }
 
@@ -242,4 +321,10 @@ impl ClientSessions {
     pub async fn list(&self, channel: &Channel, after: &str, limit: usize) -> Result<Vec<ListedSession>, ApiError> {
         self.store.list(channel, after, limit).await.map_err(|_| self.unavailable())
     }
+}
+
+/// What the store has after a write.
+fn stored(write: &SessionWrite) -> Option<Stored> {
+    let (bookmark, _) = write.bookmark.as_ref()?;
+    Some(Stored { hash: bookmark::hash_of(bookmark), cursor: write.cursor })
 }

@@ -6,7 +6,7 @@
 use super::address::{Addressee, own_channel};
 use super::change::{Change, ControlEntry, Json, room_channel};
 use super::id::SessionId;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Id};
 use crate::message::{Channel, ClientId, Message, User};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,17 +20,64 @@ pub const MAX_LEFT: usize = 100;
 /// The most answers that a session owes. Beyond it, the oldest one is not awaited any more.
 pub const MAX_AWAITED: usize = 100;
 
-/// How a session reads a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The most departures that a session remembers, and for how long, by the log's clock. A client that has not read up to
+/// a leave yet still gets the messages before it.
+const MAX_DEPARTURES: usize = 100;
+const DEPARTURE_MS: u64 = 300_000;
+
+/// How a session reads a channel: because of the application, because of the client, or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// The position from which it reads the channel.
-    pub at: Cursor,
+    /// The position from which it reads the channel because the application has made it join.
+    pub joined: Option<Cursor>,
     /// Whether the client itself has named the channel, and may read it from any position.
     pub is_named: bool,
 }
 
-/// The state of a session at a position of the log.
+impl Membership {
+    /// Whether the session gets a message at this position.
+    fn reads(&self, id: Id) -> bool {
+        self.is_named || self.joined.is_some_and(|at| at.id < id)
+    }
+}
+
+/// The time in which a session has read a channel that it has left.
 #[derive(Clone, Debug, PartialEq)]
+pub struct Departure {
+    /// The channel.
+    pub channel: Channel,
+    /// The position from which it read the channel; `None` for any position.
+    pub since: Option<Cursor>,
+    /// The position at which it left.
+    pub until: Cursor,
+}
+
+impl Departure {
+    fn reads(&self, channel: &Channel, id: Id) -> bool {
+        self.channel == *channel && self.since.is_none_or(|at| at.id < id) && id <= self.until.id
+    }
+}
+
+/// An answer that the application waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Awaited {
+    /// The name that the application has given to it.
+    pub name: String,
+    /// The position of the event that asks for it. It distinguishes answers with one name.
+    pub at: Cursor,
+}
+
+/// What the store has of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// A hash of the bookmark.
+    pub hash: u64,
+    /// The position.
+    pub cursor: Cursor,
+}
+
+/// The state of a session at a position of the log.
+#[derive(Clone, Debug)]
 pub struct SessionState {
     /// Its id.
     pub id: SessionId,
@@ -48,21 +95,44 @@ pub struct SessionState {
     pub channels: BTreeMap<Channel, Membership>,
     /// The channels that the application has made it leave. The client cannot read them by naming them again.
     pub left: BTreeSet<Channel>,
-    /// The names of answers that the application waits for, oldest first.
-    pub awaited: Vec<String>,
+    /// The channels that the application has made it leave a short time ago, in the order of the leaves.
+    pub departures: Vec<Departure>,
+    /// The answers that the application waits for, oldest first.
+    pub awaited: Vec<Awaited>,
     /// The time at which the application is asked again, in milliseconds of the log's clock.
     pub asks_again_ms: Option<u64>,
     /// The position.
     pub cursor: Cursor,
     /// Whether the session was ended.
     pub has_ended: bool,
+    /// What the store has of the session; `None` if that is not known.
+    pub stored: Option<Stored>,
 }
+
+impl PartialEq for SessionState {
+    /// Whether the states are the same, whatever the store has.
+    fn eq(&self, other: &SessionState) -> bool {
+        let parts =
+            |it: &SessionState| (it.id.clone(), it.client.clone(), it.user.clone(), it.asks_again_ms, it.cursor);
+        parts(self) == parts(other)
+            && (&self.dialect, &self.endpoint, &self.data) == (&other.dialect, &other.endpoint, &other.data)
+            && (&self.channels, &self.left) == (&other.channels, &other.left)
+            && (&self.departures, &self.awaited) == (&other.departures, &other.awaited)
+            && self.has_ended == other.has_ended
+    }
+}
+
+/// A session would read more than [`MAX_CHANNELS`] channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyChannels;
 
 /// The effects of an entry on a session.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Whether the state is another one now.
     pub has_changed: bool,
+    /// Whether the session reads other channels now, or is that of another user.
+    pub reads_others: bool,
     /// An event for the client.
     pub event: Option<Message>,
     /// Joins that had no effect, because their channels have no usable names or the session reads too many.
@@ -81,10 +151,12 @@ impl SessionState {
             data: None,
             channels: BTreeMap::new(),
             left: BTreeSet::new(),
+            departures: Vec::new(),
             awaited: Vec::new(),
             asks_again_ms: None,
             cursor,
             has_ended: false,
+            stored: None,
         }
     }
 
@@ -97,6 +169,18 @@ impl SessionState {
         shared.chain(own_channel(&self.id)).collect()
     }
 
+    /// The channels that a reader at a position has to read: those of the state, and those that the session has left
+    /// after the position.
+    pub fn channels_from(&self, id: Id) -> BTreeSet<Channel> {
+        let mut wanted = self.control_channels();
+        wanted.extend(self.channels.keys().cloned());
+        for channel in self.left_after(id) {
+            wanted.extend(Addressee::Channel(channel.to_string()).channel());
+            wanted.insert(channel.clone());
+        }
+        wanted
+    }
+
     /// Applies the entry at the next position. Entries for other sessions have no effect.
     pub fn apply(&mut self, message: &Message) -> Effects {
         let mut effects = Effects::default();
@@ -107,17 +191,14 @@ impl SessionState {
             return effects;
         }
         match self.entry_for_this(message) {
-            Some(ControlEntry::Change(change)) => {
-                let before = self.clone();
-                effects.refused_joins = self.change(&change);
-                effects.has_changed = *self != before;
-            }
+            Some(ControlEntry::Change(change)) => effects = self.change(&change),
             Some(ControlEntry::Send(send)) => {
-                if let Some(ack) = send.ack.clone().filter(|ack| !self.awaited.contains(ack)) {
+                if let Some(name) = send.ack.clone() {
+                    self.awaited.retain(|awaited| awaited.name != name);
                     if self.awaited.len() >= MAX_AWAITED {
                         self.awaited.remove(0);
                     }
-                    self.awaited.push(ack);
+                    self.awaited.push(Awaited { name, at: self.cursor });
                     effects.has_changed = true;
                 }
                 effects.event = event(message, &send);
@@ -125,6 +206,11 @@ impl SessionState {
             None => {}
         }
         effects
+    }
+
+    /// The answer with this name, if the application waits for it.
+    pub fn awaited(&self, name: &str) -> Option<&Awaited> {
+        self.awaited.iter().find(|awaited| awaited.name == name)
     }
 
     /// The event for the client in an entry that was applied before. A client that comes back with an earlier position
@@ -138,89 +224,164 @@ impl SessionState {
 
     /// The control entry, if it is for this session.
     fn entry_for_this(&self, message: &Message) -> Option<ControlEntry> {
-        let entry = ControlEntry::read(message)?;
-        let is_for_this = match entry.to() {
+        // A shared channel has the entries of many sessions, so the addressee is read before the rest.
+        let is_for_this = match ControlEntry::addressee(message)? {
             None => own_channel(&self.id).as_ref() == Some(message.channel()),
-            Some(Addressee::Client(client)) => self.client.to_string() == *client,
+            Some(Addressee::Client(client)) => self.client.to_string() == client,
             Some(Addressee::User(user)) => self.user.as_ref().is_some_and(|known| known.id() == user),
-            Some(Addressee::Channel(name)) => self.channels.keys().any(|channel| channel.as_str() == name),
+            Some(Addressee::Channel(name)) => {
+                let id = message.cursor().map_or(Id::MAX, |cursor| cursor.id);
+                Channel::of_server(&name).is_ok_and(|channel| self.reads_at(&channel, id))
+            }
         };
-        is_for_this.then_some(entry)
+        if is_for_this { ControlEntry::read(message) } else { None }
     }
 
-    /// Changes the state at its position. Returns how many joins were refused.
-    pub fn change(&mut self, change: &Change) -> usize {
+    /// Changes the state at its position.
+    pub fn change(&mut self, change: &Change) -> Effects {
         let channel = |name: &String| Channel::of_server(name).ok().filter(|channel| !channel.is_reserved());
         let endpoint = self.endpoint.clone();
         let room = |name: &String| room_channel(&endpoint, name);
-        let mut refused = 0;
+        let (mut effects, mut has_changed) = (Effects::default(), false);
         for channel in change.leave.iter().map(channel).chain(change.leave_rooms.iter().map(room)).flatten() {
-            self.leave(channel);
+            let (is_read, is_new) = self.leave(channel);
+            effects.reads_others |= is_read;
+            has_changed |= is_new;
         }
         for channel in change.join.iter().map(channel).chain(change.rooms.iter().map(room)) {
-            refused += usize::from(!channel.is_some_and(|channel| self.join(channel, false)));
+            match channel.and_then(|channel| self.join(channel)) {
+                Some(is_new) => effects.reads_others |= is_new,
+                None => effects.refused_joins += 1,
+            }
         }
-        if let Some(user) = change.user.as_ref().and_then(|user| User::parse(user.as_str()).ok()) {
-            self.user = Some(Arc::new(user));
+        if let Some(user) = change.user.as_ref().and_then(|user| User::parse(user.as_str()).ok()).map(Arc::new) {
+            effects.reads_others |= self.user.as_ref() != Some(&user);
+            self.user = Some(user);
         }
         if let Some(data) = &change.data {
-            self.data = Some(data.clone()).filter(|data| data.as_str() != "null");
+            let data = Some(data.clone()).filter(|data| data.as_str() != "null");
+            has_changed |= self.data != data;
+            self.data = data;
         }
         if let Some(ttl) = change.ttl {
-            self.asks_again_ms = Some(self.cursor.id.ms.saturating_add(ttl.saturating_mul(1000)));
+            self.ask_again_after(ttl, self.cursor.id.ms);
+            has_changed = true;
         }
-        self.awaited.retain(|name| !change.acked.contains(name));
+        let before = self.awaited.len();
+        self.awaited.retain(|awaited| !change.acked.contains(&(awaited.name.clone(), awaited.at.to_string())));
+        has_changed |= self.awaited.len() != before || change.disconnect;
         self.has_ended |= change.disconnect;
-        refused
+        effects.has_changed = has_changed || effects.reads_others;
+        effects
     }
 
-    fn join(&mut self, channel: Channel, is_named: bool) -> bool {
-        if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(&channel) {
-            return false;
+    /// Makes the application be asked again so many seconds after this time of the log's clock.
+    pub fn ask_again_after(&mut self, ttl: u64, now_ms: u64) {
+        self.asks_again_ms = Some(now_ms.saturating_add(ttl.saturating_mul(1000)));
+    }
+
+    fn has_room_for(&self, channel: &Channel) -> bool {
+        self.channels.len() < MAX_CHANNELS || self.channels.contains_key(channel)
+    }
+
+    /// Returns whether the channel was not joined before; `None` if there are too many channels.
+    fn join(&mut self, channel: Channel) -> Option<bool> {
+        if !self.has_room_for(&channel) {
+            return None;
         }
         self.left.remove(&channel);
-        let membership = Membership { at: self.cursor, is_named };
-        self.channels.entry(channel).or_insert(membership);
-        true
+        let at = self.cursor;
+        let membership = self.channels.entry(channel).or_default();
+        let is_new = membership.joined.is_none();
+        membership.joined.get_or_insert(at);
+        Some(is_new)
     }
 
-    fn leave(&mut self, channel: Channel) {
-        self.channels.remove(&channel);
-        if self.left.len() >= MAX_LEFT {
+    /// Returns whether the channel was read, and whether anything has changed.
+    fn leave(&mut self, channel: Channel) -> (bool, bool) {
+        let membership = self.channels.remove(&channel);
+        if let Some(membership) = membership {
+            let since = membership.joined.filter(|_| !membership.is_named);
+            let oldest_ms = self.cursor.id.ms.saturating_sub(DEPARTURE_MS);
+            self.departures.retain(|departure| departure.until.id.ms >= oldest_ms);
+            if self.departures.len() >= MAX_DEPARTURES {
+                self.departures.remove(0);
+            }
+            self.departures.push(Departure { channel: channel.clone(), since, until: self.cursor });
+        }
+        if self.left.len() >= MAX_LEFT && !self.left.contains(&channel) {
             self.left.pop_first();
         }
-        self.left.insert(channel);
+        (membership.is_some(), self.left.insert(channel) || membership.is_some())
     }
 
     /// Reads the channels that the client names in a request, and no others that it has named before.
-    pub fn name_all(&mut self, channels: &[Channel]) {
-        self.channels.retain(|channel, membership| !membership.is_named || channels.contains(channel));
-        self.name(channels);
+    ///
+    /// # Errors
+    ///
+    /// There are too many channels.
+    pub fn name_all(&mut self, channels: &[Channel]) -> Result<(), TooManyChannels> {
+        self.unname_if(|channel| !channels.contains(channel));
+        self.name(channels)
     }
 
     /// Reads more channels, which the client names. It cannot name those that the application has made it leave.
-    pub fn name(&mut self, channels: &[Channel]) {
+    ///
+    /// # Errors
+    ///
+    /// There are too many channels. Then none of them is read.
+    pub fn name(&mut self, channels: &[Channel]) -> Result<(), TooManyChannels> {
+        self.check_room(channels)?;
         for channel in channels.iter().filter(|channel| !self.left.contains(channel)).cloned().collect::<Vec<_>>() {
-            self.join(channel, true);
+            self.channels.entry(channel).or_default().is_named = true;
         }
+        Ok(())
     }
 
-    /// Stops reading channels, because the client does not want them any more.
+    /// Checks that the client may name these channels besides those that the session reads.
+    ///
+    /// # Errors
+    ///
+    /// There are too many channels.
+    pub fn check_room(&self, channels: &[Channel]) -> Result<(), TooManyChannels> {
+        let is_new = |channel: &&Channel| !self.channels.contains_key(channel) && !self.left.contains(channel);
+        let new: BTreeSet<&Channel> = channels.iter().filter(is_new).collect();
+        if self.channels.len() + new.len() > MAX_CHANNELS { Err(TooManyChannels) } else { Ok(()) }
+    }
+
+    /// Stops reading channels, because the client does not want them any more. The application's joins stay.
     pub fn unname(&mut self, channels: &[Channel]) {
-        self.channels.retain(|channel, _| !channels.contains(channel));
+        self.unname_if(|channel| channels.contains(channel));
     }
 
-    /// Whether the session gets a message at or before its position: whether it read one of the message's channels at
-    /// that time.
+    fn unname_if(&mut self, is_unwanted: impl Fn(&Channel) -> bool) {
+        self.channels.retain(|channel, membership| {
+            membership.is_named &= !is_unwanted(channel);
+            membership.is_named || membership.joined.is_some()
+        });
+    }
+
+    /// Whether the session gets a message that is at or before its position, or the next one after it: whether it reads
+    /// one of the message's channels at that place.
     pub fn gets(&self, message: &Message) -> bool {
-        let Some(cursor) = message.cursor() else { return true };
-        let read = |channel: &Channel| {
-            self.channels
-                .get(channel)
-                .is_some_and(|it| it.is_named || it.at.epoch != cursor.epoch || it.at.id < cursor.id)
+        // A volatile message has no place.
+        let reads = |channel: &Channel| match message.cursor() {
+            Some(cursor) => self.reads_at(channel, cursor.id),
+            None => self.channels.contains_key(channel),
         };
         // A message to the session itself stands on its own channel.
-        message.channels().iter().any(|channel| channel.is_reserved() || read(channel))
+        message.channels().iter().any(|channel| channel.is_reserved() || reads(channel))
+    }
+
+    /// Positions of all epochs that a session lives through have one order.
+    fn reads_at(&self, channel: &Channel, id: Id) -> bool {
+        self.channels.get(channel).is_some_and(|membership| membership.reads(id))
+            || self.departures.iter().any(|departure| departure.reads(channel, id))
+    }
+
+    /// The channels that the session has left after a position.
+    pub fn left_after(&self, id: Id) -> impl Iterator<Item = &Channel> {
+        self.departures.iter().filter(move |departure| departure.until.id > id).map(|departure| &departure.channel)
     }
 }
 

@@ -2,21 +2,20 @@
 
 use super::bookmark;
 use super::id::SessionId;
-use super::registry::{ClientSessions, Connected, EndedSession};
+use super::registry::{CLOSED, ClientSessions, Connected, EndedSession, RENEW_EVERY};
 use crate::cursor::Cursor;
 use crate::log::sessions::{SWEEP, SessionWrite};
 use crate::message::Channel;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a session lives after its last stream was closed. The client may come back within this time.
-pub const CLOSED: Duration = Duration::from_secs(10);
-
-/// How often the record of a session with an open stream is renewed.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
-
-/// How many records one call to the store writes at most.
+/// How many records one call to the store writes at most, and how many channels of changed bookmarks.
 const WRITES: usize = 200;
+const CHANNELS: usize = 2000;
+
+/// The pause before the application is asked again after an attempt that has failed.
+const ASK_PAUSE_MS: u64 = 2000;
 
 /// The outcome of a renewal.
 #[derive(Default)]
@@ -28,20 +27,24 @@ pub struct Renewal {
 }
 
 impl ClientSessions {
-    /// Writes what has changed, and ends what has missed its time. `unchanged_until` returns the position up to which
-    /// there are no entries on these channels after a position.
-    pub async fn renew(&self, unchanged_until: impl Fn(&[Channel], Cursor) -> Cursor) -> Renewal {
+    /// Writes what has changed, and ends at most `room` sessions: those that were disconnected, and those that have
+    /// missed their time. `unchanged_until` returns the position up to which there are no entries on these channels
+    /// after a position.
+    pub async fn renew(&self, room: usize, unchanged_until: impl Fn(&[Channel], Cursor) -> Cursor) -> Renewal {
         let mut renewal = Renewal::default();
-        self.end_sessions(&mut renewal).await;
-        let writes = self.connected.lock().take_writes(Instant::now(), self.settings().away, unchanged_until);
-        match self.store.renew(&writes, SWEEP).await {
+        self.end_sessions(room, &mut renewal).await;
+        let (writes, is_full) =
+            self.connected.lock().take_writes(Instant::now(), self.settings().away, unchanged_until);
+        let sweep = SWEEP.min(room.saturating_sub(renewal.ended.len()));
+        match self.store.renew(&writes, sweep).await {
             Ok(renewed) => {
-                renewal.has_more = renewed.has_more || writes.len() == WRITES;
+                renewal.has_more |= renewed.has_more || is_full;
                 for (_, stored) in renewed.ended {
                     if let Some(state) = bookmark::read(&stored.bookmark, stored.cursor) {
                         renewal.ended.push(EndedSession { state, reason: "gone" });
                     }
                 }
+                self.end_lost(&renewed.unknown);
             }
             Err(_) => {
                 self.metrics.failures.inc();
@@ -51,9 +54,19 @@ impl ClientSessions {
         renewal
     }
 
-    /// Ends the sessions that were disconnected here.
-    async fn end_sessions(&self, renewal: &mut Renewal) {
-        let ending = std::mem::take(&mut self.connected.lock().ending);
+    /// Ends the streams and polls of sessions that the store does not have any more. Another node has ended them, after
+    /// this node was paused, for example, and the application was told so.
+    fn end_lost(&self, unknown: &[Arc<str>]) {
+        let connected = self.connected.lock();
+        let ids = unknown.iter().filter_map(|id| SessionId::parse(id));
+        ids.filter_map(|id| connected.sessions.get(&id)).flat_map(|it| &it.streams).for_each(|loss| loss.note());
+    }
+
+    /// Ends sessions that were disconnected here.
+    async fn end_sessions(&self, room: usize, renewal: &mut Renewal) {
+        let mut ending = std::mem::take(&mut self.connected.lock().ending);
+        let later = ending.split_off(room.min(ending.len()));
+        self.connected.lock().ending.extend(later);
         for (index, (id, reason)) in ending.iter().enumerate() {
             match self.store.end(id.secret()).await {
                 Ok(Some(stored)) => {
@@ -71,51 +84,71 @@ impl ClientSessions {
         }
     }
 
-    /// The sessions with a stream here whose application has to be asked again. Each of them is returned once.
+    /// The sessions with a stream or poll here whose application has to be asked again. Each of them is returned once,
+    /// unless [`ask_again_later`](ClientSessions::ask_again_later) puts it back.
     pub fn to_ask_again(&self, now_ms: u64, most: usize) -> Vec<SessionId> {
         let mut connected = self.connected.lock();
-        let due = connected.sessions.iter_mut().filter(|(_, connection)| {
-            connection.streams > 0 && connection.asks_again_ms.is_some_and(|at| at <= now_ms)
-        });
-        let due = due.take(most).map(|(id, connection)| {
-            connection.asks_again_ms = None;
-            id.clone()
-        });
-        due.collect()
+        let mut ids = Vec::new();
+        while ids.len() < most
+            && let Some((at_ms, id)) = connected.asks.first().cloned()
+            && at_ms <= now_ms
+        {
+            connected.asks.pop_first();
+            if let Some(connection) = connected.sessions.get_mut(&id) {
+                connection.is_asking = true;
+                if !connection.streams.is_empty() {
+                    ids.push(id);
+                }
+            }
+        }
+        ids
+    }
+
+    /// Asks the application about a session later: an attempt has failed before the application was asked.
+    pub fn ask_again_later(&self, id: &SessionId, now_ms: u64) {
+        let mut connected = self.connected.lock();
+        if let Some(connection) = connected.sessions.get_mut(id).filter(|connection| connection.is_asking) {
+            let at_ms = now_ms + ASK_PAUSE_MS;
+            (connection.asks_again_ms, connection.is_asking) = (Some(at_ms), false);
+            connected.asks.insert((at_ms, id.clone()));
+        }
     }
 }
 
 impl Connected {
-    /// Takes what has to be written now: first what has changed, then what was not renewed for some time.
+    /// Takes what has to be written now: first what has changed, then what was not renewed for some time. Returns
+    /// whether there is more.
     fn take_writes(
         &mut self,
         now: Instant,
         away: Duration,
         unchanged_until: impl Fn(&[Channel], Cursor) -> Cursor,
-    ) -> Vec<SessionWrite> {
-        let mut ids: Vec<SessionId> = self.changed.iter().take(WRITES).cloned().collect();
-        let is_due =
-            |id: &SessionId, renewed: Instant| now.duration_since(renewed) >= RENEW_EVERY && !self.changed.contains(id);
-        let due = self.sessions.iter().filter(|(id, connection)| is_due(id, connection.renewed));
-        ids.extend(due.take(WRITES - ids.len()).map(|(id, _)| id.clone()));
-        let mut writes = Vec::with_capacity(ids.len());
-        for id in ids {
+    ) -> (Vec<SessionWrite>, bool) {
+        let (mut writes, mut channels) = (Vec::new(), 0);
+        while writes.len() < WRITES && channels < CHANNELS {
+            let due = || self.due.first().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone());
+            let Some(id) = self.changed.first().cloned().or_else(due) else { return (writes, false) };
             self.changed.remove(&id);
             let Some(connection) = self.sessions.get_mut(&id) else { continue };
-            connection.renewed = now;
+            self.due.remove(&(connection.renewal_due, id.clone()));
+            connection.renewal_due = now + RENEW_EVERY;
+            self.due.insert((connection.renewal_due, id.clone()));
             connection.cursor = unchanged_until(&connection.control, connection.cursor);
+            let (is_open, stays) = (!connection.streams.is_empty(), connection.until.duration_since(now));
+            let bookmark = connection.unsaved.take();
+            channels += bookmark.as_ref().map_or(0, |(_, channels)| channels.len());
             writes.push(SessionWrite {
                 id: id.secret().clone(),
-                bookmark: connection.unsaved.take(),
+                bookmark,
                 cursor: connection.cursor,
-                ends_in: if connection.streams > 0 { away.max(CLOSED) } else { CLOSED },
+                ends_in: if is_open { away.max(CLOSED) } else { stays },
             });
-            if connection.streams == 0 {
-                self.sessions.remove(&id);
+            if !is_open {
+                self.remove(&id);
                 self.closed -= 1;
             }
         }
-        writes
+        (writes, true)
     }
 
     /// Takes back what could not be written. The deadlines stand still while the store is away.

@@ -3,6 +3,7 @@
 use crate::message::{Channel, ClientId, Draft};
 use crate::serve::client_sessions::change::{Change, ControlEntry, Json, Send};
 use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::state::Awaited;
 use crate::serve::hook::answer::SessionAnswer;
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::serve::publishing::parse;
@@ -55,10 +56,11 @@ pub fn sent_events(answer: SessionAnswer) -> impl Iterator<Item = ControlEntry> 
 pub fn entries(
     answer: SessionAnswer,
     session: Option<&SessionId>,
-    acked: Option<String>,
+    acked: Option<Awaited>,
     publish: Vec<Draft>,
 ) -> Vec<Draft> {
-    let change = Change { acked: acked.into_iter().collect(), ..change(&answer) };
+    let acked = acked.into_iter().map(|awaited| (awaited.name, awaited.at.to_string())).collect();
+    let change = Change { acked, ..change(&answer) };
     let is_last = answer.disconnect;
     let first = (!change.is_empty()).then_some(ControlEntry::Change(change));
     let control = first.into_iter().chain(sent_events(answer)).filter_map(|entry| entry.draft(session));

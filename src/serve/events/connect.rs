@@ -1,25 +1,30 @@
 //! Begins sessions, and finds those that a client names.
 
+use super::present::{late, present};
 use super::service::{self, NATIVE};
 use super::{answers, caller};
 use crate::cursor::{Cursor, Start};
-use crate::message::Draft;
-use crate::message::{Channel, ClientId, User};
+use crate::log::{Page, Resolved};
+use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
 use crate::serve::client_sessions::change::{Change, ControlEntry};
 use crate::serve::client_sessions::id::SessionId;
-use crate::serve::client_sessions::state::SessionState;
+use crate::serve::client_sessions::state::{MAX_CHANNELS, SessionState, TooManyChannels};
 use crate::serve::hook::Answered;
 use crate::serve::hook::call::{CallContent, Connect, HookCall};
 use crate::serve::hook::call_type::CallType;
 use crate::serve::state::ServerState;
+use crate::transport::params::too_many_channels;
 use crate::transport::{ApiError, Code, WantedSession};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// How long a request waits for a node that is behind the client's cursor.
 const AHEAD_WAIT: Duration = Duration::from_secs(5);
+
+/// How often a node that is behind looks at the end of the log.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A request of a client that has or wants a session.
 pub struct SessionRequest<'a> {
@@ -61,22 +66,66 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
     let client = request.client.clone().unwrap_or_else(ClientId::random);
     let mut session = SessionState::new(id, NATIVE, "/", client, head);
     session.user = request.user.clone();
-    session.name_all(request.channels);
-    let mut entries = Vec::new();
-    if let Some(answered) = ask(state, &session, request.credentials.clone(), request.connect).await? {
-        let Answered { session: answer, publish, .. } = answered;
-        if answer.disconnect {
-            state.sessions.metrics.opened("refused");
-            return Err(ApiError::new(Code::Forbidden, "the application refuses the connection"));
+    session.name_all(request.channels).map_err(too_many)?;
+    let sessions = &state.sessions;
+    if !state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Connect)) {
+        sessions.create(&mut session, request.time, true).await?;
+        sessions.metrics.opened("opened");
+        return Ok(session);
+    }
+    // The session has its place before the application is asked. So the application hears of the end of every session
+    // that it has accepted, whatever fails after that.
+    sessions.create(&mut session, request.time, false).await?;
+    let id = session.id.clone();
+    let accepted = match ask(state, &session, request.credentials.clone(), request.connect).await {
+        Ok(Some(answered)) if answered.session.disconnect => {
+            sessions.metrics.opened("refused");
+            Err(ApiError::new(Code::Forbidden, "the application refuses the connection"))
         }
-        let refused = session.change(&answers::change(&answer));
+        other => other,
+    };
+    let answered = match accepted {
+        Ok(answered) => answered,
+        Err(refusal) => {
+            sessions.forget(&id).await;
+            return Err(refusal);
+        }
+    };
+    match accept(state, session, answered, request.time).await {
+        Ok(session) => {
+            sessions.metrics.opened("opened");
+            Ok(session)
+        }
+        Err(error) => {
+            sessions.end_soon(&id, "gone");
+            Err(error)
+        }
+    }
+}
+
+/// Carries out the application's answer for a session that begins.
+async fn accept(
+    state: &Arc<ServerState>,
+    mut session: SessionState,
+    answered: Option<Answered<Draft>>,
+    time: Duration,
+) -> Result<SessionState, ApiError> {
+    let mut entries = Vec::new();
+    if let Some(Answered { session: answer, publish, .. }) = answered {
+        let ttl = answer.ttl;
+        let refused = session.change(&answers::change(&answer)).refused_joins;
         state.sessions.metrics.refused_joins.inc_by(refused as u64);
+        // The client has not read anything yet, and the last entry of the log may be old.
+        session.departures.clear();
+        if let Some(ttl) = ttl {
+            session.ask_again_after(ttl, state.hub.log().now_ms());
+        }
         entries.extend(answers::sent_events(answer).filter_map(|entry| entry.draft(Some(&session.id))));
         entries.extend(publish);
     }
     // While the application was asked, there may have been changes for the user, the client or the channels.
-    let session = present(state, session, None).await?;
-    state.sessions.create(&session, request.time).await?;
+    let mut session = present(state, session, None).await?;
+    state.sessions.complete(&mut session, time).await?;
     service::append(state, entries).await?;
     Ok(session)
 }
@@ -84,12 +133,14 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
 /// Finds a session, and brings its state to the present.
 async fn resume(state: &Arc<ServerState>, id: &str, request: SessionRequest<'_>) -> Result<SessionState, ApiError> {
     let upto = match request.start {
-        Some(Start::After(cursor)) => {
-            reach(state, cursor).await;
-            Some(cursor)
-        }
+        Some(Start::After(cursor)) => Some(cursor),
         _ => None,
     };
+    if let Some(cursor) = upto {
+        // A poll waits only as long as its client does.
+        let wait = Some(request.time).filter(|time| !time.is_zero()).map_or(AHEAD_WAIT, |time| time.min(AHEAD_WAIT));
+        reach(state, cursor, wait).await?;
+    }
     let mut session = find(state, id, upto, request.time).await?;
     if request.client.as_ref().is_some_and(|client| *client != session.client) {
         return Err(ApiError::new(Code::Forbidden, "the session belongs to another client id"));
@@ -98,9 +149,13 @@ async fn resume(state: &Arc<ServerState>, id: &str, request: SessionRequest<'_>)
         ask_again(state, &session, request.credentials.clone(), request.connect).await?;
         session = present(state, session, upto).await?;
     }
-    session.name_all(request.channels);
+    session.name_all(request.channels).map_err(too_many)?;
     state.sessions.metrics.opened("resumed");
     Ok(session)
+}
+
+fn too_many(_: TooManyChannels) -> ApiError {
+    too_many_channels(MAX_CHANNELS)
 }
 
 /// Finds a session by the id that a client names, and brings its state to the position `upto`, or to the present. It lives
@@ -120,30 +175,46 @@ pub async fn find(
     present(state, session, upto).await
 }
 
-async fn present(
-    state: &Arc<ServerState>,
-    session: SessionState,
-    upto: Option<Cursor>,
-) -> Result<SessionState, ApiError> {
-    let id = session.id.clone();
-    catch_up(&state.hub, session, upto).await.map_err(|error| match error {
-        CannotCatchUp::Late => late(),
-        CannotCatchUp::Lost => {
-            state.sessions.end_soon(&id, "disconnected");
-            state.sessions.unknown()
+/// Finds a session as it is at the end of the log. A request at another node may just have changed it.
+///
+/// # Errors
+///
+/// `no_session`, `log_unavailable` or `not_ready`.
+pub async fn find_latest(state: &Arc<ServerState>, id: &str) -> Result<SessionState, ApiError> {
+    let until = Instant::now() + AHEAD_WAIT;
+    loop {
+        let head = state.hub.head().ok_or_else(late)?;
+        let Ok(page) = timeout_at(until, state.hub.log().read(head, 1)).await else { return Err(late()) };
+        let away = |_| ApiError::new(Code::LogUnavailable, "the log is not available at the moment");
+        let Page { extent, messages, upto } = page.map_err(away)?;
+        let end = Cursor { id: extent.end, epoch: extent.lineage.epoch };
+        // The last entries of the log may have been deleted, and the node never gets to them.
+        if head.epoch == end.epoch && messages.is_empty() && upto >= end.id {
+            return find(state, id, None, Duration::ZERO).await;
         }
-    })
-}
-
-fn late() -> ApiError {
-    ApiError::new(Code::NotReady, "this node has not read the log up to the session's position; come back in a moment")
-}
-
-/// Waits a while until the node has read up to a cursor that may have come from a faster node.
-async fn reach(state: &ServerState, cursor: Cursor) {
-    if !state.hub.has_reached(cursor) {
-        let _ = tokio::time::timeout(AHEAD_WAIT, state.hub.reached(cursor)).await;
+        let soon = until.min(Instant::now() + LOOK_AGAIN);
+        if timeout_at(soon, state.hub.reached_in_lineage(end)).await.is_ok() {
+            return find(state, id, None, Duration::ZERO).await;
+        }
     }
+}
+
+/// Waits until the node has read up to a cursor that may have come from a faster node.
+///
+/// # Errors
+///
+/// `not_ready`: the changes of the session up to the cursor are not known here yet.
+async fn reach(state: &ServerState, cursor: Cursor, wait: Duration) -> Result<(), ApiError> {
+    let (hub, until) = (&state.hub, Instant::now() + wait);
+    if hub.place(cursor).is_some_and(|place| hub.has_reached(place)) {
+        return Ok(());
+    }
+    // The log knows whether it has got to the cursor, and whether it has the cursor's epoch.
+    let Ok(Ok(page)) = timeout_at(until, hub.log().read(cursor, 1)).await else { return Err(late()) };
+    if matches!(page.extent.resolve(cursor), Resolved::Gap(_)) {
+        return Ok(());
+    }
+    timeout_at(until, hub.reached_in_lineage(cursor)).await.map_err(|_| late())
 }
 
 /// Asks the application about a session that begins or goes on. `None` if the application is not called.
@@ -170,7 +241,8 @@ async fn ask(
 ///
 /// # Errors
 ///
-/// The application does not accept the session any more.
+/// The application does not accept the session any more. `rate_limited` or `not_ready`: it was not asked, and the session
+/// goes on.
 pub async fn ask_again(
     state: &Arc<ServerState>,
     session: &SessionState,
@@ -180,6 +252,8 @@ pub async fn ask_again(
     let connect = Connect { number: session.asks_again_ms.unwrap_or_default(), ..connect };
     let end = || ControlEntry::Change(Change { disconnect: true, ..Change::default() }).draft(Some(&session.id));
     match ask(state, session, credentials, connect).await {
+        // The application was not asked.
+        Err(error) if matches!(error.code, Code::RateLimited | Code::NotReady) => Err(error),
         Ok(Some(mut answered)) => {
             let mut answer = std::mem::take(&mut answered.session);
             // Without a new time, the application is not asked again for a day.

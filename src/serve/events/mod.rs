@@ -5,6 +5,7 @@ pub mod answers;
 pub mod caller;
 pub mod connect;
 pub mod parse;
+mod present;
 pub mod service;
 pub mod to_sessions;
 pub mod upkeep;

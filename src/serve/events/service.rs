@@ -1,9 +1,10 @@
 //! Passes events and answers of clients on to the application, and carries out what it answers.
 
+use super::present::present;
 use super::{answers, caller};
 use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::client_sessions::state::SessionState;
+use crate::serve::client_sessions::state::{Awaited, SessionState};
 use crate::serve::hook::call::{CallContent, Caller, HookCall};
 use crate::serve::hook::call_type::CallType;
 use crate::serve::hook::{Answered, Hook, QueuedCall};
@@ -46,8 +47,8 @@ struct Waiting {
     queued: QueuedCall,
     client: Option<ClientId>,
     session: Option<Box<SessionState>>,
-    /// The name of the client's answer that the call passes on.
-    acked: Option<String>,
+    /// The client's answer that the call passes on.
+    acked: Option<Awaited>,
 }
 
 /// Passes an event on to the application. The event gets its position after the client's earlier events at once. The
@@ -83,15 +84,14 @@ pub fn acknowledge(
     let Some(session) = &sender.session else {
         return Err(ApiError::new(Code::NoSession, "an answer to an event needs the session that got the event"));
     };
-    if !session.awaited.contains(&ack.name) {
-        state.sessions.metrics.unknown_acks.inc();
-        return Err(ApiError::new(
-            Code::BadRequest,
-            "the application does not wait for this answer, or it has it already",
-        ));
-    }
-    let name = ack.name.clone();
-    call(state, hook, sender, CallContent::Ack { name: ack.name, args: ack.args }, Some(name))
+    let awaited = session.awaited(&ack.name).cloned().ok_or_else(|| not_awaited(state))?;
+    let content = CallContent::Ack { name: ack.name, asked_at: awaited.at, args: ack.args };
+    call(state, hook, sender, content, Some(awaited))
+}
+
+fn not_awaited(state: &ServerState) -> ApiError {
+    state.sessions.metrics.unknown_acks.inc();
+    ApiError::new(Code::BadRequest, "the application does not wait for this answer, or it has it already")
 }
 
 fn call(
@@ -99,7 +99,7 @@ fn call(
     hook: Arc<Hook>,
     sender: Sender,
     content: CallContent,
-    acked: Option<String>,
+    acked: Option<Awaited>,
 ) -> Result<impl Future<Output = Result<EventAnswer, ApiError>> + Send + 'static, ApiError> {
     let Sender { named, made, credentials, channels, session } = sender;
     let (client, subject) = state.authorizer.identify(&credentials, named)?;
@@ -163,7 +163,16 @@ async fn carry_out(
     hook: Option<Arc<Hook>>,
     waiting: Waiting,
 ) -> Result<EventAnswer, ApiError> {
-    let Waiting { queued, client, session, acked } = waiting;
+    let Waiting { mut queued, client, session, acked } = waiting;
+    if let (Some(hook), Some(session)) = (&state.hook, session.clone()) {
+        // The answers to earlier calls may have changed the session since the call was queued.
+        hook.turn(&mut queued).await;
+        let session = present(&state, *session, None).await?;
+        if acked.as_ref().is_some_and(|acked| !session.awaited.contains(acked)) {
+            return Err(not_awaited(&state));
+        }
+        queued.set_caller(caller::of_session(&session));
+    }
     let max = state.settings.max_message;
     let read = |json: &str| answers::publication(json, client.as_ref(), max);
     let mut memory = state.budget.publication();

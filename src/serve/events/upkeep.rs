@@ -2,24 +2,35 @@
 
 use super::{answers, caller, connect, service};
 use crate::serve::access::credentials::Credentials;
+use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::registry::EndedSession;
+use crate::serve::client_sessions::upkeep::Renewal;
 use crate::serve::hook::call::{CallContent, Connect, HookCall};
 use crate::serve::hook::call_type::CallType;
 use crate::serve::state::ServerState;
+use crate::transport::{ApiError, Code};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, sleep};
 
 /// How often records are renewed at least, and sessions that have missed their time are ended.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How many sessions are asked about again in one period.
-const ASKED: usize = 100;
+/// How long changes are gathered before they are written, so that many requests are one write.
+const GATHER: Duration = Duration::from_millis(50);
 
-/// How often a call that finds the queue full is tried, and the pause between two attempts.
-const ATTEMPTS: usize = 30;
+/// How many sessions the application is asked about again at a time, and told of the end at a time. Calls of one kind
+/// never wait for those of the other one.
+const ASKED: usize = 16;
+const TOLD: usize = 16;
+
+/// How many sessions have ended at most without the application knowing it. Beyond it, no more sessions are ended here.
+const UNTOLD: usize = 1000;
+
+/// The pause before a call that finds the queue full is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The address of calls that no request of a client has caused. In the hook's queue, these calls share the limits of one
@@ -32,67 +43,98 @@ pub async fn run(state: Arc<ServerState>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A deadline would end sessions that this node cannot compare with the log yet.
     state.hub.ready().await;
+    let asking = Arc::new(Semaphore::new(ASKED));
+    let untold = Arc::new(Semaphore::new(UNTOLD));
+    let telling = Arc::new(Semaphore::new(TOLD));
     loop {
         tokio::select! {
-            _ = tick.tick() => ask_again(&state),
-            () = state.sessions.changed() => {}
+            _ = tick.tick() => {}
+            () = state.sessions.changed() => sleep(GATHER).await,
         }
-        while renew(&state).await {}
+        ask_again(&state, &asking);
+        loop {
+            let renewal = renew(&state, untold.available_permits()).await;
+            for ended in renewal.ended {
+                let (state, telling, permit) = (state.clone(), telling.clone(), untold.clone().try_acquire_owned());
+                tokio::spawn(async move {
+                    let _permits = (permit, telling.acquire().await);
+                    tell_end(&state, ended).await;
+                });
+            }
+            if !renewal.has_more {
+                break;
+            }
+        }
     }
 }
 
-/// Writes what has changed, once more at the end of the node.
+/// Writes what has changed, once more at the end of the node. Other nodes end what has missed its time.
 pub async fn end(state: &Arc<ServerState>) {
-    while renew(state).await {}
+    while renew(state, 0).await.has_more {}
 }
 
-/// Renews records. Returns whether more has to be done at once.
-async fn renew(state: &Arc<ServerState>) -> bool {
-    let unchanged = |channels: &[_], cursor| state.hub.unchanged_until(channels, cursor);
-    let renewal = state.sessions.renew(unchanged).await;
-    for ended in renewal.ended {
-        state.sessions.metrics.ended(ended.reason);
-        if state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Disconnect)) {
-            tokio::spawn(tell_end(state.clone(), ended));
+/// Renews records, and ends at most `room` sessions.
+async fn renew(state: &Arc<ServerState>, room: usize) -> Renewal {
+    state.sessions.renew(room, |channels, cursor| state.hub.unchanged_until(channels, cursor)).await
+}
+
+/// Counts the end of a session, and tells the application.
+async fn tell_end(state: &Arc<ServerState>, ended: EndedSession) {
+    let EndedSession { state: bookmarked, mut reason } = ended;
+    // The bookmark may be older than the last change of the session.
+    let session = match catch_up(&state.hub, bookmarked.clone(), None).await {
+        Ok(session) => session,
+        Err(error) => {
+            if error == CannotCatchUp::Ended {
+                reason = "disconnected";
+            }
+            bookmarked
         }
-    }
-    renewal.has_more
-}
-
-/// Tells the application that a session has ended.
-async fn tell_end(state: Arc<ServerState>, ended: EndedSession) {
-    let Some(hook) = state.hook.clone() else { return };
-    let EndedSession { state: session, reason } = ended;
-    for _ in 0..ATTEMPTS {
+    };
+    state.sessions.metrics.ended(reason);
+    let Some(hook) = state.hook.clone().filter(|hook| hook.takes(CallType::Disconnect)) else { return };
+    let queued = loop {
         let (line, caller) = (caller::line_of(&session, NOWHERE), caller::of_session(&session));
         let call = HookCall::new(line, nobody(), caller, CallContent::Disconnect { reason });
-        let Ok(queued) = hook.queue(call) else {
-            sleep(PAUSE).await;
-            continue;
-        };
-        let max = state.settings.max_message;
-        let read = |json: &str| answers::publication(json, Some(&session.client), max);
-        // The session is over, so only the messages of the answer have an effect.
-        if let Ok(answered) = hook.call(queued, max, read).await {
-            let _ = service::append(&state, answered.publish).await;
+        match hook.queue(call) {
+            Ok(queued) => break queued,
+            // The queue is full of calls for clients.
+            Err(_) => sleep(PAUSE).await,
         }
-        return;
+    };
+    let max = state.settings.max_message;
+    let read = |json: &str| answers::publication(json, Some(&session.client), max);
+    // The session is over, so only the messages of the answer have an effect.
+    if let Ok(answered) = hook.call(queued, max, read).await {
+        let _ = service::append(state, answered.publish).await;
     }
-    tracing::warn!(reason, "the application was not told that a session has ended: too many calls wait");
 }
 
 /// Asks the application again about the sessions whose time is over.
-fn ask_again(state: &Arc<ServerState>) {
-    for id in state.sessions.to_ask_again(state.hub.log().now_ms(), ASKED) {
-        tokio::spawn(ask_again_about(state.clone(), id));
+fn ask_again(state: &Arc<ServerState>, asking: &Arc<Semaphore>) {
+    for id in state.sessions.to_ask_again(state.hub.log().now_ms(), asking.available_permits()) {
+        let (state, permit) = (state.clone(), asking.clone().try_acquire_owned());
+        tokio::spawn(async move {
+            let _permit = permit;
+            ask_again_about(&state, &id).await;
+        });
     }
 }
 
-async fn ask_again_about(state: Arc<ServerState>, id: SessionId) {
-    if let Ok(session) = connect::find(&state, id.secret(), None, Duration::ZERO).await {
-        let connect = Connect { transport: "session".to_owned(), ..Connect::default() };
-        // A refusal ends the session by an entry, which its stream reads.
-        let _ = connect::ask_again(&state, &session, nobody(), connect).await;
+async fn ask_again_about(state: &Arc<ServerState>, id: &SessionId) {
+    let asked = match connect::find(state, id.secret(), None, Duration::ZERO).await {
+        Ok(session) => {
+            let connect = Connect { transport: "session".to_owned(), ..Connect::default() };
+            // A refusal ends the session by an entry, which its stream reads.
+            connect::ask_again(state, &session, nobody(), connect).await
+        }
+        Err(error) => Err(error),
+    };
+    let is_passing = |error: &ApiError| {
+        matches!(error.code, Code::RateLimited | Code::NotReady | Code::LogUnavailable | Code::OutcomeUnknown)
+    };
+    if asked.as_ref().is_err_and(is_passing) {
+        state.sessions.ask_again_later(id, state.hub.log().now_ms());
     }
 }
 

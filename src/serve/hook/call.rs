@@ -2,6 +2,7 @@
 
 use super::HookRequest;
 use super::call_type::CallType;
+use crate::cursor::Cursor;
 use crate::message::{Channel, ClientId};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::limits::rate_limiter::EventSender;
@@ -61,6 +62,8 @@ pub enum CallContent {
     Ack {
         /// The name that the application has given to the answer.
         name: String,
+        /// The position of the event that has asked for the answer. The application may use a name again.
+        asked_at: Cursor,
         /// The answer, a JSON array.
         args: Box<RawValue>,
     },
@@ -145,7 +148,7 @@ impl CallContent {
             CallContent::Connect(connect) => Some(format!("connect:{}", connect.number)),
             // The prefixes of the others have a colon, so that no key of a client is one of them.
             CallContent::Event(event) => event.key.as_ref().map(|key| format!("event:{key}")),
-            CallContent::Ack { name, .. } => Some(format!("ack:{name}")),
+            CallContent::Ack { name, asked_at, .. } => Some(format!("ack:{asked_at}:{name}")),
             CallContent::Disconnect { .. } => Some("disconnect:".to_owned()),
         }
     }
@@ -157,7 +160,7 @@ impl CallContent {
                 query + connect.auth.as_ref().map_or(0, String::len)
             }
             CallContent::Event(event) => 2 * event.size(),
-            CallContent::Ack { name, args } => 2 * (name.len() + args.get().len()),
+            CallContent::Ack { name, args, .. } => 2 * (name.len() + args.get().len()),
             CallContent::Disconnect { .. } => 0,
         }
     }
@@ -221,7 +224,7 @@ impl HookCall {
                 body.event = Some(EventBody { event: event.name.as_str(), ack: event.wants_ack, channel });
                 body.args = Some(&event.args);
             }
-            CallContent::Ack { name, args } => (body.r#ref, body.args) = (Some(name.as_str()), Some(&**args)),
+            CallContent::Ack { name, args, .. } => (body.r#ref, body.args) = (Some(name.as_str()), Some(&**args)),
             CallContent::Disconnect { reason } => body.reason = Some(reason),
         }
         serde_json::to_vec(&body).unwrap_or_default()

@@ -19,7 +19,7 @@ use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
 use answer::{Accepted, Answer, SessionAnswer};
 use bytes::Bytes;
-use call::HookCall;
+use call::{Caller, HookCall};
 use call_type::CallType;
 use http::HttpTransport;
 use http_body_util::Full;
@@ -97,6 +97,15 @@ pub struct Hook {
 pub struct QueuedCall {
     call: HookCall,
     place: Place,
+    /// When the call gives up to wait for its turn; `None` before it waits.
+    until: Option<Instant>,
+}
+
+impl QueuedCall {
+    /// Tells the application what is known about the client now. A call may wait while earlier calls change that.
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.call.caller = caller;
+    }
 }
 
 /// The application's answer to a call. The client's next call begins when this is dropped.
@@ -148,12 +157,18 @@ impl Hook {
     pub fn queue(&self, call: HookCall) -> Result<QueuedCall, ApiError> {
         let kind = call.content.kind();
         match self.queue.enter(call.sender.clone(), call.size()) {
-            Ok(place) => Ok(QueuedCall { call, place }),
+            Ok(place) => Ok(QueuedCall { call, place, until: None }),
             Err(refusal) => {
                 self.metrics.count(kind, "overloaded");
                 Err(refusal)
             }
         }
+    }
+
+    /// Waits until all earlier calls of the client have ended, or the call gives up.
+    pub async fn turn(&self, queued: &mut QueuedCall) {
+        let until = *queued.until.get_or_insert_with(|| Instant::now() + self.timeout * TURN_TIMEOUTS);
+        let _ = timeout_at(until, queued.place.turn()).await;
     }
 
     /// Calls the application. `read` reads a publish object of the answer. `max_payload` is the longest payload of an
@@ -169,12 +184,13 @@ impl Hook {
         max_payload: usize,
         read: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Answered<T>, ApiError> {
-        let QueuedCall { call, mut place } = queued;
+        let QueuedCall { call, mut place, until } = queued;
+        let until = until.unwrap_or_else(|| Instant::now() + self.timeout * TURN_TIMEOUTS);
         let turn = async {
             place.turn().await;
             self.free.acquire().await
         };
-        let answer = match timeout_at(Instant::now() + self.timeout * TURN_TIMEOUTS, turn).await {
+        let answer = match timeout_at(until, turn).await {
             Ok(Ok(_permit)) => self.answer_in_time(&call, max_payload, read).await,
             _ => Err(Problem::passing(
                 "events that wait too long for their turn",

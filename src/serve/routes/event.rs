@@ -14,7 +14,6 @@ use crate::serve::publishing::parse::FORM;
 use crate::serve::state::ServerState;
 use crate::transport::ApiError;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The path.
 const PATH: &str = "/event";
@@ -68,7 +67,7 @@ async fn send(
     // Such a page cannot send this content type without a preflight request.
     let credentials = if kind == "application/json" { credentials } else { credentials.to_publish()? };
     let session = match session {
-        Some(id) => Some(Box::new(connect::find(state, &id, None, Duration::ZERO).await?)),
+        Some(id) => Some(Box::new(connect::find_latest(state, &id).await?)),
         None => None,
     };
     let sender =

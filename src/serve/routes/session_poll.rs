@@ -4,8 +4,9 @@ use super::etag;
 use super::poll::{BATCH_MESSAGES, Wait};
 use super::response::{self, Response};
 use crate::cursor::Start;
-use crate::hub::{Gap, Limit, Step, Subscription};
+use crate::hub::{Gap, Hub, Limit, Step, Subscription};
 use crate::message::Message;
+use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
 use crate::serve::client_sessions::live::LiveSession;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::session::batch::BATCH_BYTES;
@@ -41,12 +42,11 @@ pub async fn answer(
     subscription.read_members(params.presence);
     let mut session = LiveSession::of_poll(&state.sessions, session);
     session.begin(&mut subscription);
-    // This is the position that the client has acknowledged. If it does not get the answer, it comes back here.
-    session.save(wait.time.unwrap_or_default()).await;
+    let id = session.id().secret().clone();
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
     let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None, is_lost: false };
     tokio::select! {
-        () = collected.fill(&mut session, &mut subscription, wait.time) => {}
+        () = collected.fill(&state.hub, &mut session, &mut subscription, wait.time) => {}
         () = state.drain.begun() => {}
         () = poll_fn(|cx| wait.client_shut.map_or(Poll::Pending, |client| client.poll(cx))) => {}
     }
@@ -56,13 +56,11 @@ pub async fn answer(
     }
     let cursor = subscription.cursor();
     // A session that is lost is not known any more at the next poll. The client then begins a new one.
-    let named = match session.has_ended() && !is_lost {
-        true => BatchSession::Ended,
-        false => BatchSession::Open(session.id().secret().clone()),
-    };
-    if !session.has_ended() {
-        session.stay().await;
+    let named = if session.has_ended() && !is_lost { BatchSession::Ended } else { BatchSession::Open(id) };
+    if wait.time.is_none() {
+        session.ends_at(cursor);
     }
+    drop(session);
     let batch = Batch { gap, messages, cursor, session: named, is_complete: false };
     let mut body = Vec::with_capacity(batch.size_hint());
     opening.envelope.batch(&batch, &mut body);
@@ -86,13 +84,20 @@ struct Collected {
 
 impl Collected {
     /// Collects what is there, and waits up to `time` for the first message or gap.
-    async fn fill(&mut self, session: &mut LiveSession, subscription: &mut Subscription, time: Option<Duration>) {
+    async fn fill(
+        &mut self,
+        hub: &Arc<Hub>,
+        session: &mut LiveSession,
+        subscription: &mut Subscription,
+        time: Option<Duration>,
+    ) {
         let until = Instant::now() + time.unwrap_or(STEP_WAIT);
         while self.messages.len() < self.limit && self.bytes < BATCH_BYTES && !session.has_ended() {
             let mut batch = Vec::new();
             let room = Limit { messages: self.limit - self.messages.len(), bytes: BATCH_BYTES - self.bytes };
             let waits = time.is_some() && self.messages.is_empty() && self.gap.is_none();
             let step = poll_fn(|cx| match subscription.poll_step(cx, room, &mut batch) {
+                _ if session.poll_lost(cx) => Poll::Ready(Step::Idle),
                 Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending if !batch.is_empty() => {
                     Poll::Ready(Step::Messages)
                 }
@@ -108,7 +113,19 @@ impl Collected {
                 Step::Gap(gap) => {
                     let from = self.gap.map_or(gap.from, |first| first.from);
                     self.gap = Some(Gap { from, ..gap });
-                    self.is_lost |= session.is_lost_by(&gap);
+                    if session.is_interrupted_by(&gap, subscription) {
+                        let state = session.state().clone();
+                        match catch_up(hub, state, Some(gap.cursor)).await {
+                            Ok(state) => session.go_on(state, subscription),
+                            // The next request finds out more.
+                            Err(CannotCatchUp::Late) => return,
+                            Err(CannotCatchUp::Lost) => {
+                                self.is_lost = true;
+                                session.end_lost();
+                            }
+                            Err(CannotCatchUp::Ended) => session.end(),
+                        }
+                    }
                 }
                 Step::Idle | Step::Ahead => return,
             }

@@ -4,8 +4,10 @@ use super::context::Context;
 use super::endpoint::{Answer, Audience, Call, Endpoint, Route};
 use super::post;
 use super::response::{self, Response};
+use crate::log::sessions::StoredSession;
 use crate::message::Channel;
 use crate::serve::client_sessions::bookmark;
+use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::to_sessions;
 use crate::serve::http::headers::last_field;
@@ -15,6 +17,8 @@ use crate::transport::{ApiError, Code};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// The path.
 const PATH: &str = "/sessions";
@@ -24,6 +28,10 @@ const FIELDS_BYTES: usize = 128 << 10;
 
 /// How many sessions a page of the list has.
 const PAGE: usize = 100;
+
+/// How long the list waits for the present states of its sessions. Those that it does not get are shown as they were
+/// stored.
+const FOLD_TIME: Duration = Duration::from_secs(2);
 
 /// The endpoint.
 pub struct Sessions;
@@ -79,9 +87,18 @@ async fn list(state: &ServerState, channel: &Channel, after: &str) -> Result<Res
             "endpoint": session.endpoint,
         })
     };
-    let sessions =
-        listed.iter().filter_map(|listed| bookmark::read(&listed.session.bookmark, listed.session.cursor).map(entry));
-    let mut answer = json!({ "sessions": sessions.collect::<Vec<_>>() });
+    let (mut sessions, until) = (Vec::new(), Instant::now() + FOLD_TIME);
+    for StoredSession { bookmark, cursor } in listed.into_iter().map(|listed| listed.session) {
+        let Some(session) = bookmark::read(&bookmark, cursor) else { continue };
+        // The bookmark may be older than the last change of the session.
+        match timeout_at(until, catch_up(&state.hub, session.clone(), None)).await {
+            Ok(Ok(session)) if !session.channels.contains_key(channel) => {}
+            Ok(Ok(session)) => sessions.push(entry(session)),
+            Ok(Err(CannotCatchUp::Ended)) => state.sessions.end_soon(&session.id, "disconnected"),
+            _ => sessions.push(entry(session)),
+        }
+    }
+    let mut answer = json!({ "sessions": sessions });
     if let Some(next) = next {
         answer["next"] = next.into();
     }

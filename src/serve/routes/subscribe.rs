@@ -8,6 +8,7 @@ use crate::message::{Channel, User};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{AccessRequest, Action, Validity};
 use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
 use crate::serve::events::service as events;
@@ -188,6 +189,7 @@ impl<'a> Checked<'a> {
 
     /// Opens the session that the transport's lifecycle needs.
     async fn open(mut self, mut authorized: Authorized) -> Result<Response, ApiError> {
+        let began = Instant::now();
         let session = self.open_session(&mut authorized).await?;
         if !matches!(self.lifecycle, Lifecycle::Poll | Lifecycle::LongPoll) {
             join(self.state, &self.params, &mut authorized).await?;
@@ -199,6 +201,8 @@ impl<'a> Checked<'a> {
                 // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, no next request can follow.
                 let time = self.waiting_time(authorized.validity);
                 if let Some(session) = session {
+                    // The time in which the node has reached the session's position is a part of the poll.
+                    let time = time.map(|time| time.saturating_sub(began.elapsed()));
                     return self.poll_session(session, authorized, time).await;
                 }
                 let is_check = time.is_none() && self.params.probe;
@@ -251,7 +255,11 @@ impl<'a> Checked<'a> {
             credentials: &authorized.credentials,
             user,
             connect: self.connect(&authorized.credentials),
-            time: self.waiting_time(authorized.validity).unwrap_or_default(),
+            time: match self.lifecycle {
+                Lifecycle::Poll | Lifecycle::LongPoll => self.waiting_time(authorized.validity).unwrap_or_default(),
+                // From then on, the node renews the deadline.
+                _ => CLOSED,
+            },
         };
         let session = connect::open(self.state, request).await?;
         self.params.client = Some(session.client.clone());

@@ -18,6 +18,15 @@ pub enum Attached {
 // A stream with a grant does not take more memory because others have sessions.
 const _: () = assert!(size_of::<Attached>() == size_of::<GrantRenewal>());
 
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its grant has ended, or the application has ended its session.
+    Revoked,
+    /// Its session is not known any more.
+    Lost,
+}
+
 /// The stream of a session.
 pub struct SessionStream {
     session: LiveSession,
@@ -61,16 +70,20 @@ impl Attached {
         }
     }
 
-    /// Whether the stream ends: its grant or its session has ended.
-    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> bool {
-        self.session().is_some_and(|session| session.has_ended())
+    /// Whether the stream ends: its grant or its session has ended. A client whose session was lost may come back.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        if self.session().is_some_and(|session| session.has_ended())
             || self.grant().is_some_and(|grant| grant.poll_end(cx).is_ready())
+        {
+            return Some(End::Revoked);
+        }
+        self.session().is_some_and(|session| session.poll_lost(cx)).then_some(End::Lost)
     }
 
     /// Lets the session apply what a step has returned. Returns whether another step has to follow, because control
     /// entries were all that came.
     pub fn take(&mut self, step: &Poll<Step>, batch: &mut Vec<Arc<Message>>, subscription: &mut Subscription) -> bool {
-        let Some(session) = self.session().filter(|_| !batch.is_empty()) else { return false };
+        let Some(session) = self.session() else { return false };
         session.take(batch, subscription);
         batch.is_empty() && matches!(step, Poll::Ready(Step::Messages))
     }

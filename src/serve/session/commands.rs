@@ -9,6 +9,7 @@ use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{AccessRequest, Action, Grant, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
 use crate::serve::events::service::{self as events, Sender};
@@ -20,7 +21,6 @@ use crate::serve::state::ServerState;
 use crate::transport::params::{Params, too_many_channels};
 use crate::transport::{ApiError, Code, Command, Control, Dialect, Subscribe, WantedSession};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The action that the connection must take after a command.
 pub enum Outcome {
@@ -223,7 +223,7 @@ impl CommandHandler {
         if let Some(opened) = opened {
             pump.set_session(live_session(state, opened));
         } else if let Some((session, subscription)) = pump.session() {
-            session.name(&channels);
+            session.name(&channels)?;
             session.attach(subscription);
         }
         let subscription = pump.subscription();
@@ -245,15 +245,15 @@ impl CommandHandler {
             let rule = "a connection has one session: send session only with its first channels";
             return Err(ApiError::new(Code::CursorFixed, rule));
         }
-        let mut joined = 0;
-        if let Some((session, _)) = pump.session() {
-            session.check_named(channels)?;
-            joined = session.joined();
-        }
-        let subscription = pump.subscription();
         let most = state.settings.limits.channels;
-        let new = channels.iter().filter(|channel| !subscription.reads(channel)).count();
-        let named = subscription.names().filter(|channel| !channel.is_reserved()).count().saturating_sub(joined);
+        let (named, new) = match pump.session() {
+            // The channels that the application has made it join do not count.
+            Some((session, _)) => (session.named(), session.check_named(channels)?),
+            None => {
+                let subscription = pump.subscription();
+                (subscription.channels(), channels.iter().filter(|channel| !subscription.reads(channel)).count())
+            }
+        };
         if named + new > most {
             return Err(too_many_channels(most));
         }
@@ -311,7 +311,8 @@ impl CommandHandler {
             auth: credentials.token().map(str::to_owned),
             ..Connect::default()
         };
-        let time = Duration::ZERO;
+        // From then on, the node renews the deadline.
+        let time = CLOSED;
         let request = SessionRequest { wanted, client, channels, start, credentials, user, connect, time };
         connect::open(state, request).await
     }
@@ -325,14 +326,14 @@ pub fn live_session(state: &ServerState, session: SessionState) -> LiveSession {
 }
 
 fn unsubscribe(pump: &mut Pump, channels: &[Channel]) -> Cursor {
-    if let Some((session, subscription)) = pump.session() {
-        session.unname(channels);
-        session.attach(subscription);
+    match pump.session() {
+        Some((session, subscription)) => {
+            session.unname(channels);
+            session.attach(subscription);
+        }
+        None => channels.iter().for_each(|channel| pump.subscription().remove(channel)),
     }
     let subscription = pump.subscription();
-    for channel in channels {
-        subscription.remove(channel);
-    }
     let cursor = subscription.cursor();
     if let Some(renewal) = pump.grant() {
         channels.iter().for_each(|channel| renewal.remove(channel));

@@ -1,6 +1,6 @@
 //! The pump turns a subscription into the bytes of a stream, for every transport.
 
-use super::attached::Attached;
+use super::attached::{Attached, End};
 use super::frames::{frames_size, write_frames};
 use super::outlet::StreamOutlet;
 use super::record::SessionRecord;
@@ -67,7 +67,8 @@ pub struct Rollover {
     pub time: Duration,
 }
 
-/// How long a client waits before it comes back without the session that it has lost.
+/// How long a client waits before it comes back after its session was interrupted: another request finds out whether the
+/// session is lost.
 const LOST_RETRY: Duration = Duration::from_secs(1);
 
 /// A running stream. Each poll returns the bytes to write next.
@@ -186,7 +187,7 @@ impl Pump {
     }
 
     /// Makes the stream that of a session, from its present position on. Call it before the hello.
-    pub fn set_session(&mut self, session: LiveSession) {
+    pub fn set_session(&mut self, mut session: LiveSession) {
         session.begin(&mut self.subscription);
         self.attached = Some(Attached::with_session(self.attached.take(), session));
     }
@@ -274,11 +275,15 @@ impl Pump {
                 Phase::Running => {}
             }
             if let Some(attached) = &mut self.attached
-                && attached.poll_end(cx)
+                && let Some(end) = attached.poll_end(cx)
             {
-                let has_session_ended = attached.session().is_some_and(|session| session.has_ended());
-                let bye = if has_session_ended { CloseReason::SessionEnded } else { CloseReason::Revoked };
-                self.bye(bye, None);
+                match end {
+                    End::Revoked if attached.session().is_some_and(|session| session.has_ended()) => {
+                        self.bye(CloseReason::SessionEnded, None);
+                    }
+                    End::Revoked => self.bye(CloseReason::Revoked, None),
+                    End::Lost => self.bye(CloseReason::Rollover, Some(LOST_RETRY)),
+                }
                 continue;
             }
             let Some(limit) = self.limit() else {
@@ -303,7 +308,7 @@ impl Pump {
                         }
                         self.record.gap();
                         self.push_control(&Control::Gap(gap));
-                        if self.session().is_some_and(|(session, _)| session.is_lost_by(&gap)) {
+                        if self.session().is_some_and(|(session, it)| session.is_interrupted_by(&gap, it)) {
                             self.bye(CloseReason::Rollover, Some(LOST_RETRY));
                         }
                         continue;
