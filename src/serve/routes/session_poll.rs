@@ -34,7 +34,9 @@ pub async fn answer(
 ) -> Response {
     let (name, asked) = (transport.name(), Instant::now());
     let mut record = SessionRecord::new(state.delivery.open(name));
-    state.hub.polled(name, params.channels.iter(), &session.client, wait.time.unwrap_or_default());
+    if !wait.is_check {
+        state.hub.polled(name, params.channels.iter(), &session.client, wait.time.unwrap_or_default());
+    }
     // A client that does not name a position goes on where the session is.
     let start = params.cursor.unwrap_or(Start::After(session.cursor));
     let client = Some(session.client.clone());

@@ -293,15 +293,16 @@ impl<'a> Checked<'a> {
         authorized: Authorized,
         time: Option<Duration>,
     ) -> Result<Response, ApiError> {
+        let is_check = time.is_none() && self.params.probe;
         let _stay = match (&self.state.presence, &authorized.user) {
-            (Some(presence), Some(user)) => {
+            (Some(presence), Some(user)) if !is_check => {
                 let channels: Vec<Channel> = session.channels.keys().cloned().collect();
-                presence.poll(&channels, user, Some(&session.client), time.unwrap_or_default()).await?
+                presence.poll(&channels, user, Some(&session.client)).await?
             }
             _ => None,
         };
         let client_shut = self.request.head.extensions.get::<ClientShut>();
-        let wait = Wait { time, as_session: false, client_shut };
+        let wait = Wait { time, is_check, as_session: false, client_shut };
         Ok(session_poll::answer(self.state, self.transport, &self.params, self.opening, session, wait).await)
     }
 
