@@ -203,8 +203,9 @@ async fn what_was_heard_is_soon_in_the_log() {
         let verdict = judge(&redis, &sent, 1, &[]).await;
         println!("{name}: {verdict:?}");
         assert!(verdict.doubled.is_empty(), "expected none doubled when {name}: {verdict:?}");
-        // Redis still counts a listener that it cuts at the same moment.
-        assert!(verdict.lost.len() <= 1, "expected none lost when {name}: {verdict:?}");
+        // Redis still counts a listener that it cuts at the same moment. And it counts a new one before that has joined,
+        // for about a millisecond (docs/redis.md). One message can fall into each of these two moments.
+        assert!(verdict.lost.len() <= 2, "expected at most two lost when {name}: {verdict:?}");
         assert!(verdict.worst.0 <= SOON_ENOUGH, "expected {SOON_ENOUGH} ms at most when {name}: {verdict:?}");
     }
 }

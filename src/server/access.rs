@@ -15,7 +15,7 @@ use tracing::warn;
 const SHORT_KEY: usize = 16;
 
 /// Builds the rules for pages that may use the server, and for clients that may subscribe and publish. `needs_users`:
-/// whether the server must know the user who reads a public channel.
+/// whether the server must know the users of public channels.
 pub fn access(
     flags: &AccessFlags,
     needs_users: bool,

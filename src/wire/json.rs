@@ -103,7 +103,7 @@ pub fn text_of(json: &str) -> Option<String> {
     })
 }
 
-/// Appends JSON with each character outside ASCII as its `\uXXXX` escape: the same value in ASCII.
+/// Appends JSON in ASCII, with the same value: a `\u` escape replaces each character outside ASCII.
 ///
 /// `json` has to be valid JSON: there such characters occur only inside strings.
 pub fn ascii(json: &str, out: &mut Vec<u8>) {
@@ -149,7 +149,7 @@ fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The UTF-16 unit of a `\uXXXX` escape at byte `at`.
+/// Returns the UTF-16 unit of the `\u` escape at byte `at`, if there is one.
 fn escaped_unit(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     u16::from_str_radix(digits, 16).ok()

@@ -112,9 +112,9 @@ function begin(conn) {
   });
 }
 
-// Returns a method that runs a file: members.js tells who reads a channel, emit.js sends an event to the application,
-// and diagnose.js reports how the path to the server affects each transport. If the file cannot be loaded, the page's
-// function gets an error, in the form of a report, too.
+// Returns a method that loads a file and runs it. The file members.js reports the members of a channel, emit.js sends an
+// event to the application, and diagnose.js reports how the path to the server affects each transport. If the file cannot
+// be loaded, the page's function gets an object that is both an error and an empty report.
 function fileMethod(name) {
   return function (conn, first, second, third, fourth) {
     need(conn._base, name, function (run) {

@@ -1,6 +1,7 @@
 /* The life of a connection. Its states are idle, connecting, open, waiting, paused and closed. */
 
-// The milliseconds for which the library waits on a slow path if it cannot fall back to another transport.
+// The milliseconds for which the library waits for an answer if it cannot fall back to another transport. The path may be
+// slow.
 var PATIENCE = 15000;
 // If a transport was open for this many milliseconds, the library assumes that it works on this path, even if it ended
 // with an error.

@@ -25,8 +25,8 @@
     return left;
   }
 
-  // Returns whether a position is after another one. If the positions are of different epochs, the later one is the one
-  // that the connection reports, unless it reads with a transport that may be behind the previous one.
+  // Returns whether the position `at`, which the connection reports, is after `other`. If their epochs differ, `at` is
+  // the later one, except if the connection has just changed to a transport that may be behind the previous transport.
   function isAfter(leader, at, other) {
     var one = at.split(/[-.]/);
     var two = other.split(/[-.]/);

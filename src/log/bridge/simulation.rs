@@ -389,7 +389,7 @@ proptest! {
     }
 }
 
-/// Without faults, one node appends a flow of messages in its order, in a few runs of the script.
+/// Without faults, one node appends all messages, in the order in which they were published.
 #[test]
 fn in_order() {
     let mut world = World::new();

@@ -9,6 +9,8 @@
 //! - A user without a connection is removed in time, if nothing was away or lost in the meantime.
 //! - When all is quiet, exactly the users with connections are members, with the info that came last.
 
+mod checks;
+mod faults;
 mod memory;
 
 use super::node::{NodePresence, Place};
@@ -314,57 +316,6 @@ impl<'a, B: Bench> World<'a, B> {
         self.keep(channel, user, Some(client), 0, end + 2000);
     }
 
-    /// Ends a node without a word. Another one takes its place.
-    fn kill(&mut self, node: usize) {
-        self.trace.push(format!("{} kill {node}", self.now));
-        let (gone, stays) = std::mem::take(&mut self.stays).into_iter().partition(|stay| stay.node == node);
-        self.stays = stays;
-        let gone: Vec<Stay> = gone;
-        self.untold[node].clear();
-        let (gone_polls, polls) = std::mem::take(&mut self.polls).into_iter().partition(|poll| poll.node == node);
-        self.polls = polls;
-        let gone_polls: Vec<Poll> = gone_polls;
-        for poll in gone_polls {
-            // The deadline was set or moved on up to a second ago.
-            let from = if poll.counts { self.now + GRACE.as_millis() as u64 - 1000 } else { 0 };
-            let until = self.now + AWAY + GRACE.as_millis() as u64 + 2000;
-            self.keep(poll.channel, poll.user, Some(poll.client), from, until);
-        }
-        for stay in gone {
-            // The lease was renewed up to a second ago.
-            self.keep(stay.channel, stay.user, None, self.now + 4000, self.now + 10_000);
-        }
-        self.nodes[node] = new_node(self.named);
-        self.named += 1;
-    }
-
-    async fn drain(&mut self, node: usize) {
-        self.trace.push(format!("{} drain {node}", self.now));
-        while let Some(index) = self.stays.iter().position(|stay| stay.node == node) {
-            self.close(index);
-        }
-        while let Some(index) = self.polls.iter().position(|poll| poll.node == node) {
-            self.answer(index);
-        }
-        self.tick(node).await;
-        self.nodes[node] = new_node(self.named);
-        self.named += 1;
-    }
-
-    /// Entries were lost, so all of them are read again.
-    fn forget_entries(&mut self) {
-        self.folded.clear();
-        self.folded_upto = 0;
-        self.has_saved = None;
-        self.disturb();
-    }
-
-    fn disturb(&mut self) {
-        self.disturbed_at = Some(self.now);
-        self.may_exceed = true;
-        self.is_plain = false;
-    }
-
     async fn step(&mut self) -> Result<(), String> {
         let mut pick = |n: usize| self.random.usize(..n);
         let (kind, node, channel, who, info, client, ms) =
@@ -440,100 +391,6 @@ impl<'a, B: Bench> World<'a, B> {
             _ => self.pass(ms * if other % 8 == 0 { 8 } else { 1 }).await?,
         }
         self.check().await
-    }
-
-    /// Checks what must always hold.
-    async fn check(&mut self) -> Result<(), String> {
-        let (changes, end) = self.bench.changes(self.folded_upto).await;
-        let id = |data: &str| {
-            let value: serde_json::Value = serde_json::from_str(data).expect("JSON");
-            value["id"].as_str().expect("an id").to_owned()
-        };
-        for (index, (is_added, channel, data)) in changes.iter().enumerate() {
-            let place = (channel.clone(), id(data));
-            let fits = match is_added {
-                true => self.folded.insert(place, data.clone()).is_none(),
-                false => self.folded.remove(&place).as_ref() == Some(data),
-            };
-            if !fits {
-                let index = self.folded_upto + index;
-                return Err(format!("entry {index} does not follow: {is_added} {channel} {data}"));
-            }
-        }
-        self.folded_upto += changes.len();
-        for (index, channel) in self.channels.iter().enumerate() {
-            let list = self.bench.members(channel).await.map_err(|_| "no list".to_owned())?;
-            if list.cursor.id != end {
-                return Err(format!("the cursor of the list of {channel} is not the end"));
-            }
-            let folded: BTreeSet<&String> =
-                self.folded.iter().filter(|((of, _), _)| of == channel).map(|(_, data)| data).collect();
-            if folded != list.members.iter().collect() || folded.len() != list.members.len() {
-                return Err(format!("the list of {channel} is {:?}, and the entries say {folded:?}", list.members));
-            }
-            if list.members.len() > self.most && !self.may_exceed {
-                return Err(format!("{} members in {channel}", list.members.len()));
-            }
-            self.check_users(index, &list.members)?;
-        }
-        Ok(())
-    }
-
-    fn check_users(&self, channel: usize, members: &[String]) -> Result<(), String> {
-        for of in 0..USERS {
-            let is_member = members.iter().any(|data| data.starts_with(&format!("{{\"id\":\"user {of}\"")));
-            let stays = self.stays.iter().filter(|stay| (stay.channel, stay.user) == (channel, of));
-            let polls = self.polls.iter().filter(|poll| (poll.channel, poll.user) == (channel, of));
-            let is_told = stays.clone().any(|stay| stay.outcome.is_none()) || polls.clone().any(|poll| poll.counts);
-            let times = self.keep.get(&(channel, of)).into_iter().flat_map(BTreeMap::values);
-            let (from, until) = times.fold((0, 0), |so_far, of| (so_far.0.max(of.0), so_far.1.max(of.1)));
-            // What was lost, and what could not be told, is missing for a while.
-            let is_calm = self.disturbed_at.is_none() && !self.is_away;
-            if !is_member && is_calm && is_told {
-                return Err(format!("user {of} has a connection in channel {channel} and is not a member"));
-            }
-            let was_member = self.info.contains_key(&(channel, of));
-            if !is_member && is_calm && was_member && self.now < from {
-                return Err(format!("user {of} was removed from channel {channel} {} ms too early", from - self.now));
-            }
-            if is_member && is_calm && stays.count() + polls.count() == 0 && self.now > until {
-                return Err(format!("user {of} is still a member of channel {channel}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets everything come to rest, and checks the result.
-    async fn end(&mut self) -> Result<(), String> {
-        self.trace.push(format!("{} end", self.now));
-        self.is_away = false;
-        self.loses_answer = false;
-        while let Some(index) = self.polls.iter().position(|poll| poll.is_loose) {
-            self.answer(index);
-        }
-        self.pass(30_000).await?;
-        let was_disturbed = self.disturbed_at.take().is_some();
-        self.check().await?;
-        for (index, channel) in self.channels.iter().enumerate() {
-            let list = self.bench.members(channel).await.map_err(|_| "no list".to_owned())?;
-            let present: BTreeSet<usize> =
-                self.stays.iter().filter(|stay| stay.channel == index).map(|stay| stay.user).collect();
-            let polling = self.polls.iter().filter(|poll| poll.channel == index);
-            let all = present.iter().copied().chain(polling.map(|poll| poll.user));
-            let expected: BTreeSet<String> = all.map(|of| format!("{{\"id\":\"user {of}\"")).collect();
-            let ids = list.members.iter().map(|data| data.split(",\"info\"").next().unwrap_or_default().to_owned());
-            let ids: BTreeSet<String> = ids.collect();
-            if (self.most >= USERS || !was_disturbed) && ids != expected {
-                return Err(format!("at the end {ids:?} are members of {channel}, and {expected:?} are there"));
-            }
-            for of in present.iter().filter(|_| self.is_plain) {
-                let info = self.info.get(&(index, *of)).copied().unwrap_or_default();
-                if !list.members.iter().any(|data| data == user(*of, info).data()) {
-                    return Err(format!("the info of user {of} in {channel} is not {info}: {:?}", list.members));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

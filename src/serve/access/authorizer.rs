@@ -29,7 +29,8 @@ pub struct AccessRules {
     pub tokens: Option<Tokens>,
     /// The application, which decides about all other access requests.
     pub application: Option<Webhook>,
-    /// Whether the server needs the user who reads a public channel. If so, it also reads the token of such a reader.
+    /// Whether the server must know the users of public channels. If it is true, the server also reads the tokens of
+    /// clients that read only public channels.
     pub needs_users: bool,
 }
 

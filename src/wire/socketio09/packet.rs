@@ -58,7 +58,7 @@ impl PacketType {
     }
 }
 
-/// Who answers a packet.
+/// The side that acknowledges a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// The receiver answers at once, without data.
