@@ -211,6 +211,11 @@ impl Hub {
         self.memory.read().place(cursor)
     }
 
+    /// Whether a cursor is proven to come before another one.
+    pub fn precedes(&self, one: Cursor, other: Cursor) -> bool {
+        self.memory.read().precedes(one, other)
+    }
+
     /// Waits until this node has read up to a cursor, which may be that of an epoch that the node does not know yet.
     /// Cancel safe.
     pub async fn reached_in_lineage(&self, cursor: Cursor) {

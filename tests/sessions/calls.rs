@@ -41,10 +41,10 @@ async fn a_new_session_asks_the_application_and_gets_its_answer(log: Log) {
             }
             let mut reader = Reader::open(node, &transport, subscription).await;
             // Others may come to the lobby at the same time.
-            while next(&mut reader).await != event("welcome", json!(client)) {}
+            until(&mut reader, &event("welcome", json!(client))).await;
             change(node, &json!({"client": client, "send": [{"event": "mark"}]})).await;
             // Others may come to the lobby at the same time. The own message is excluded.
-            while next(&mut reader).await != event("mark", json!([])) {}
+            until(&mut reader, &event("mark", json!([]))).await;
             let calls = application.calls("connect");
             let call = calls.iter().find(|call| call["client"] == client).expect("a call");
             assert_eq!((&call["protocol"], &call["endpoint"]), (&json!("longtail"), &json!("/")));
@@ -125,7 +125,7 @@ async fn events_carry_the_session_and_answers_change_it(log: Log) {
     ] {
         let answered = post_event(node, &session, &answer).await;
         assert_eq!((answered.status, answered.json()), (200, json!({"ack": null, "send": []})), "{answer}");
-        assert_eq!(next(&mut by_post).await, expected, "{answer}");
+        expect(&mut by_post, &expected).await;
     }
     let last = application.calls("event").pop().expect("a call");
     assert_eq!((&last["session"], &last["client"], &last["data"]), (&json!(session), &json!("poller"), &json!("x")));

@@ -39,8 +39,8 @@ async fn a_change_applies_exactly_at_its_place_on_every_transport(log: Log) {
                 event("none", json!([])),
                 message(&joined, 5),
             ];
-            for (index, expected) in expected.into_iter().enumerate() {
-                assert_eq!(next(&mut reader).await, expected, "{} {index}", transport.name);
+            for expected in expected {
+                expect(&mut reader, &expected).await;
             }
         },
     )
@@ -70,9 +70,9 @@ async fn sessions_are_selected_by_client_user_channel_and_id(log: Log) {
             let client = reader.subscription.session().to_owned();
             change(node, &json!({"session": client, "send": [{"event": "mark"}]})).await;
             if gets {
-                assert_eq!(next(reader).await, event(&name, json!([])), "{selector} {value}");
+                expect(reader, &event(&name, json!([]))).await;
             }
-            assert_eq!(next(reader).await, event("mark", json!([])), "{selector} {value}");
+            expect(reader, &event("mark", json!([]))).await;
         }
     }
     // By a channel that it has joined, up to the place at which it leaves it.
@@ -81,8 +81,8 @@ async fn sessions_are_selected_by_client_user_channel_and_id(log: Log) {
     change(node, &json!({"channel": "room", "send": [{"event": "never"}]})).await;
     publish(node, "room", "1").await;
     publish(node, "a", "2").await;
-    assert_eq!(next(&mut one).await, event("out", json!([])));
-    assert_eq!(next(&mut one).await, message("a", 2));
+    expect(&mut one, &event("out", json!([]))).await;
+    expect(&mut one, &message("a", 2)).await;
 }
 
 async fn a_disconnect_ends_the_stream_and_the_session(log: Log) {
@@ -98,11 +98,14 @@ async fn a_disconnect_ends_the_stream_and_the_session(log: Log) {
             publish(node, &own, "1").await;
             change(node, &json!({"session": session, "send": [{"event": "bye bye"}], "disconnect": true})).await;
             publish(node, &own, "2").await;
-            assert_eq!(next(&mut reader).await, message(&own, 1), "{}", transport.name);
-            assert_eq!(next(&mut reader).await, event("bye bye", json!([])), "{}", transport.name);
+            expect(&mut reader, &message(&own, 1)).await;
+            expect(&mut reader, &event("bye bye", json!([]))).await;
             // The last object says that the application has ended the session. A token that expires does not.
             if transport.is_poll() {
-                while reader.next_of(Kind::Batch).await.raw("session") != Some("null") {}
+                within(SOON, "the end of the session", async {
+                    while reader.next_of(Kind::Batch).await.raw("session") != Some("null") {}
+                })
+                .await;
             } else {
                 let bye = reader.next_of(Kind::Bye).await;
                 assert_eq!((bye.number("code"), bye.number("retry")), (Some(4003), None), "{}", transport.name);
@@ -131,7 +134,7 @@ async fn a_session_goes_on_with_its_joins(log: Log) {
     publish(node, "room", "1").await;
     change(node, &json!({"session": session, "join": ["room"]})).await;
     publish(node, "room", "2").await;
-    assert_eq!(next(&mut reader).await, message("room", 2));
+    expect(&mut reader, &message("room", 2)).await;
     let cursor = reader.cursor();
     drop(reader);
     // While no stream is open.
@@ -145,13 +148,13 @@ async fn a_session_goes_on_with_its_joins(log: Log) {
         let subscription = Subscription::to(&["own"]).from(&cursor).with("session", &session).with("timeout", "5");
         let mut reader = Reader::open(node, &transport, subscription).await;
         for expected in &expected {
-            assert_eq!(&next(&mut reader).await, expected, "{name}");
+            expect(&mut reader, expected).await;
         }
     }
     // A cursor before the joins: the messages before them are not for the session.
     let subscription = Subscription::to(&["own"]).from("earliest").with("session", &session);
     let mut reader = Reader::open(node, &ws, subscription).await;
-    assert_eq!(next(&mut reader).await, message("room", 2));
+    expect(&mut reader, &message("room", 2)).await;
 }
 
 async fn the_sessions_of_a_channel_are_listed_by_pages(log: Log) {

@@ -46,7 +46,7 @@ async fn the_application_is_told_once_when_a_client_is_gone(log: Log) {
     })
     .await;
     publish(node, "d", "1").await;
-    assert_eq!(next(&mut stays).await, message("d", 1));
+    expect(&mut stays, &message("d", 1)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(application.calls("disconnect").len(), 4);
     drop(kicked);

@@ -14,7 +14,7 @@ mod upkeep;
 use crate::support;
 
 use serde_json::{Value, json};
-use support::{Kind, Log, Node, Reader, Request, Response, Subscription, Transport, World, eventually};
+use support::{Kind, Log, Node, Reader, Request, Response, SOON, Subscription, Transport, World, eventually, within};
 
 /// A node on one of the logs. Over Redis it writes control entries only when all nodes are known to read them.
 async fn start(log: Log, args: &[&str]) -> World {
@@ -93,6 +93,19 @@ async fn next(reader: &mut Reader) -> (String, Value) {
             _ => panic!("{}: {}", reader.transport.name, item.text),
         }
     }
+}
+
+/// Reads the next message or event, which has to be this one.
+async fn expect(reader: &mut Reader, expected: &(String, Value)) {
+    let what = format!("{expected:?} on {}", reader.transport.name);
+    let got = within(SOON, &what, next(reader)).await;
+    assert_eq!(&got, expected, "{}", reader.transport.name);
+}
+
+/// Reads until this message or event comes.
+async fn until(reader: &mut Reader, expected: &(String, Value)) {
+    let what = format!("{expected:?} on {}", reader.transport.name);
+    within(SOON, &what, async { while next(reader).await != *expected {} }).await;
 }
 
 fn data(json: &str) -> Value {

@@ -55,12 +55,12 @@ async fn a_client_that_comes_back_gets_what_came_before_a_leave(log: Log) {
         let subscription = Subscription::to(&["a"]).from(cursor).with("session", session).with("timeout", "5");
         let mut reader = Reader::open(node, &transport, subscription).await;
         for expected in &expected {
-            assert_eq!(&next(&mut reader).await, expected, "{name}");
+            expect(&mut reader, expected).await;
         }
         // It has left x.
         publish(node, "x", "\"later\"").await;
         publish(node, "y", "\"m3\"").await;
-        assert_eq!(next(&mut reader).await, message("y", "m3"), "{name}");
+        expect(&mut reader, &message("y", "m3")).await;
         // The next transport begins before that, too.
         change(node, &json!({"session": session, "leave": ["y"]})).await;
         change(node, &json!({"session": session, "join": ["y"]})).await;

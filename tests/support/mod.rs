@@ -4,14 +4,19 @@
 #![allow(unused_macros, reason = "each test program uses its own part of this")]
 #![allow(unused_imports, reason = "each test program uses its own part of this")]
 
-/// Makes a test of each rule over each log. A rule is `async fn rule(log: Log)`.
+/// Makes a test of each rule over each log. A rule is `async fn rule(log: Log)`. Each rule has a limit, because a loop in
+/// it may get a heartbeat again and again.
 macro_rules! on_both_logs {
     ($($rule:ident)*) => {
         mod memory {
-            $(#[tokio::test] async fn $rule() { super::$rule(super::Log::Memory).await; })*
+            $(#[tokio::test] async fn $rule() {
+                $crate::support::whole_rule(super::$rule(super::Log::Memory)).await;
+            })*
         }
         mod redis {
-            $(#[tokio::test] async fn $rule() { super::$rule(super::Log::Redis).await; })*
+            $(#[tokio::test] async fn $rule() {
+                $crate::support::whole_rule(super::$rule(super::Log::Redis)).await;
+            })*
         }
     };
 }
@@ -34,6 +39,7 @@ pub mod php;
 pub mod ports;
 pub mod proxy;
 pub mod publisher;
+pub mod quiet;
 pub mod reader;
 pub mod redis;
 pub mod seen;
@@ -76,6 +82,11 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
         (Some(value), _) => value,
         (None, seen) => panic!("waited {limit:?} for {what}; {seen}"),
     }
+}
+
+/// Awaits a rule, or fails with the last objects that came.
+pub async fn whole_rule<T>(rule: impl Future<Output = T>) -> T {
+    within(LONG, "the whole rule", rule).await
 }
 
 /// Asks again and again until the answer is `Some` or `Ok`, or fails with the name of the wait and the answers that

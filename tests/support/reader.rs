@@ -4,11 +4,12 @@ use super::decode::Decoder;
 pub use super::decode::{Item, Kind};
 use super::door::{self, Door, Stream};
 use super::http::Response;
+use super::quiet::Quiet;
 use super::{LineClient, Node, Published, Request, SOON, Transport, came, quote, within};
 use futures_util::StreamExt;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -128,6 +129,7 @@ pub struct Reader {
     source: Source,
     queue: VecDeque<Item>,
     greeted: bool,
+    quiet: Quiet,
     /// Whether the reader reconnects by itself when the server dies or disconnects it.
     tolerant: bool,
     /// The code with which the WebSocket was closed.
@@ -148,6 +150,7 @@ impl Reader {
             source: Source::Between,
             queue: VecDeque::new(),
             greeted: false,
+            quiet: Quiet::default(),
             tolerant: false,
             close_code: None,
             raw: Vec::new(),
@@ -183,6 +186,7 @@ impl Reader {
             source: Source::Between,
             queue: VecDeque::new(),
             greeted: false,
+            quiet: Quiet::default(),
             tolerant: true,
             close_code: None,
             raw: Vec::new(),
@@ -246,7 +250,10 @@ impl Reader {
     /// The next item, or `None` if the server ended a stream. A poll asks again by itself.
     pub async fn next(&mut self) -> Option<Item> {
         let name = self.transport.name.clone();
-        let item = within(SOON, &format!("the next item on {name}"), self.pull()).await?;
+        let began = Instant::now();
+        let what = format!("the next item on {name} that is not a heartbeat");
+        let item = within(self.quiet.left(), &what, self.pull()).await?;
+        self.quiet.came(began, matches!(item.kind, Kind::Heartbeat | Kind::Batch));
         match item.kind {
             Kind::Hello => {
                 assert!(!std::mem::replace(&mut self.greeted, true), "a second hello on {name}");

@@ -2,8 +2,10 @@
 
 use super::door::Stream;
 use super::http::{Request, Response};
+use super::quiet::Quiet;
 use super::{Node, SOON, came, within};
 use std::net::SocketAddr;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -71,6 +73,7 @@ pub fn handshake(target: &str) -> Request {
 pub struct RawWebSocket {
     stream: Stream,
     buffer: Vec<u8>,
+    quiet: Quiet,
 }
 
 impl RawWebSocket {
@@ -87,7 +90,7 @@ impl RawWebSocket {
         let answer: Response = handshake.open(address).await;
         assert_eq!(answer.status, 101, "the upgrade");
         let (stream, buffer) = answer.into_stream();
-        RawWebSocket { stream, buffer }
+        RawWebSocket { stream, buffer, quiet: Quiet::default() }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
@@ -110,7 +113,8 @@ impl RawWebSocket {
 
     /// The next frame, or `None` at the end of the connection.
     pub async fn frame(&mut self) -> Option<Frame> {
-        within(SOON, "a frame", async {
+        let began = Instant::now();
+        let frame = within(self.quiet.left(), "a frame that is not a heartbeat", async {
             loop {
                 if let Some(frame) = self.parse() {
                     came(|| format!("a frame {:#x}: {}", frame.first, String::from_utf8_lossy(&frame.payload)));
@@ -121,7 +125,9 @@ impl RawWebSocket {
                 }
             }
         })
-        .await
+        .await?;
+        self.quiet.came(began, frame.payload.starts_with(b"{\"type\":\"heartbeat\""));
+        Some(frame)
     }
 
     /// Reads to the end of the connection.

@@ -5,7 +5,7 @@ use super::loss::Loss;
 use super::registry::{CLOSED, ClientSessions, RENEW_EVERY};
 use super::state::{MAX_CHANNELS, SessionState, Stored};
 use crate::cursor::{Cursor, Id};
-use crate::hub::{Gap, Subscription};
+use crate::hub::{Gap, Hub, Subscription};
 use crate::message::{Channel, Message, User};
 use crate::serve::presence::service::Presence;
 use crate::serve::presence::stay::Stay;
@@ -19,7 +19,10 @@ use std::time::Duration;
 /// A session with an open stream, or in a request.
 pub struct LiveSession {
     sessions: Arc<ClientSessions>,
+    hub: Arc<Hub>,
     state: SessionState,
+    /// Whether another stream or poll of the session is ahead of this one, and this state has not been noted.
+    is_behind: bool,
     /// The position of the state when the stream began. A message up to there is checked against the state.
     began: Id,
     /// Whether the stream also reads the channels that the session has left before the stream began.
@@ -37,20 +40,22 @@ pub struct LiveSession {
 
 impl LiveSession {
     /// The session of a stream, for as long as the result exists.
-    pub fn of_stream(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
-        LiveSession::new(sessions, state, CLOSED)
+    pub fn of_stream(sessions: &Arc<ClientSessions>, hub: &Arc<Hub>, state: SessionState) -> LiveSession {
+        LiveSession::new(sessions, hub, state, CLOSED)
     }
 
     /// The session of a poll. After its answer, the client may be away for the usual time.
-    pub fn of_poll(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
-        LiveSession::new(sessions, state, sessions.settings().away)
+    pub fn of_poll(sessions: &Arc<ClientSessions>, hub: &Arc<Hub>, state: SessionState) -> LiveSession {
+        LiveSession::new(sessions, hub, state, sessions.settings().away)
     }
 
-    fn new(sessions: &Arc<ClientSessions>, mut state: SessionState, stays: Duration) -> LiveSession {
+    fn new(sessions: &Arc<ClientSessions>, hub: &Arc<Hub>, mut state: SessionState, stays: Duration) -> LiveSession {
         let loss = Arc::<Loss>::default();
-        sessions.connect(&mut state, &loss);
+        let is_behind = !sessions.connect(hub, &mut state, &loss);
         LiveSession {
             sessions: sessions.clone(),
+            hub: hub.clone(),
+            is_behind,
             began: state.cursor.id,
             state,
             reads_left: false,
@@ -114,10 +119,10 @@ impl LiveSession {
                 self.attach(subscription);
                 self.update_stay();
             }
-            if has_changed {
+            if has_changed || self.is_behind {
                 self.note();
             } else if at != self.state.cursor {
-                self.sessions.moved(&self.state.id, self.state.cursor);
+                self.sessions.moved(&self.state);
             }
             if self.state.has_ended {
                 self.end();
@@ -152,7 +157,7 @@ impl LiveSession {
             return true;
         }
         self.state.cursor = gap.cursor;
-        self.sessions.moved(&self.state.id, gap.cursor);
+        self.sessions.moved(&self.state);
         false
     }
 
@@ -208,6 +213,9 @@ impl LiveSession {
     ///
     /// `too_many_channels`.
     pub fn name(&mut self, channels: &[Channel]) -> Result<(), ApiError> {
+        // Entries to the channels up to here are not for the session.
+        let control: Vec<Channel> = self.state.control_channels().into_iter().collect();
+        self.state.cursor = self.hub.unchanged_until(&control, self.state.cursor);
         self.state.name(channels).map_err(|_| too_many_channels(MAX_CHANNELS))?;
         self.note();
         Ok(())
@@ -221,7 +229,7 @@ impl LiveSession {
     }
 
     fn note(&mut self) {
-        self.sessions.note(&mut self.state);
+        self.is_behind = !self.sessions.note(&self.hub, &mut self.state);
     }
 
     /// Moves a subscription that would begin after the session's position back to it: the changes between them count.

@@ -6,6 +6,7 @@ use super::loss::Loss;
 use super::metrics::SessionMetrics;
 use super::state::{SessionState, Stored};
 use crate::cursor::Cursor;
+use crate::hub::Hub;
 use crate::log::sessions::{ListedSession, SessionStore, SessionWrite, StoredSession};
 use crate::message::Channel;
 use crate::transport::{ApiError, Code};
@@ -81,6 +82,8 @@ pub(super) struct Connection {
     pub(super) control: Arc<[Channel]>,
     /// The position up to which they are applied.
     pub(super) cursor: Cursor,
+    /// The hash of the session's last bookmark, which is in the store or unsaved.
+    hash: Option<u64>,
     /// A bookmark that the store does not have yet, with the channels that the session reads.
     pub(super) unsaved: Option<(Arc<str>, Vec<Channel>)>,
     /// The time at which the application is asked again, and whether that is under way.
@@ -221,8 +224,9 @@ impl ClientSessions {
         }
     }
 
-    /// Notes a stream or poll of a session.
-    pub(super) fn connect(&self, state: &mut SessionState, loss: &Arc<Loss>) {
+    /// Notes a stream or poll of a session, and its state. Returns whether the state counts; see
+    /// [`note`](ClientSessions::note).
+    pub(super) fn connect(&self, hub: &Hub, state: &mut SessionState, loss: &Arc<Loss>) -> bool {
         let (mut connected, now) = (self.connected.lock(), Instant::now());
         let connected = &mut *connected;
         let is_known = connected.sessions.contains_key(&state.id);
@@ -234,6 +238,7 @@ impl ClientSessions {
                 until: now,
                 control: Arc::default(),
                 cursor: state.cursor,
+                hash: state.stored.map(|stored| stored.hash),
                 unsaved: None,
                 asks_again_ms: None,
                 is_asking: false,
@@ -246,33 +251,48 @@ impl ClientSessions {
             // A known session has come back before the store was told that it was closed.
             connected.closed -= usize::from(is_known);
         }
-        self.note_in(connected, state);
+        self.note_in(hub, connected, state)
     }
 
     /// Notes a changed state of a session with a stream or poll. It is stored soon.
-    pub(super) fn note(&self, state: &mut SessionState) {
-        self.note_in(&mut self.connected.lock(), state);
+    ///
+    /// Returns whether the state counts. It does not if another stream or poll of the session has applied entries that
+    /// this one has not read yet: a bookmark without them, but with a position behind them, would lose these changes.
+    pub(super) fn note(&self, hub: &Hub, state: &mut SessionState) -> bool {
+        self.note_in(hub, &mut self.connected.lock(), state)
     }
 
-    fn note_in(&self, connected: &mut Connected, state: &mut SessionState) {
-        let Some(connection) = connected.sessions.get_mut(&state.id) else { return };
-        connection.control = state.control_channels().into_iter().collect();
-        connection.move_to(state.cursor);
+    fn note_in(&self, hub: &Hub, connected: &mut Connected, state: &mut SessionState) -> bool {
+        let Some(connection) = connected.sessions.get_mut(&state.id) else { return true };
+        let control: Arc<[Channel]> = state.control_channels().into_iter().collect();
+        let at = hub.unchanged_until(&control, state.cursor);
+        if hub.precedes(at, connection.cursor) {
+            return false;
+        }
+        (connection.control, connection.cursor) = (control, at);
         let bookmark = bookmark::write(state);
         let hash = bookmark::hash_of(&bookmark);
         if state.stored.is_none_or(|stored| stored.hash != hash) {
-            state.stored = Some(Stored { hash, cursor: connection.cursor });
+            state.stored = Some(Stored { hash, cursor: at });
+        }
+        if connection.hash != Some(hash) {
+            connection.hash = Some(hash);
             connection.unsaved = Some((bookmark, state.channels.keys().cloned().collect()));
             connected.changed.insert(state.id.clone());
             self.changed.notify_one();
         }
         connected.set_asks_again(&state.id, state.asks_again_ms);
+        true
     }
 
-    /// Notes that the state of a session is the same at a later position.
-    pub(super) fn moved(&self, id: &SessionId, cursor: Cursor) {
-        if let Some(connection) = self.connected.lock().sessions.get_mut(id) {
-            connection.move_to(cursor);
+    /// Notes that a state of a session is the same at a later position. It does not count if the last bookmark is that of
+    /// another state: another stream of the session may read other channels.
+    pub(super) fn moved(&self, state: &SessionState) {
+        if let Some(connection) = self.connected.lock().sessions.get_mut(&state.id)
+            && connection.hash.is_some()
+            && connection.hash == state.stored.map(|stored| stored.hash)
+        {
+            connection.move_to(state.cursor);
         }
     }
 
@@ -328,3 +348,7 @@ fn stored(write: &SessionWrite) -> Option<Stored> {
     let (bookmark, _) = write.bookmark.as_ref()?;
     Some(Stored { hash: bookmark::hash_of(bookmark), cursor: write.cursor })
 }
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

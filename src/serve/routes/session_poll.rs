@@ -42,7 +42,7 @@ pub async fn answer(
     let client = Some(session.client.clone());
     let mut subscription = state.hub.subscribe(None, &params.channels, start, params.last, client);
     subscription.read_members(params.presence);
-    let mut session = LiveSession::of_poll(&state.sessions, session);
+    let mut session = LiveSession::of_poll(&state.sessions, &state.hub, session);
     session.begin(&mut subscription);
     let id = session.id().secret().clone();
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);

@@ -320,7 +320,7 @@ impl CommandHandler {
 
 /// The session of a stream, whose user is a member of channels with presence.
 pub fn live_session(state: &ServerState, session: SessionState) -> LiveSession {
-    let mut live = LiveSession::of_stream(&state.sessions, session);
+    let mut live = LiveSession::of_stream(&state.sessions, &state.hub, session);
     live.set_presence(state.presence.clone());
     live
 }
