@@ -25,7 +25,7 @@ async fn requests_of_a_session_reach_any_node() {
     let nodes = [&one, &two];
     let mut cursor = one.latest("own").await;
     let first = one.get(&format!("/poll?channel=own&session=1&cursor={cursor}")).await.json();
-    let session = first["session"].as_str().expect("a session").to_owned();
+    let session = first["session"].as_str().unwrap_or_else(|| panic!("{first}")).to_owned();
     let mut seen = Vec::new();
     for n in 0..20 {
         // The event at one node, the message at another one, and the poll in turn.
