@@ -4,19 +4,14 @@
 #![allow(unused_macros, reason = "each test program uses its own part of this")]
 #![allow(unused_imports, reason = "each test program uses its own part of this")]
 
-/// Makes a test of each rule over each log. A rule is `async fn rule(log: Log)`. Each rule has a limit, because a loop in
-/// it may get a heartbeat again and again.
+/// Makes a test of each rule over each log. A rule is `async fn rule(log: Log)`.
 macro_rules! on_both_logs {
     ($($rule:ident)*) => {
         mod memory {
-            $(#[tokio::test] async fn $rule() {
-                $crate::support::whole_rule(super::$rule(super::Log::Memory)).await;
-            })*
+            $(#[tokio::test] async fn $rule() { super::$rule(super::Log::Memory).await; })*
         }
         mod redis {
-            $(#[tokio::test] async fn $rule() {
-                $crate::support::whole_rule(super::$rule(super::Log::Redis)).await;
-            })*
+            $(#[tokio::test] async fn $rule() { super::$rule(super::Log::Redis).await; })*
         }
     };
 }
@@ -82,11 +77,6 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
         (Some(value), _) => value,
         (None, seen) => panic!("waited {limit:?} for {what}; {seen}"),
     }
-}
-
-/// Awaits a rule, or fails with the last objects that came.
-pub async fn whole_rule<T>(rule: impl Future<Output = T>) -> T {
-    within(LONG, "the whole rule", rule).await
 }
 
 /// Asks again and again until the answer is `Some` or `Ok`, or fails with the name of the wait and the answers that
