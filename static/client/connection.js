@@ -85,7 +85,8 @@ function linkEnded(conn, link, error) {
   }
   closeLinks(conn);
   // A browser does not say why the server refused a WebSocket or an EventSource. A short request finds out the reason.
-  var asks = !error && !link._greeted && !usable(conn, true).length && usable(conn, true, true)[0];
+  var batches = usable(conn, true).length;
+  var asks = !error && !link._greeted && !batches && usable(conn, true, true)[0];
   if (asks) {
     conn._check = newLink(conn, asks, conn._lt.cursor);
     conn._check._instead = link;
@@ -101,7 +102,7 @@ function linkEnded(conn, link, error) {
     if (lived > STEADY_AFTER) { conn._failures = 0; }
     if (error || lived < STEADY_AFTER) { penalize(conn, link.transport, wait); }
     // After a failure of the server, the clients must not all reconnect at the same moment.
-    if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
+    if (batches) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
   } else if (link._waited) {
     learnPark(conn, now() - link._asked);
   }

@@ -99,7 +99,6 @@
       park: transport.parks ? 2 : 0,
       credentials: !!run.options.credentials,
       live: function () { return !trial.over; },
-      request: function () {},
       url: function (path, more) {
         return Longtail.query(run.base, path, {
           channel: run.options.channel || 'diagnose',

@@ -1,7 +1,7 @@
 /* Small functions that the other parts share, JSON, and `api`: the object that pages get as `Longtail`. */
 
 // The global object: of a page, of a worker, or of Node.
-var root = typeof window !== 'undefined' ? window : typeof self !== 'undefined' ? self : globalThis;
+var root = typeof self !== 'undefined' ? self : globalThis;
 // The transports, the best first. Each transport adds itself.
 var transports = [];
 var api = { transports: transports };

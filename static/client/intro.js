@@ -39,13 +39,12 @@
  *   like          a transport with the same obstacles: this one is tried only if that one is not usable
  *   hidden        true if a diagnosis skips it
  *   usable(base)  whether this browser can use it with that server
- *   open(link)    begins to read; returns a handle for `close`
+ *   open(link)    makes a request and begins to read; returns a handle for `close`
  *   close(handle) stops reading; after this, the transport must not report anything
  *
  * and reports through the link that it gets:
  *
  *   link.url(path, more)    the address to open, with channels, cursor and client; `more` is extra query text
- *   link.request()          the transport has made one more request
  *   link.item(object)       one object of a stream: a message or a control object
  *   link.text(text)         one object of a stream, as JSON text
  *   link.batch(batch)       a whole batch; then the core opens the transport again for the next one

@@ -29,7 +29,6 @@ function newLink(conn, transport, cursor) {
     live: function () {
       return link === conn._main || link === conn._probe || link === conn._check;
     },
-    request: function () { lt.stats.requests++; },
     url: function (path, more) {
       return query(conn._base, path, {
         channel: link.channels.join(','),
@@ -70,6 +69,7 @@ function openLink(link, within) {
   if (link._askedAt === link.cursor) { link._unique = Math.random(); }
   link._askedAt = link.cursor;
   expectWithin(link, within);
+  link.owner.stats.requests++;
   try {
     handle = link.transport.open(link);
   } catch (e) {

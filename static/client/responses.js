@@ -4,7 +4,6 @@
 // frame around an object, and are skipped.
 function readLines(link, path, accept) {
   var from = 0;
-  link.request();
   return http('GET', link.url(path), { accept: accept, credentials: link.credentials }, function (status, text, error) {
     link.end(error);
   }, function (text) {
@@ -20,7 +19,6 @@ function readLines(link, path, accept) {
 
 // Makes one request whose answer is one batch.
 function readBatch(link, path, more) {
-  link.request();
   return http('GET', link.url(path, more), { credentials: link.credentials }, function (status, text, error) {
     var batch;
     try { batch = decode(text); } catch (e) {}

@@ -31,6 +31,6 @@ function load(address, done, failed) {
   script.src = trusted(address);
   script.onload = script.onreadystatechange = over(done);
   script.onerror = over(failed);
-  (document.head || document.getElementsByTagName('head')[0]).appendChild(script);
+  document.getElementsByTagName('head')[0].appendChild(script);
   return over();
 }

@@ -30,7 +30,6 @@
       var handle = { page: page, call: callable(link.item) };
       var frame = handle.frame = (page || document).createElement('iframe');
       var url = link.url('/forever-frame', 'callback=' + (page ? 'LongtailCall' : handle.call.name));
-      link.request();
       frame.src = url;
       frame.style.display = 'none';
       handle.ended = function () {
@@ -74,7 +73,6 @@
         call.drop();
         if (!called) { link.end({ code: 'unreachable', message: 'no answer' }); }
       }
-      link.request();
       var forget = Longtail.load(link.url('/jsonp', mode + '&callback=' + call.name), over, over);
       return function () {
         call.drop();

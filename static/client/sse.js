@@ -9,7 +9,6 @@ transports.push({
     return !!root.EventSource;
   },
   open: function (link) {
-    link.request();
     var source = new EventSource(link.url('/sse'), { withCredentials: link.credentials });
     each(['message', 'hello', 'heartbeat', 'gap', 'bye'], function (i, type) {
       source.addEventListener(type, function (event) { link.text(event.data); }, false);

@@ -51,7 +51,7 @@
       function request(isSecond) {
         var url = link.url('/poll', 'n=' + Math.random());
         timer = setTimeout(give, ANSWER_WITHIN);
-        link.request();
+        link.owner.stats.requests++;
         stop = Longtail.http('GET', isSecond ? url : url.replace(/&(client|session)=[^&]*/g, ''), { credentials: link.credentials }, function (status, text) {
           var batch = {};
           clearTimeout(timer);

@@ -6,7 +6,6 @@ transports.push({
     return !!root.WebSocket;
   },
   open: function (link) {
-    link.request();
     var socket = new WebSocket(link.url('/ws').replace(/^http/i, 'ws'));
     socket.onmessage = function (event) {
       link.text(event.data);

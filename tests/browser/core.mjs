@@ -39,7 +39,6 @@ function world({ json = true, transports = [['hand']], stored, lazy = [], parts,
     name,
     usable: () => true,
     open: link => {
-      link.request();
       links.push(link);
       link.closed = false;
       return link;
