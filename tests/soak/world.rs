@@ -276,6 +276,11 @@ impl World {
         outcomes.violations.extend(self.judge.judge(round));
         // A short log may drop the probe before the last node is asked, since the publishers go on.
         let place = log.iter().find(|(_, entry)| *entry == value && trims).map(|(place, _)| *place);
+        if trims && place.is_none() {
+            // The log has dropped the probe before the test read the log, so there is no end up to which a node's
+            // history and the log must agree. The judge has checked everything behind the log's first entry.
+            return;
+        }
         for node in 0..3 {
             let own = self.nodes.own_history(node, (place, value), self.judge.has_deleted()).await;
             if let Some(words) = differs(node, own, &log, value, trims, &self.judge) {

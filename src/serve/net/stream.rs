@@ -169,6 +169,17 @@ impl ClientStream {
         self.linger_for(LINGER).await;
     }
 
+    /// Works like [`linger`](ClientStream::linger), in a separate task. `counted` is dropped when the connection ends.
+    ///
+    /// The memory of the caller's task is freed. Otherwise, clients that do not close their connections after a refusal
+    /// could hold that memory outside the budget.
+    pub fn spawn_linger(mut self, counted: impl Send + 'static) {
+        tokio::spawn(async move {
+            let _counted = counted;
+            self.linger().await;
+        });
+    }
+
     /// Works like [`linger`](ClientStream::linger), but takes at most `time`.
     pub async fn linger_for(&mut self, time: Duration) {
         let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());

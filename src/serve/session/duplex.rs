@@ -63,8 +63,12 @@ impl DuplexSession {
         if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
             let counted = peer.counted;
             spawn_parked(async move {
-                duplex.run().await;
-                drop(counted);
+                match duplex.run().await {
+                    // The memory of the session is freed before the client closes its side.
+                    Ok(End::Finished) => duplex.io.spawn_linger(counted),
+                    Ok(End::Gone) => {}
+                    Err(error) => duplex.state.rejections.write_failed(&error),
+                }
             });
         }
     }
@@ -164,12 +168,16 @@ impl RunningDuplex {
     }
 
     /// Runs the session to its end.
-    async fn run(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// The client has disconnected, or does not read.
+    async fn run(&mut self) -> io::Result<End> {
         let (mut unsubscribed, mut farewell_wait) = (None, None);
-        let end = loop {
+        loop {
             // The client will not send more, and all its commands were answered.
             if !self.is_open && !self.pump.has_begun() && self.pending.is_none() {
-                break Ok(End::Finished);
+                return Ok(End::Finished);
             }
             if self.pump.subscription().channels() > 0 {
                 unsubscribed = None;
@@ -225,16 +233,9 @@ impl RunningDuplex {
             // The future is boxed, so that a parked connection does not keep space for it.
             match Box::pin(self.handle(event, &mut unsubscribed)).await {
                 Ok(None) => {}
-                Ok(Some(end)) => break Ok(end),
-                Err(error) => break Err(error),
+                Ok(Some(end)) => return Ok(end),
+                Err(error) => return Err(error),
             }
-        };
-        // The user is not a member any more, also while the client takes its time to close its side.
-        self.pump.set_grant(None);
-        match end {
-            Ok(End::Finished) => Box::pin(self.io.linger()).await,
-            Ok(End::Gone) => {}
-            Err(error) => self.state.rejections.write_failed(&error),
         }
     }
 

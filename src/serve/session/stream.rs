@@ -52,11 +52,11 @@ impl StreamSession {
             if let Err(error) = stream.run(&state.budget).await {
                 return state.rejections.write_failed(&error);
             }
-            let mut io = stream.end();
+            let io = stream.end();
             if may_reuse && !state.drain.has_begun() {
                 next(io, peer);
             } else {
-                tokio::spawn(async move { io.linger().await });
+                io.spawn_linger(peer.counted);
             }
         });
     }

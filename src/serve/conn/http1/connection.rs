@@ -36,11 +36,11 @@ async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io
             // The future is in a separate box, which is freed when hyper is done.
             match Box::pin(hyper_adapter::serve(&context, io, &peer)).await {
                 Some((io, Some(session))) => begin(context, io, peer, session),
-                Some((mut io, None)) => io.linger().await,
+                Some((io, None)) => io.spawn_linger(peer.counted),
                 None => {}
             }
         }
-        Ok(Next::End) => io.linger().await,
+        Ok(Next::End) => io.spawn_linger(peer.counted),
         Err(error) => context.state.rejections.write_failed(&error),
     }
 }

@@ -46,7 +46,7 @@ pub fn spawn(
             let has_input = io.has_input(&mut poll.input).await;
             // A client that has polled again before it learned of the connection's end still gets a response.
             if is_last || (!has_input && context.state.drain.has_begun()) {
-                return Box::pin(io.linger()).await;
+                return io.spawn_linger(peer.counted);
             }
             // This case is common, and it does not take the memory that the other cases need.
             if has_input && poll.repeat(&context.state, &peer) {
