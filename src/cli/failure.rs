@@ -37,7 +37,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code, after sysexits.h: 64 usage, 69 unreachable; 1 for the others.
+    /// The exit code, as in sysexits.h: 64 for wrong usage, 69 if the server cannot be reached, 1 for any other error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 64,

@@ -3,8 +3,9 @@
 //!
 //! The log remembers an accepted key for [`KEY_LIFE`], however many keys arrive later: a publisher that repeats a
 //! message relies on this. So when the keys take `--key-bytes`, the log refuses new keys instead of forgetting old
-//! ones. Each publisher has a share: its keys may take at most as many bytes as stay free. A single publisher can take
-//! half of the bytes, and two publishers can take a third each. So there is always room for another publisher.
+//! ones. Each publisher has a share: its keys may take at most as many bytes as are still free in the limit. A single
+//! publisher can take half of the bytes, and two publishers can take a third each. So there is always room for another
+//! publisher.
 
 use super::AppendError;
 use crate::cursor::Id;

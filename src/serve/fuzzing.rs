@@ -125,8 +125,8 @@ impl Conversation {
             lines.extend_from_slice(&bytes);
         }
         match outcome {
-            // A publish is answered when it is in the log, and an event when the application has answered. That answer
-            // would be a line like the others.
+            // The answer to a publish follows when the log has the message, and the answer to an event when the application
+            // has answered. Here, each has the same answer.
             Outcome::Publish(..) | Outcome::Event(_) => lines.extend_from_slice(b"{\"type\":\"ack\"}\n"),
             Outcome::Done | Outcome::TooLarge => {}
         }

@@ -31,7 +31,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The exit code of the process, after sysexits.h.
+    /// The exit code of the process, as in sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::BadConfig(_) => 64,
@@ -61,7 +61,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The exit code of the process, after sysexits.h.
+    /// The exit code of the process, as in sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Reactor(_) | RunError::Task { .. } => 70,

@@ -111,7 +111,7 @@ pub struct RedisLog {
 
 impl RedisLog {
     /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with
-    /// the log. If it ends earlier, appends are no longer possible, so the server must watch the task.
+    /// the log. The server must watch the task: if the task ends before the log, appends fail.
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, JoinHandle<()>) {
         let (log, jobs) = RedisLog::without_appender(endpoint, config);
         let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs));

@@ -95,9 +95,8 @@ impl RedisLog {
         Ok(Page { extent, messages, upto })
     }
 
-    /// The limits of replies with entries. Each reply has at most about `total` bytes. Without the limits, an entry
-    /// that no node accepts, or a number of large entries, could take longer to arrive than the node waits, at each
-    /// attempt.
+    /// The limits of replies with entries. Each reply has at most about `total` bytes. Without the limits, a
+    /// reply with a large entry, or with many of them, could arrive later than the node's time limit, at each attempt.
     pub(super) fn reply_limits(&self, total: usize) -> ReplyLimits {
         ReplyLimits::new(self.config.max_payload, total)
     }

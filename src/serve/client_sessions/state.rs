@@ -20,8 +20,8 @@ pub const MAX_LEFT: usize = 100;
 /// The most answers that a session owes. Beyond it, the oldest one is not awaited any more.
 pub const MAX_AWAITED: usize = 100;
 
-/// The most departures that a session remembers, and for how long, by the log's clock. A client that has not read up to
-/// a leave yet still gets the messages before it.
+/// The most departures that a session remembers, and for how long, by the log's clock. The client
+/// may still have to read the messages before the leave.
 const MAX_DEPARTURES: usize = 100;
 const DEPARTURE_MS: u64 = 300_000;
 

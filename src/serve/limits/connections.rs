@@ -68,7 +68,7 @@ pub struct ConnectionLimits {
     pub sockets: usize,
     /// Connections and streams of one address; 0 means no limit.
     pub per_ip: usize,
-    /// Connections and streams beyond these limits that get an error response.
+    /// The number of connections and streams beyond these limits that still get an error response.
     pub rejected: usize,
 }
 

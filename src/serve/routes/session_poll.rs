@@ -80,7 +80,7 @@ struct Collected {
     messages: Vec<Arc<Message>>,
     bytes: usize,
     gap: Option<Gap>,
-    /// Whether changes of the session may have been in the gap.
+    /// Whether the gap may have contained changes of the session.
     is_lost: bool,
 }
 

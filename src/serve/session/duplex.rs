@@ -225,7 +225,7 @@ impl RunningDuplex {
                 {
                     return Poll::Ready(Event::Silence);
                 }
-                // From here on the hub may write. Whatever wakes this task, the task first takes the socket back.
+                // From here on the hub may write to the socket. When this task wakes, it first stops the hub's writes.
                 self.pump.park();
                 Poll::Pending
             });

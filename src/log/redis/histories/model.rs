@@ -120,7 +120,8 @@ impl Stream {
         let is_whole = same == memory.branch.len() && self.entries.get(same).is_none_or(|next| next.id > at);
         let common =
             if is_whole { at.min(self.last) } else { same.checked_sub(1).map_or(Id::ZERO, |i| self.entries[i].id) };
-        // The node does not find the last entry that it has read, so it does not trust a mark after that entry.
+        // The log does not contain the last entry that the node has read, so the node does not trust a mark with a later
+        // position.
         let is_doubtful = memory.branch.last().is_some_and(|last| !is_told(last.id));
         match self.epoch {
             // The result of the comparison counts if the epoch ends here.

@@ -3,8 +3,8 @@
 --
 -- For each minute, a hash (`{P:log}:key:bytes:<minute>`) counts the bytes of the keys of that minute. The hash has a
 -- field for each publisher, and a field with an empty name for the sum. It expires with the last of these keys, so only
--- the counts of the last minutes exist. A publisher's keys may take at most as many bytes as stay free: see
--- src/log/idempotency.rs.
+-- the counts of the last minutes exist. A publisher's keys may take at most as many bytes as are still free in the
+-- limit: see src/log/idempotency.rs.
 --
 -- Errors of these commands do not end the script: if the script ended after it has appended an entry and before it has
 -- recorded the entry, the entry would be appended again later. The limit does not apply to a user of Redis that does
