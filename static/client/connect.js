@@ -49,7 +49,7 @@ function connect(url, options) {
     // are loaded.
     _base: base,
     _options: options,
-    _token: typeof options.token === 'function' ? undefined : options.token,
+    _token: typeof options.token === 'string' ? options.token : undefined,
     // Names of transports, the best first; null: all transports that can be used.
     _wanted: options.transports ? list(options.transports) : null,
     _listeners: {},

@@ -14,9 +14,9 @@ function isActive(conn) {
 // Begins at the bottom of the ladder. If the page allows only streams, begins at the first stream.
 function open(conn) {
   var all = usable(conn, true);
+  if (conn._options.token && !conn._token) { return needToken(conn); }
   // The connection stays paused until it has a channel to read.
   if (!conn._lt.channels.length) { return pause(conn); }
-  if (typeof conn._options.token === 'function' && !conn._token) { return needToken(conn); }
   if (!all.length) { all = usable(conn, false); }
   if (!all.length) { return finish(conn, { code: 'no_transport' }); }
   read(conn, all[conn._start % all.length]);

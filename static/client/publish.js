@@ -6,10 +6,7 @@
 function publish(conn, channel, data, settings, done) {
   var tries = 0;
   var base = conn._base;
-  if (typeof settings === 'function') {
-    done = settings;
-    settings = {};
-  }
+  if (typeof settings === 'function') { done = settings; }
   settings = settings || {};
   var fields = {
     channel: channel,
@@ -30,6 +27,8 @@ function publish(conn, channel, data, settings, done) {
   // From the second attempt on, the library uses an open WebSocket, because a proxy may forbid POST but allow a
   // WebSocket.
   function send() {
+    // The page's function has not given the first token yet. Without it, the message would be refused.
+    if (conn._options.token && !conn._token) { return over(refusal(0)); }
     fields.token = conn._token;
     var care = tries && conn._main && conn._main._care;
     if (care && care.publish) { return care.publish(fields, data, over); }

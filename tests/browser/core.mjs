@@ -764,6 +764,28 @@ function answered(answers, options, lazy = ['emit', 'members', 'token']) {
   };
 }
 
+test('a message waits for the first token, also if the connection reads no channel', () => {
+  for (const channels of [['a'], []]) {
+    const tokens = [];
+    const told = [];
+    const page = answered([[200, { messages: [{ id: '5-0.a' }] }]], { channels, token: done => { tokens.push(done); } });
+    page.lt.publish('a', 1, (error, id) => told.push([error && error.code, id]));
+    page.pass(1000);
+    assert.deepEqual([page.asked, tokens.length], [[], 1], String(channels));
+    tokens[0]('first');
+    page.pass(3000);
+    assert.equal(page.asked.length, 1);
+    assert.match(page.asked[0], /\/publish\?.*token=first/);
+    assert.deepEqual(told, [[null, '5-0.a']]);
+  }
+  // The wait has an end.
+  const told = [];
+  const page = answered([[200, {}]], { token: () => {} });
+  page.lt.publish('a', 1, error => told.push(error.code));
+  page.pass(20000);
+  assert.deepEqual([page.asked, told], [[], ['unreachable']]);
+});
+
 const own = (status, code, headers) => [status, { error: { code, message: 'm' } }, headers];
 const GOOD = { emit: [200, { ack: ['yes'] }], members: [200, { members: [{ id: '7' }], cursor: '1-0.a' }] };
 const GOT = { emit: [null, 'yes'], members: [1, undefined] };
