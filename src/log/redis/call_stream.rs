@@ -11,7 +11,8 @@
 //! - An entry of the log would go to all nodes, and stay in the log for the retention time.
 //!
 //! On each new connection the node reads its stream from the beginning. If the log moves to another server, the node
-//! also sends all calls again that have no answer yet: the new server may lack them.
+//! also sends all calls again that have no answer yet: the new server may lack them. It also looks every second whether
+//! Redis still has its calls (`FLUSHALL`), and sends those again that are gone.
 
 mod answers;
 mod sender;

@@ -15,16 +15,17 @@ use tracing::warn;
 
 /// The version is raised with each change of the library's behaviour. A node does not replace a newer library, because
 /// an older node may start beside newer nodes.
-const VERSION: u64 = 9;
+const VERSION: u64 = 10;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
-    let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"), include_str!("lua/json.lua"));
+    let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"));
     let publish = include_str!("lua/publish.lua");
     let keys = format!("local KEY_LIFE, KEY_BYTES = {}, {KEY_BYTES}", KEY_LIFE.as_millis());
     // The common part of the scripts reads KEYS when it is loaded, but in a library KEYS exists only within a call.
-    let (utf8, answer) = (include_str!("lua/utf8.lua"), include_str!("lua/answer.lua"));
+    let texts = concat!(include_str!("lua/utf8.lua"), include_str!("lua/json.lua"));
+    let answer = include_str!("lua/answer.lua");
     format!(
-        "{utf8}\nlocal function publish(KEYS, ARGV)\n{common}\n{keys}\n{publish}\nend\n\
+        "{texts}\nlocal function publish(KEYS, ARGV)\n{common}\n{keys}\n{publish}\nend\n\
          local function answer(KEYS, ARGV)\n{answer}\nend\n"
     )
 });

@@ -3,6 +3,7 @@
 use super::{CallStream, FIRST_PAUSE, StreamCall, Unanswered, rest};
 use crate::log::redis::connection::{ANSWER_TIMEOUT, CALLS, Connection};
 use crate::log::redis::{RedisLog, ScriptError};
+use redis::Value;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,12 +18,13 @@ const BATCH: usize = 64;
 /// How long Redis knows that a call waits for an answer: longer than the longest `--hook-timeout`.
 const RECORD_LIFE: Duration = Duration::from_secs(120);
 
-/// How often the connection is checked while there are no calls.
+/// How often the connection is checked while there are no calls, and how often the node looks whether Redis still has
+/// the calls that wait. `FLUSHALL` does not end the connection.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// The task that sends calls. It ends with the last user of the stream.
 pub(super) async fn run(stream: Weak<CallStream>) {
-    let mut sender = Sender { connection: None, tail_breaks: 0, pause: FIRST_PAUSE };
+    let mut sender = Sender { connection: None, tail_breaks: 0, pause: FIRST_PAUSE, checked: Instant::now() };
     while let Some(stream) = stream.upgrade() {
         sender.round(&stream).await;
     }
@@ -33,6 +35,8 @@ struct Sender {
     /// The value of [`RedisLog::tail_breaks`] when the connection was opened.
     tail_breaks: u64,
     pause: Duration,
+    /// When the node last looked whether Redis still has its calls.
+    checked: Instant,
 }
 
 /// A call that is to be sent: the number of its attempt, the call and the time that it has left.
@@ -55,6 +59,10 @@ impl Sender {
 
     /// Sends all calls that the present server does not have.
     async fn send_all(&mut self, stream: &CallStream) -> Result<(), ScriptError> {
+        if self.checked.elapsed() >= CHECK {
+            self.find_lost(stream).await?;
+            self.checked = Instant::now();
+        }
         loop {
             let connection = self.connected(&stream.log).await?;
             let server = connection.server().1.to_owned();
@@ -69,6 +77,27 @@ impl Sender {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Finds the calls that Redis has lost, so that they are sent again. A record stays until its call has an answer that
+    /// the node has read.
+    async fn find_lost(&mut self, stream: &CallStream) -> Result<(), ScriptError> {
+        let connection = self.connected(&stream.log).await?;
+        let sent = stream.sent(connection.server().1);
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("EXISTS").arg(&stream.stream);
+        for (attempt, call) in &sent {
+            let record = stream.log.keys().beside(&format!("call:{}", call.id));
+            pipeline.cmd("HGET").arg(record).arg(format!("{} {attempt}", stream.node));
+        }
+        let mut replies = connection.send_pipeline(&pipeline, sent.len() + 1).await?.into_iter();
+        let is_gone = replies.next() == Some(Value::Int(0));
+        let lost = sent.iter().zip(replies).filter(|(_, record)| is_gone || *record == Value::Nil);
+        stream.note_lost(lost.map(|((attempt, _), _)| *attempt));
+        Ok(())
     }
 
     async fn connected(&mut self, log: &RedisLog) -> Result<&mut Connection, ScriptError> {
@@ -112,6 +141,24 @@ impl CallStream {
         let unsent = waiting.attempts.iter().filter(|(_, attempt)| attempt.sent_to.as_deref() != Some(server));
         let unsent = unsent.map(|(number, attempt)| (*number, attempt.call.clone(), attempt.until - now));
         unsent.filter(|(.., left)| !left.is_zero()).take(BATCH).collect()
+    }
+
+    /// The calls that this server has. The hook has a limit on the calls that wait.
+    fn sent(&self, server: &str) -> Vec<(u64, Arc<StreamCall>)> {
+        let waiting = self.waiting.lock();
+        let sent = waiting.attempts.iter().filter(|(_, attempt)| attempt.sent_to.as_deref() == Some(server));
+        sent.map(|(number, attempt)| (*number, attempt.call.clone())).collect()
+    }
+
+    fn note_lost(&self, lost: impl Iterator<Item = u64>) {
+        let mut waiting = self.waiting.lock();
+        for number in lost {
+            // The answer may have come in the meantime.
+            if let Some(attempt) = waiting.attempts.get_mut(&number) {
+                attempt.sent_to = None;
+                self.metrics.resent.inc();
+            }
+        }
     }
 
     fn note_sent(&self, batch: &[Unsent], server: &str) {

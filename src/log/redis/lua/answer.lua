@@ -24,26 +24,34 @@ if id == '' or #id > 200 or string.find(id, '[^A-Za-z0-9_%-%.:]') then
 end
 if #answer > 1048576 then return refuse('an answer has at most 1 MiB') end
 if string.find(answer, '[\128-\255]') and not is_utf8(answer) then return refuse('the answer is not UTF-8') end
-if answer ~= '' then
-  local is_json, parsed = pcall(cjson.decode, answer)
-  -- PHP writes an array without fields as a list.
-  local is_object = is_json and type(parsed) == 'table' and (string.find(answer, '^%s*{') or next(parsed) == nil)
-  if not is_object then return refuse('the answer is not a JSON object, such as {"ack":[1]}') end
+-- PHP writes an array without fields as a list. cjson.decode would also accept NaN, which no node can read.
+if answer ~= '' and not is_json(answer, '{') and not string.find(answer, '^[ \t\r\n]*%[[ \t\r\n]*%][ \t\r\n]*$') then
+  return refuse('the answer is not a JSON object, such as {"ack":[1]}')
 end
 
+-- Several attempts may wait under one id: the client has sent its event again at another node, because it did not hear
+-- of the first attempt. Only one of them may carry out the answer: the newest, because the client waits there. Attempts
+-- wait equally long, so it is the one that ends last.
 local record = beside .. 'call:' .. id
 local list, time = redis.call('HGETALL', record), redis.call('TIME')
-local now, taken = time[1] * 1000 + math.floor(time[2] / 1000), 0
+local now, waits, newest, over = time[1] * 1000 + math.floor(time[2] / 1000), 0, nil, 0
 for i = 1, #list, 2 do
-  local node, attempt = string.match(list[i], '^([0-9a-f%-]+) (%d+)$')
-  if node and now < (tonumber(list[i + 1]) or 0) then
-    local answers = beside .. 'answers:' .. node
-    redis.call('XADD', answers, '*', 'attempt', attempt, 'answer', answer)
-    -- The node removes what it has read. This is for a node that has ended.
-    redis.call('PEXPIRE', answers, 120000)
-    taken = 1
+  local ends = tonumber(list[i + 1]) or 0
+  if now < ends and string.find(list[i], '^[0-9a-f%-]+ %d+$') then
+    waits = waits + 1
+    if ends > over then newest, over = list[i], ends end
   end
 end
-redis.call('DEL', record)
-if taken == 0 then redis.call('HINCRBY', beside .. 'answers', 'late', 1) end
-return taken
+if not newest then
+  redis.call('HINCRBY', beside .. 'answers', 'late', 1)
+  return 0
+end
+local node, attempt = string.match(newest, '^(%S+) (%d+)$')
+local answers = beside .. 'answers:' .. node
+redis.call('XADD', answers, '*', 'attempt', attempt, 'answer', answer)
+-- The node removes what it has read. This is for a node that has ended.
+redis.call('PEXPIRE', answers, 120000)
+-- The record stays until the node has read the answer: a node that does not find its attempt sends the call again.
+redis.call('HSET', record, newest, 0)
+if waits == 1 then redis.call('PEXPIRE', record, 10000) end
+return 1

@@ -1,6 +1,7 @@
--- Whether a text is a JSON array by the grammar of RFC 8259, as the nodes read it. cjson.decode also accepts NaN, inf,
--- 0x10, 01, 1. and raw control characters in strings, and it refuses arrays in more than 1,000 levels.
-local function is_json_array(text)
+-- Whether a text is a JSON array (`opening` is `[`) or a JSON object (`{`) by the grammar of RFC 8259, as the nodes read
+-- it. cjson.decode also accepts NaN, inf, 0x10, 01, 1. and raw control characters in strings, and it refuses values in
+-- more than 1,000 levels.
+local function is_json(text, opening)
   local function skip_space(at) return string.find(text, '[^ \t\r\n]', at) or #text + 1 end
 
   -- The position after a string whose text begins here.
@@ -37,7 +38,7 @@ local function is_json_array(text)
 
   local closing = { ['['] = ']', ['{'] = '}' }
   local at = skip_space(1)
-  if string.sub(text, at, at) ~= '[' then return false end
+  if string.sub(text, at, at) ~= opening then return false end
   -- The open brackets. They are in a table, because a recursion would have a limit on its depth.
   local open, depth = {}, 0
   -- Whether a comma or an end comes next, and whether the bracket before has nothing in it yet.

@@ -81,7 +81,7 @@ for at = 3, #ARGV, 2 do
     is_extended = is_extended or #usable > 0
   elseif name == 'args' then
     if value ~= '1' then return refuse('args is 1, if the payload is an array of arguments') end
-    if not is_json_array(data) then return refuse('with args, the payload is a JSON array') end
+    if not is_json(data, '[') then return refuse('with args, the payload is a JSON array') end
     is_extended = true
   elseif name ~= 'channels' then
     return refuse('the options are event, exclude, key, channels, except and args')
