@@ -3,6 +3,7 @@
 use crate::support;
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -341,6 +342,17 @@ async fn a_token_names_the_user() {
         assert_eq!((refused.status, refused.error_code().as_str()), (status, code));
     }
     assert_eq!(application.calls().len(), 4);
+    // The id of a call belongs to the user, too: a client id is public.
+    let mut ids = Vec::new();
+    for (user, client) in [("ann", r#""a""#), ("ben", r#""a""#), ("ann", r#""a""#), ("ann", "null"), ("ben", "null")] {
+        let body = format!(r#"{{"event":"e","client":{client},"key":"k"}}"#);
+        let request = Request::post("/event", body.as_bytes()).header("Content-Type", "application/json");
+        let token = token(&json!({"sub": user}));
+        let answer = request.header("Authorization", &bearer(&token)).send(node.http).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        ids.push(application.calls().pop().expect("a call").body["id"].clone());
+    }
+    assert!(ids[0] == ids[2] && ids[0] != ids[1] && ids[3] != ids[4], "{ids:?}");
     let mut socket = RawWebSocket::open(&node, "/ws").await;
     socket.text(&json!({"type": "event", "event": "e", "token": bound, "ref": 1}).to_string()).await;
     socket.next_of("ack").await;
@@ -688,12 +700,61 @@ async fn one_client_cannot_fill_the_queue() {
     for request in flood {
         codes.push(within(SOON, "an answer", request).await.expect("a request").error_code());
     }
-    assert_eq!(codes.iter().filter(|code| *code == "rate_limited").count(), 1, "{codes:?}");
-    assert_eq!(codes.iter().filter(|code| *code == "application_failed").count(), 100, "{codes:?}");
+    let count = |wanted: &str| codes.iter().filter(|code| *code == wanted).count();
+    assert_eq!(count("rate_limited"), 1, "{codes:?}");
+    assert_eq!(count("application_failed") + count("not_ready"), 100, "{codes:?}");
     // A call that has waited too long for its turn does not reach the application.
     let calls = application.calls().len();
-    assert!(calls < 20, "{calls}");
+    assert!(calls < 20 && (1..10).contains(&count("application_failed")), "{calls} {codes:?}");
     assert_eq!(Metrics::of(&node).await.value("longtail_hook_waiting"), 0.0);
+}
+
+/// One address has more events than the application answers in time. The events of other addresses do not wait for them.
+/// Those that the application never got are refused as passing.
+#[tokio::test]
+async fn the_backlog_of_one_address_does_not_delay_others() {
+    let application = Application::start(|call, _| match call.body["event"].as_str() {
+        Some("slow") => Do::Hang,
+        _ => Do::Answer(204, String::new()),
+    })
+    .await;
+    let node = application.node(&["--hook-timeout", "1", "--trusted-proxy", "127.0.0.0/8"]).await;
+    let send = |ip: String, event: Value| {
+        let (http, body) = (node.http, event.to_string());
+        let request = Request::post("/event", body.as_bytes()).header("Content-Type", "application/json");
+        let request = request.header("X-Forwarded-For", &ip);
+        async move { request.send(http).await }
+    };
+    let mut flood = Vec::new();
+    for n in 0..300 {
+        let event = json!({"event": "slow", "client": format!("c{n}")});
+        flood.push(tokio::spawn(send("192.0.2.1".to_owned(), event)));
+    }
+    let waiting = async || {
+        let value = Metrics::of(&node).await.value("longtail_hook_waiting");
+        (value >= 250.0).then_some(()).ok_or(value)
+    };
+    eventually("a backlog", waiting).await;
+    for n in 0..20 {
+        let began = Instant::now();
+        let answer = send(format!("198.51.100.{n}"), json!({"event": "fast", "client": "you"})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        // A call that hangs takes a second.
+        assert!(began.elapsed() < Duration::from_millis(900), "{n}: {:?}", began.elapsed());
+    }
+    let mut codes = BTreeMap::<String, usize>::new();
+    for request in flood {
+        let answer = within(SOON, "an answer", request).await.expect("a request");
+        if answer.error_code() == "not_ready" {
+            assert_eq!(answer.status, 503);
+            assert!(answer.header("retry-after").is_some());
+        }
+        *codes.entry(answer.error_code()).or_default() += 1;
+    }
+    assert!(codes.len() == 2 && codes["application_failed"] >= 32 && codes["not_ready"] >= 50, "{codes:?}");
+    let metrics = Metrics::of(&node).await;
+    let counted = metrics.value("longtail_hook_calls_total{type=\"event\",outcome=\"overloaded\"}");
+    assert_eq!(counted, codes["not_ready"] as f64);
 }
 
 #[tokio::test]

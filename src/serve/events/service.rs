@@ -106,7 +106,7 @@ fn call(
     let (line, caller) = match &session {
         Some(session) => (caller::line_of(session, credentials.ip), caller::of_session(session)),
         None => {
-            let line = EventSender::new(client.or(made), credentials.ip);
+            let line = EventSender::new(client.or(made), subject.as_deref(), credentials.ip);
             let user = subject.map(|subject| serde_json::json!({ "id": subject }).to_string());
             let caller = Caller {
                 protocol: NATIVE.to_owned(),

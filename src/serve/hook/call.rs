@@ -267,16 +267,28 @@ mod tests {
 
     fn sender(client: Option<&str>, last: u8) -> EventSender {
         let client = client.map(|client| client.parse().expect("a client id"));
-        EventSender::new(client, IpAddr::from([192, 0, 2, last]))
+        EventSender::new(client, None, IpAddr::from([192, 0, 2, last]))
+    }
+
+    fn sender_of(user: &str, client: Option<&str>) -> EventSender {
+        let client = client.map(|client| client.parse().expect("a client id"));
+        EventSender::new(client, Some(user), IpAddr::from([192, 0, 2, 1]))
     }
 
     #[test]
-    fn an_id_belongs_to_a_client_and_a_key() {
+    fn an_id_belongs_to_a_user_a_client_and_a_key() {
         assert_eq!(id(&sender(Some("a"), 1), "k"), id(&sender(Some("a"), 2), "k"), "the client may have moved");
         assert_ne!(id(&sender(Some("a"), 1), "k"), id(&sender(Some("b"), 1), "k"));
         assert_ne!(id(&sender(Some("a"), 1), "k"), id(&sender(Some("a"), 1), "l"));
         assert_ne!(id(&sender(Some("a:b"), 1), "k"), id(&sender(Some("a"), 1), "b:k"));
         assert_ne!(id(&sender(None, 1), "k"), id(&sender(None, 2), "k"));
         assert_eq!(id(&sender(None, 1), "k").len(), 32);
+        for client in [Some("a"), None] {
+            assert_eq!(id(&sender_of("ann", client), "k"), id(&sender_of("ann", client), "k"));
+            for other in [sender_of("ben", client), sender(client, 1)] {
+                assert_ne!(id(&sender_of("ann", client), "k"), id(&other, "k"), "{client:?}: another user");
+            }
+        }
+        assert_ne!(id(&sender_of("ann:client:a", Some("b")), "k"), id(&sender_of("ann", Some("a:client:b")), "k"));
     }
 }

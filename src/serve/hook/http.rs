@@ -3,6 +3,7 @@
 use super::answer::MAX_ANSWER_BYTES;
 use super::call::HookCall;
 use super::metrics::HookMetrics;
+use super::queue::Permits;
 use super::signature::HookSecret;
 use crate::serve::application::client::{ApplicationClient, NoReply, Reply};
 use crate::serve::application::problem::Problem;
@@ -11,7 +12,6 @@ use hyper::Uri;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 /// The pause before a call is repeated after a failure: time for a worker of the application to restart.
@@ -42,10 +42,15 @@ impl HttpTransport {
         self.secret.as_ref()
     }
 
-    /// Sends the call, and returns the answer. `free` has the permits for further requests.
-    pub(super) async fn ask(&self, call: &HookCall, free: &Semaphore, metrics: &HookMetrics) -> Result<Reply, Problem> {
+    /// Sends the call, and returns the answer. `permits` are for further requests.
+    pub(super) async fn ask(
+        &self,
+        call: &HookCall,
+        permits: &Permits,
+        metrics: &HookMetrics,
+    ) -> Result<Reply, Problem> {
         let body = Bytes::from(call.to_json());
-        match timeout(self.timeout, self.ask_twice(call, &body, free, metrics)).await {
+        match timeout(self.timeout, self.ask_twice(call, &body, permits, metrics)).await {
             Ok(replied) => replied.map_err(|error| Problem::no_reply(&error)),
             Err(_) => Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW)),
         }
@@ -56,14 +61,14 @@ impl HttpTransport {
         &self,
         call: &HookCall,
         body: &Bytes,
-        free: &Semaphore,
+        permits: &Permits,
         metrics: &HookMetrics,
     ) -> Result<Reply, NoReply> {
         let mut first = pin!(self.send(call, body));
         let Ok(replied) = timeout(self.timeout * 2 / 3, &mut first).await else {
             // The first request stays open, because an application that is only slow may still answer it. While all
             // permits are in use, the call is not repeated: that would double the load of an application that is slow.
-            let Ok(_permit) = free.try_acquire() else { return first.await };
+            let Some(_permit) = permits.try_acquire() else { return first.await };
             metrics.repeated();
             let mut second = pin!(self.send(call, body));
             return tokio::select! {

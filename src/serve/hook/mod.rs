@@ -26,16 +26,19 @@ use http_body_util::Full;
 use hyper::Request;
 use metrics::HookMetrics;
 use prometheus_client::registry::Registry;
-use queue::{CallQueue, Place};
+use queue::{CallQueue, Permits, Place};
 use signature::HookSecret;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::StreamTransport;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-/// A call waits for its turn for at most this number of time-outs. Its client's earlier calls may each take one.
+/// A call waits for its turn and its permission to be in flight for at most this number of time-outs. Its client's earlier
+/// calls may each take one.
 const TURN_TIMEOUTS: u32 = 5;
+
+/// The time after which a client should send an event again that has waited for too long.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The texts of the log lines about the application.
 const LOG_TEXT: LogText = LogText {
@@ -61,9 +64,9 @@ impl HookTransport {
         }
     }
 
-    async fn ask(&self, call: &HookCall, free: &Semaphore, metrics: &HookMetrics) -> Result<Reply, Problem> {
+    async fn ask(&self, call: &HookCall, permits: &Permits, metrics: &HookMetrics) -> Result<Reply, Problem> {
         match self {
-            HookTransport::Http(http) => http.ask(call, free, metrics).await,
+            HookTransport::Http(http) => http.ask(call, permits, metrics).await,
             HookTransport::Stream(stream) => stream.ask(call).await,
         }
     }
@@ -87,8 +90,6 @@ pub struct Hook {
     timeout: Duration,
     notify: Vec<CallType>,
     queue: Arc<CallQueue>,
-    /// Permits for calls in flight.
-    free: Semaphore,
     metrics: HookMetrics,
     changes: ChangeLog,
 }
@@ -123,11 +124,10 @@ impl Hook {
     /// Makes a hook.
     pub fn new(settings: HookSettings, registry: &mut Registry) -> Hook {
         let HookSettings { transport, timeout, max_in_flight, notify } = settings;
-        let queue = Arc::<CallQueue>::default();
+        let queue = CallQueue::new(max_in_flight);
         Hook {
             timeout,
             notify,
-            free: Semaphore::new(max_in_flight),
             metrics: HookMetrics::register(registry, &queue),
             queue,
             changes: ChangeLog::new(LogText { flag: transport.flag(), ..LOG_TEXT }),
@@ -177,7 +177,8 @@ impl Hook {
     /// # Errors
     ///
     /// `forbidden`: the application refuses the event. `no_session`: the answer needs a session. `application_failed`:
-    /// the application did not answer as expected.
+    /// the application did not answer as expected. `not_ready`: the application was not called, because earlier calls have
+    /// taken too long.
     pub async fn call<T>(
         &self,
         queued: QueuedCall,
@@ -186,17 +187,19 @@ impl Hook {
     ) -> Result<Answered<T>, ApiError> {
         let QueuedCall { call, mut place, until } = queued;
         let until = until.unwrap_or_else(|| Instant::now() + self.timeout * TURN_TIMEOUTS);
+        let kind = call.content.kind();
         let turn = async {
             place.turn().await;
-            self.free.acquire().await
+            place.permits().acquire().await
         };
-        let answer = match timeout_at(until, turn).await {
-            Ok(Ok(_permit)) => self.answer_in_time(&call, max_payload, read).await,
-            _ => Err(Problem::passing(
-                "events that wait too long for their turn",
-                "answer faster, or raise --hook-timeout",
-            )),
+        let Ok(Some(permit)) = timeout_at(until, turn).await else {
+            self.metrics.count(kind, "overloaded");
+            let text = "the event has waited too long for the application, which was not called";
+            return Err(ApiError::until(Code::NotReady, text, RETRY));
         };
+        let permits = place.permits().clone();
+        let answer = self.answer_in_time(&call, &permits, max_payload, read).await;
+        drop(permit);
         self.changes.note(answer.as_ref().err());
         let (outcome, answered) = match answer {
             Ok(Answer::Accepted(Accepted { ack, publish, session })) => {
@@ -212,7 +215,7 @@ impl Hook {
                 ("failed", Err(ApiError::passing(Code::ApplicationFailed, text)))
             }
         };
-        self.metrics.count(call.content.kind(), outcome);
+        self.metrics.count(kind, outcome);
         answered
     }
 
@@ -220,11 +223,12 @@ impl Hook {
     async fn answer_in_time<T>(
         &self,
         call: &HookCall,
+        permits: &Permits,
         max_payload: usize,
         read: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Answer<T>, Problem> {
         let began = Instant::now();
-        let replied = self.transport.ask(call, &self.free, &self.metrics).await;
+        let replied = self.transport.ask(call, permits, &self.metrics).await;
         self.metrics.took(began.elapsed());
         answer::read(&replied?, call.caller.session.is_some(), max_payload, read)
     }

@@ -35,18 +35,32 @@ const MAX_BYTES_OF_CLIENT: usize = 1 << 20;
 /// The time after which a client that has filled its part of the queue should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The part of the calls in flight that the calls of one network may take: the others always find some free, also while
+/// the application answers slowly.
+const SHARE_OF_NETWORK: usize = 2;
+
 /// The queue.
-#[derive(Default)]
 pub struct CallQueue {
     state: Mutex<State>,
     waiting: Gauge,
+    /// Permits for calls in flight. They are given in the order in which the calls wait for them.
+    in_flight: Arc<Semaphore>,
+    /// How many calls of one network may be in flight, or wait for one of these permits.
+    share: usize,
 }
 
 #[derive(Default)]
 struct State {
     all: Usage,
-    networks: HashMap<IpAddr, Usage>,
+    networks: HashMap<IpAddr, NetworkQueue>,
     clients: HashMap<EventSender, ClientQueue>,
+}
+
+/// The calls of one network.
+struct NetworkQueue {
+    usage: Usage,
+    /// Permits for its share of the calls in flight.
+    in_flight: Arc<Semaphore>,
 }
 
 /// The calls of one client.
@@ -84,6 +98,20 @@ pub struct Place {
     sender: EventSender,
     bytes: usize,
     order: Order,
+    permits: Permits,
+}
+
+/// The permits for the calls in flight of a network.
+#[derive(Clone)]
+pub struct Permits {
+    of_network: Arc<Semaphore>,
+    of_all: Arc<Semaphore>,
+}
+
+/// The permission of a call to be in flight.
+pub struct InFlight {
+    _of_network: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// The order among the calls of a client.
@@ -97,6 +125,16 @@ enum Order {
 }
 
 impl CallQueue {
+    /// An empty queue. `max_in_flight` of its calls may be in flight.
+    pub fn new(max_in_flight: usize) -> Arc<CallQueue> {
+        Arc::new(CallQueue {
+            state: Mutex::default(),
+            waiting: Gauge::default(),
+            in_flight: Arc::new(Semaphore::new(max_in_flight)),
+            share: max_in_flight.div_ceil(SHARE_OF_NETWORK),
+        })
+    }
+
     /// The number of calls in the queue.
     pub fn waiting(&self) -> Gauge {
         self.waiting.clone()
@@ -115,7 +153,7 @@ impl CallQueue {
         let Some(own) = own.with(bytes, MAX_CALLS_OF_CLIENT, MAX_BYTES_OF_CLIENT) else {
             return Err(refused("too many events of this client wait for the application"));
         };
-        let network = state.networks.get(&sender.network()).copied().unwrap_or_default();
+        let network = state.networks.get(&sender.network()).map(|queue| queue.usage).unwrap_or_default();
         let Some(network) = network.with(bytes, MAX_CALLS_OF_NETWORK, MAX_BYTES_OF_NETWORK) else {
             return Err(refused("too many events from this address wait for the application"));
         };
@@ -123,21 +161,24 @@ impl CallQueue {
             return Err(ApiError::new(Code::NotReady, "too many events wait for the application"));
         };
         state.all = all;
-        state.networks.insert(sender.network(), network);
+        let new = || NetworkQueue { usage: network, in_flight: Arc::new(Semaphore::new(self.share)) };
+        let queue = state.networks.entry(sender.network()).or_insert_with(new);
+        queue.usage = network;
+        let permits = Permits { of_network: queue.in_flight.clone(), of_all: self.in_flight.clone() };
         let new = || ClientQueue { usage: own, turn: Arc::new(Semaphore::new(1)) };
         let queue = state.clients.entry(sender.clone()).or_insert_with(new);
         queue.usage = own;
         let order = if sender.client.is_some() { Order::of(queue.turn.clone()) } else { Order::None };
         self.waiting.inc();
-        Ok(Place { queue: self.clone(), sender, bytes, order })
+        Ok(Place { queue: self.clone(), sender, bytes, order, permits })
     }
 
     fn leave(&self, sender: &EventSender, bytes: usize) {
         let mut state = self.state.lock();
         state.all = state.all.without(bytes);
         if let Entry::Occupied(mut network) = state.networks.entry(sender.network()) {
-            *network.get_mut() = network.get().without(bytes);
-            if network.get().calls == 0 {
+            network.get_mut().usage = network.get().usage.without(bytes);
+            if network.get().usage.calls == 0 {
                 network.remove();
             }
         }
@@ -175,6 +216,33 @@ impl Place {
             self.order = Order::Turn { _permit: permit };
         }
     }
+
+    /// The permits for calls in flight.
+    pub fn permits(&self) -> &Permits {
+        &self.permits
+    }
+}
+
+impl Permits {
+    /// Waits until a call may be in flight. `None` is not possible, because nobody closes the semaphores.
+    ///
+    /// # Cancel safety
+    ///
+    /// If this is dropped, the call loses its place among the calls that wait for the permission.
+    pub async fn acquire(&self) -> Option<InFlight> {
+        // A call does not wait among the calls of all before its network has room: otherwise the calls of one network
+        // would stand in front of all others.
+        let of_network = self.of_network.clone().acquire_owned().await.ok()?;
+        let of_all = self.of_all.clone().acquire_owned().await.ok()?;
+        Some(InFlight { _of_network: of_network, _of_all: of_all })
+    }
+
+    /// The permission for one more call in flight, if there is one now.
+    pub fn try_acquire(&self) -> Option<InFlight> {
+        let of_network = self.of_network.clone().try_acquire_owned().ok()?;
+        let of_all = self.of_all.clone().try_acquire_owned().ok()?;
+        Some(InFlight { _of_network: of_network, _of_all: of_all })
+    }
 }
 
 impl Drop for Place {
@@ -190,7 +258,7 @@ mod tests {
 
     fn sender(client: Option<&str>) -> EventSender {
         let client = client.map(|client| client.parse().expect("a client id"));
-        EventSender::new(client, IpAddr::from([192, 0, 2, 1]))
+        EventSender::new(client, None, IpAddr::from([192, 0, 2, 1]))
     }
 
     fn size(queue: &CallQueue) -> (usize, usize, usize, usize) {
@@ -200,7 +268,7 @@ mod tests {
 
     #[test]
     fn calls_of_one_client_have_their_turns_in_order() {
-        let queue = Arc::<CallQueue>::default();
+        let queue = CallQueue::new(64);
         let enter = |client| queue.enter(sender(client), 10).expect("room");
         let mut first = enter(Some("a"));
         let (mut second, mut third) = (enter(Some("a")), enter(Some("a")));
@@ -221,7 +289,7 @@ mod tests {
     #[test]
     fn calls_of_a_session_have_one_order_and_count_for_their_network() {
         let code = |entered: Result<Place, ApiError>| entered.err().map(|error| error.code);
-        let queue = Arc::<CallQueue>::default();
+        let queue = CallQueue::new(64);
         let session = |n: usize, network: u8| EventSender::of_session(&format!("s{n}"), [192, 0, network, 1].into());
         let first = queue.enter(session(0, 2), 1).expect("room");
         let mut moved = queue.enter(session(0, 3), 1).expect("room");
@@ -237,10 +305,36 @@ mod tests {
         assert_eq!(size(&queue), (0, 0, 0, 0));
     }
 
+    /// However many calls one network has, a call of another one may be in flight at once.
+    #[test]
+    fn a_network_has_a_share_of_the_calls_in_flight() {
+        for (max, share) in [(1, 1), (2, 1), (5, 3), (64, 32)] {
+            let queue = CallQueue::new(max);
+            let enter = |n: u8, network: u8| {
+                let client = format!("c{n}").parse().ok();
+                queue.enter(EventSender::new(client, None, [192, 0, network, 1].into()), 1).expect("room")
+            };
+            let flood: Vec<Place> = (0..200).map(|n| enter(n, 2)).collect();
+            let mut waiting: Vec<_> = flood.iter().map(|place| Box::pin(place.permits().acquire())).collect();
+            let mut flying: Vec<_> = waiting.iter_mut().filter_map(|it| it.as_mut().now_or_never().flatten()).collect();
+            assert_eq!(flying.len(), share, "of {max}");
+            assert!(flood[199].permits().try_acquire().is_none(), "of {max}: a repetition counts, too");
+            let other = enter(0, 3);
+            let permit = other.permits().acquire().now_or_never().flatten();
+            assert_eq!(permit.is_some(), max > 1, "of {max}");
+            drop(permit);
+            flying.pop();
+            assert!(waiting[share].as_mut().now_or_never().is_some(), "of {max}: the next one has its turn");
+            drop((waiting, flying));
+            drop((flood, other));
+            assert_eq!(size(&queue), (0, 0, 0, 0));
+        }
+    }
+
     #[test]
     fn the_queue_is_bounded_for_one_client_one_network_and_all() {
         let code = |entered: Result<Place, ApiError>| entered.err().map(|error| error.code);
-        let queue = Arc::<CallQueue>::default();
+        let queue = CallQueue::new(64);
         let mut places: Vec<Place> = Vec::new();
         for _ in 0..MAX_CALLS_OF_CLIENT {
             places.push(queue.enter(sender(Some("a")), 1).expect("room"));
@@ -249,7 +343,7 @@ mod tests {
         // Client ids are free: one network has a quarter of the queue for all of them together, and for calls without
         // an id.
         let numbered =
-            |n: usize, network: u8| EventSender::new(format!("c{n}").parse().ok(), [192, 0, network, 1].into());
+            |n: usize, network: u8| EventSender::new(format!("c{n}").parse().ok(), None, [192, 0, network, 1].into());
         for n in places.len()..MAX_CALLS / 4 {
             places.push(queue.enter(numbered(n, 2), 1).expect("room"));
         }

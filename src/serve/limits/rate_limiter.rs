@@ -48,14 +48,15 @@ impl Publisher {
     }
 }
 
-/// A client that sends events to the application. Any client may name any client id, so the network of its address
-/// belongs to its identity: a client in another network cannot use up its part. A client may also make up many client
+/// A client that sends events to the application. Any client may name any client id, so the network of its address and
+/// its user belong to its identity: a client in another network, or of another user, cannot use up its part. A client may also make up many client
 /// ids, so the hook's queue has a limit for each network, too. Only the client itself knows the id of its session, so the
 /// client of a session is the same client in each network.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     /// The client id, if there is one.
     pub client: Option<ClientId>,
+    user: Option<Box<str>>,
     network: IpAddr,
     is_session: bool,
 }
@@ -75,15 +76,15 @@ impl Hash for EventSender {
 }
 
 impl EventSender {
-    /// The client with this id at this address.
-    pub fn new(client: Option<ClientId>, ip: IpAddr) -> EventSender {
-        EventSender { client, network: network(ip), is_session: false }
+    /// The client with this id at this address, and the user that its token names.
+    pub fn new(client: Option<ClientId>, user: Option<&str>, ip: IpAddr) -> EventSender {
+        EventSender { client, user: user.map(Into::into), network: network(ip), is_session: false }
     }
 
     /// The client of a session, at this address. Only the client itself and the application know the session's id.
     pub fn of_session(id: &str, ip: IpAddr) -> EventSender {
         let client = Some(ClientId::Token(format!("session.{id}").into()));
-        EventSender { client, network: network(ip), is_session: true }
+        EventSender { client, user: None, network: network(ip), is_session: true }
     }
 
     /// The network of its address.
@@ -92,15 +93,21 @@ impl EventSender {
     }
 
     /// What distinguishes clients.
-    fn identity(&self) -> (Option<&ClientId>, Option<IpAddr>) {
-        (self.client.as_ref(), (!self.is_session).then_some(self.network))
+    fn identity(&self) -> (Option<&ClientId>, Option<&str>, Option<IpAddr>) {
+        (self.client.as_ref(), self.user.as_deref(), (!self.is_session).then_some(self.network))
     }
 
-    /// The scope of the keys of its events. A client keeps its keys when its address changes.
+    /// The scope of the keys of its events. A client keeps its keys when its address changes. Two users never share a
+    /// scope: a client id is public.
     pub fn scope(&self) -> String {
-        match &self.client {
+        let client = match &self.client {
             Some(client) => format!("client:{client}"),
             None => format!("ip:{}", self.network),
+        };
+        match &self.user {
+            // The length says where the user ends.
+            Some(user) => format!("user:{}:{user}:{client}", user.len()),
+            None => client,
         }
     }
 }
