@@ -573,6 +573,43 @@ async fn who_waits_for_the_application_holds_up_nobody() {
     assert!(statuses[..60].iter().all(|status| status == "200") && statuses[60] == "403", "{statuses:?}");
 }
 
+/// A user whose permission the application has withdrawn is not a member any more from that moment on, also while the
+/// connection waits for an answer to its client's last event.
+#[tokio::test]
+async fn a_user_that_is_refused_is_not_a_member_during_the_farewell() {
+    let may = Arc::new(AtomicBool::new(true));
+    let rule = may.clone();
+    let answer = json!({"channels": ["room"], "ttl": 1, "user": {"id": "ann"}}).to_string();
+    let application = Application::start(move |_| {
+        Some(if rule.load(Ordering::SeqCst) { (200, answer.clone()) } else { (403, String::new()) })
+    })
+    .await;
+    // It accepts connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let hook = format!("http://{}/", silent.local_addr().expect("an address"));
+    let flags =
+        ["--authorize-url", &application.url, "--presence", "room", "--hook-url", &hook, "--hook-timeout", "30"];
+    let node = Node::start(&[&flags[..], &["--publish-key", KEY]].concat()).await;
+    let members = async || {
+        let bearer = format!("Bearer {KEY}");
+        let list = Request::get("/channels/room/members").header("Authorization", &bearer).send(node.http).await;
+        list.json()["members"].as_array().map_or(usize::MAX, Vec::len)
+    };
+    let mut socket = RawWebSocket::open(&node, "/ws?channel=room").await;
+    socket.next_of("hello").await;
+    assert_eq!(members().await, 1);
+    socket.text(r#"{"type":"event","event":"e","ref":1}"#).await;
+    may.store(false, Ordering::SeqCst);
+    let asked = application.count();
+    eventually("a refusal", async || (application.count() > asked + 1).then_some(())).await;
+    let refused = Instant::now();
+    eventually("no members", async || (members().await == 0).then_some(())).await;
+    assert!(refused.elapsed() < Duration::from_secs(4), "{:?}", refused.elapsed());
+    // The connection is still there: the farewell waits for the answer for ten seconds.
+    assert_eq!(socket.next_of("bye").await["code"], 4003);
+    assert!(refused.elapsed() > Duration::from_secs(6), "{:?}", refused.elapsed());
+}
+
 /// The application gets the address of the user, not that of the proxy.
 #[tokio::test]
 async fn the_application_is_told_the_address_behind_a_proxy() {

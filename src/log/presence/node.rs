@@ -71,6 +71,8 @@ struct Connection {
     /// Whether the store may have the connection, so that it has to be told when the connection is closed.
     is_stored: bool,
     is_closed: bool,
+    /// Whether its user may not read the channel any more, so that the connection does not have the grace.
+    is_revoked: bool,
     replaces: Option<Arc<str>>,
     /// The callers that wait for the outcome of the next join.
     outcomes: Vec<oneshot::Sender<Joined>>,
@@ -159,6 +161,15 @@ impl NodePresence {
         } else {
             self.forget(place);
         }
+    }
+
+    /// Closes a connection whose user may not read the channel any more. The user is not a member any more as soon as the
+    /// store hears of it.
+    pub fn revoke(&mut self, place: &Place) {
+        if let Some(connection) = self.connections.get_mut(place) {
+            connection.is_revoked = true;
+        }
+        self.close(place);
     }
 
     /// The next joins that the store has to be told of; `None` if there are none.
@@ -259,8 +270,11 @@ impl NodePresence {
         for place in taken {
             self.changed.remove(&place);
             let Some(connection) = self.connections.get_mut(&place) else { continue };
-            let ends_in =
-                if connection.is_closed { GRACE } else { connection.ends_in(now, self.away).unwrap_or(GRACE) };
+            let ends_in = match connection.is_closed {
+                true if connection.is_revoked => Duration::ZERO,
+                true => GRACE,
+                false => connection.ends_in(now, self.away).unwrap_or(GRACE),
+            };
             let (channel, connection) = place;
             deadlines.push(Deadline { channel, connection, ends_in });
         }
@@ -333,6 +347,7 @@ impl NodePresence {
             is_again: false,
             is_stored: false,
             is_closed: false,
+            is_revoked: false,
             replaces,
             outcomes: vec![outcome],
         };

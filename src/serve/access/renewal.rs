@@ -108,6 +108,13 @@ impl GrantRenewal {
         self.stay.as_ref()
     }
 
+    /// Ends the stay of the user at once: the application has ended the client's session.
+    pub fn revoke(&mut self) {
+        if let Some(mut stay) = self.stay.take() {
+            stay.revoke(|_| true);
+        }
+    }
+
     fn forget(&mut self, channel: &Channel) {
         for grant in &mut self.grants {
             grant.channels.retain(|held| held != channel);
@@ -121,8 +128,26 @@ impl GrantRenewal {
         self.timer.as_mut().reset(first.unwrap_or_else(|| Instant::now() + DAY));
     }
 
-    /// Ready when a grant has ended and cannot be renewed.
+    /// Ends the stay of the user, with the grace for a client that comes back with another grant. From the channels of a
+    /// grant that the application has refused, the user is gone at once. The client may take its time to close the
+    /// connection, so the stay does not wait for that.
+    fn end_stay(&mut self, refused: &[Channel]) {
+        if let Some(mut stay) = self.stay.take() {
+            stay.revoke(|channel| refused.contains(channel));
+        }
+    }
+
+    /// Ready when a grant has ended and cannot be renewed. The stay of the user has then ended, too.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let end = self.poll_refusal(cx);
+        if let Poll::Ready(refused) = &end {
+            self.end_stay(refused);
+        }
+        end.map(drop)
+    }
+
+    /// Ready when a grant has ended and cannot be renewed, with the channels that the application has refused.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Channel>> {
         loop {
             // A grant whose renewal is in progress stays first until there is an answer, even if the client adds other
             // grants.
@@ -134,7 +159,7 @@ impl GrantRenewal {
             };
             let Some(renewal) = &mut grant.renewal else {
                 ready!(self.timer.as_mut().poll(cx));
-                let Some(credentials) = &grant.credentials else { return Poll::Ready(()) };
+                let Some(credentials) = &grant.credentials else { return Poll::Ready(Vec::new()) };
                 let (authorizer, channels, client) =
                     (self.authorizer.clone(), grant.channels.clone(), self.client.clone());
                 let credentials = Credentials::clone(credentials);
@@ -149,7 +174,7 @@ impl GrantRenewal {
                 let fixed = self.grants.iter().filter(|grant| grant.credentials.is_none()).map(|grant| grant.end).min();
                 let Some(end) = fixed else { return Poll::Pending };
                 self.timer.as_mut().reset(end);
-                return self.timer.as_mut().poll(cx);
+                return self.timer.as_mut().poll(cx).map(|()| Vec::new());
             };
             grant.renewal = None;
             let now = Instant::now();
@@ -169,7 +194,7 @@ impl GrantRenewal {
                 }
                 // The subscription ends even if the client has removed the refused channel in the meantime: the client
                 // can subscribe to the other channels again.
-                Err(_) => return Poll::Ready(()),
+                Err(_) => return Poll::Ready(grant.channels.clone()),
             }
             self.arm();
         }

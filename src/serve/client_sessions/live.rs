@@ -260,6 +260,15 @@ impl LiveSession {
         self.present = wanted;
     }
 
+    /// Ends the stay of the user at once: the application has ended the session. The client may take its time to close the
+    /// connection.
+    pub fn end_stay(&mut self) {
+        if let Some(mut stay) = self.stay.take() {
+            stay.revoke(|_| true);
+        }
+        self.presence = None;
+    }
+
     /// The user, if there is one.
     pub fn user(&self) -> Option<&Arc<User>> {
         self.state.user.as_ref()

@@ -43,6 +43,19 @@ impl Stay {
         });
     }
 
+    /// Ends the stay in some channels at once, without the grace for a client that comes back: it may not read them any
+    /// more.
+    pub fn revoke(&mut self, is_revoked: impl Fn(&Channel) -> bool) {
+        let mut node = self.connections.node();
+        self.places.retain(|place| {
+            let is_revoked = is_revoked(&place.0);
+            if is_revoked {
+                node.revoke(place);
+            }
+            !is_revoked
+        });
+    }
+
     /// Notes what the application now says about the user. Its info may be too long: then it stays as it was.
     pub fn set_user(&self, user: &Arc<User>) {
         if user.info_bytes() > self.connections.info_bytes {

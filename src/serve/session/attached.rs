@@ -72,9 +72,14 @@ impl Attached {
 
     /// Whether the stream ends: its grant or its session has ended. A client whose session was lost may come back.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<End> {
-        if self.session().is_some_and(|session| session.has_ended())
-            || self.grant().is_some_and(|grant| grant.poll_end(cx).is_ready())
-        {
+        if let Some(session) = self.session().filter(|session| session.has_ended()) {
+            session.end_stay();
+            if let Some(grant) = self.grant() {
+                grant.revoke();
+            }
+            return Some(End::Revoked);
+        }
+        if self.grant().is_some_and(|grant| grant.poll_end(cx).is_ready()) {
             return Some(End::Revoked);
         }
         self.session().is_some_and(|session| session.poll_lost(cx)).then_some(End::Lost)
