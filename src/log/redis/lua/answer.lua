@@ -51,7 +51,8 @@ local answers = beside .. 'answers:' .. node
 redis.call('XADD', answers, '*', 'attempt', attempt, 'answer', answer)
 -- The node removes what it has read. This is for a node that has ended.
 redis.call('PEXPIRE', answers, 120000)
--- The record stays until the node has read the answer: a node that does not find its attempt sends the call again.
-redis.call('HSET', record, newest, 0)
+-- The record stays until the node has read the answer: a node that does not find its attempt sends the call again. The
+-- time becomes 0; workers may run HINCRBY, but not HSET.
+redis.call('HINCRBY', record, newest, string.format('%.0f', -over))
 if waits == 1 then redis.call('PEXPIRE', record, 10000) end
 return 1
