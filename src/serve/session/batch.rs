@@ -146,74 +146,14 @@ impl BatchBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::{Cursor, Epoch, Id, Start};
-    use crate::log::queued::Queued;
-    use crate::log::{
-        Ancestor, AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Retention, TailEvent, Unreachable,
-    };
-    use crate::message::{Channel, Draft, Event, Payload};
-    use parking_lot::Mutex;
-    use std::pin::Pin;
-    use tokio::sync::mpsc;
-    use tokio_stream::Stream;
-    use tokio_stream::wrappers::UnboundedReceiverStream;
-
-    /// A log whose tail the test controls. Its `read` returns a page that the test sends.
-    struct Slow {
-        tail: Mutex<Option<mpsc::UnboundedReceiver<TailEvent>>>,
-        pages: tokio::sync::Mutex<mpsc::UnboundedReceiver<Page>>,
-    }
-
-    /// What the test sends.
-    struct Controls {
-        tail: mpsc::UnboundedSender<TailEvent>,
-        pages: mpsc::UnboundedSender<Page>,
-    }
-
-    fn slow() -> (Arc<Hub>, Controls) {
-        let ((tail, tail_rx), (pages, pages_rx)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let log = Slow { tail: Mutex::new(Some(tail_rx)), pages: tokio::sync::Mutex::new(pages_rx) };
-        let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999, control: 10 };
-        let hub = Hub::new(Arc::new(log), retention, Duration::ZERO);
-        tokio::spawn(hub.clone().follow());
-        (hub, Controls { tail, pages })
-    }
-
-    fn id(ms: u64) -> Id {
-        Id { ms, seq: 0 }
-    }
-
-    /// The extent of a log that holds the entries after `floor`.
-    fn extent(epoch: Epoch, ancestors: Vec<Ancestor>, floor: Id, end: Id) -> Extent {
-        let lineage = Lineage { epoch, ancestors };
-        Extent { lineage, floor, deleted: floor, control_floor: floor, end, now_ms: end.ms }
-    }
-
-    fn message(at: Option<Cursor>, channel: &Channel) -> Arc<Message> {
-        Arc::new(Message::new(at, channel.clone(), Event::default(), &Payload::from_any("1"), None))
-    }
-
-    impl MessageLog for Slow {
-        fn append_in_order(&self, _: Vec<Draft>, _: Queued) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn read(&self, _: Cursor, _: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
-            Box::pin(async { self.pages.lock().await.recv().await.ok_or(Unreachable) })
-        }
-
-        fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
-            Box::pin(UnboundedReceiverStream::new(self.tail.lock().take().expect("one tail")))
-        }
-
-        fn now_ms(&self) -> u64 {
-            5
-        }
-    }
+    use crate::cursor::{Cursor, Epoch, Start};
+    use crate::hub::controlled_log::{controlled, extent, id, message};
+    use crate::log::{Ancestor, Page, TailEvent};
+    use crate::message::Channel;
 
     #[tokio::test]
     async fn what_is_volatile_is_told_while_the_log_is_asked() {
-        let (hub, controls) = slow();
+        let (hub, controls) = controlled();
         let (epoch, end) = (Epoch::random(), id(5));
         controls.tail.send(TailEvent::Opened(extent(epoch, Vec::new(), end, end))).expect("it listens");
         controls.tail.send(TailEvent::CaughtUp).expect("it listens");
@@ -232,7 +172,7 @@ mod tests {
     /// A page can come from a server that has lost its role: it has entries that the log has lost when the page arrives.
     #[tokio::test]
     async fn messages_before_a_gap_are_not_in_its_batch() {
-        let (hub, controls) = slow();
+        let (hub, controls) = controlled();
         let (old, new) = (Epoch::random(), Epoch::random());
         controls.tail.send(TailEvent::Opened(extent(old, Vec::new(), id(5), id(5)))).expect("it listens");
         controls.tail.send(TailEvent::CaughtUp).expect("it listens");
