@@ -4,6 +4,8 @@
 //! changes in one step under one lock, so that a reader never sees a head without the messages before it. A reader
 //! holds the lock only to copy pointers out.
 
+#[cfg(test)]
+pub mod controlled_log;
 mod count_reporter;
 mod fan_out;
 mod fan_out_stats;

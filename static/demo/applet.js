@@ -12,7 +12,6 @@ Longtail.transports.push({
     // this lane.
     const address = link.url('/demo/applet', typeof Demo === 'undefined' ? 'by=hop' : '');
     const stop = new AbortController();
-    link.request();
     (async () => {
       const answer = await fetch(address, { signal: stop.signal, cache: 'no-store' });
       if (!answer.ok) throw new Error('status ' + answer.status);

@@ -17,10 +17,10 @@
       if (!tell) return opens.call(transport, link);
       // The prototype is the link, so every later change of the link is also visible through this object.
       const seen = Object.create(link);
-      seen.request = () => { tell('request'); link.request(); };
       seen.item = object => { tell(object.type === undefined ? 'message' : 'control', 1); link.item(object); };
       seen.batch = batch => { tell('batch', (batch.messages || []).length); link.batch(batch); };
       seen.end = error => { tell('end'); link.end(error); };
+      tell('request');
       const handle = opens.call(transport, seen);
       if (handle) open.set(handle, tell);
       return handle;

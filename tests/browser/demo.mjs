@@ -35,6 +35,8 @@ before(async () => {
   browser = await startBrowser();
   page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
   listen(page, complaints);
+  page.on('request', request => { if (request.method() === 'POST' && request.url().includes('/publish?')) publishing.add(request); });
+  for (const end of ['requestfinished', 'requestfailed']) page.on(end, request => publishing.delete(request));
   await page.goto(demo.base + '/');
   await page.waitForSelector('#lanes .lane');
 });
@@ -46,7 +48,13 @@ after(async () => {
 
 const lanes = () => lanesOf(page);
 const lane = async id => (await lanes()).find(lane => lane.id === id);
-const setRate = rate => setRateOf(page, rate);
+// The publishes of the page that are not answered yet. The entry of one that is on its way may come after an entry that
+// the test publishes later.
+const publishing = new Set();
+async function setRate(rate) {
+  await setRateOf(page, rate);
+  if (!rate) await until('the publishes of the page are answered', async () => publishing.size === 0 || [...publishing].map(request => request.url()));
+}
 const allAgree = () => agree(page);
 
 async function publish(data) {

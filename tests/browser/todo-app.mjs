@@ -93,12 +93,12 @@ export async function stop() {
 export async function person(name, options = {}, from = browser) {
   const context = await from.newContext({ viewport: { width: 900, height: 900 }, ...options });
   const page = await context.newPage();
-  page.on('pageerror', error => complaints.push(`${name}: ${error.message}`));
+  // A browser reports a WebSocket that was just being opened when the page is left, or when `lt.members` opens the
+  // connection again. Firefox reports it as an error of the page. The next one follows.
+  const isUsual = text => /closed before the connection is established|can’t establish a connection to the server at ws|interrupted while the page was loading/.test(text);
+  page.on('pageerror', error => isUsual(error.message) || complaints.push(`${name}: ${error.message}`));
   page.on('console', line => {
-    // `lt.members` opens the connection again. A browser reports a WebSocket that was just being opened, and the next
-    // one follows.
-    if (/closed before the connection is established|can’t establish a connection to the server at ws|interrupted while the page was loading/.test(line.text())) return;
-    if (line.type() === 'error') complaints.push(`${name}: ${line.text()} ${line.location().url}`);
+    if (line.type() === 'error' && !isUsual(line.text())) complaints.push(`${name}: ${line.text()} ${line.location().url}`);
   });
   page.on('dialog', dialog => {
     complaints.push(`${name}: a dialog: ${dialog.message()}`);

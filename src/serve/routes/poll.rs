@@ -68,7 +68,7 @@ pub async fn answer(
     subscription.read_members(params.presence);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
     let batch = match wait.time {
-        None => batch::now(state, &mut subscription, limit).await,
+        None => batch::now(&state.hub, &mut subscription, limit).await,
         Some(timeout) => match batch::first(&mut subscription, limit).await {
             Some(batch) => batch,
             None if wait.as_session => {

@@ -3,7 +3,7 @@
 use super::etag;
 use super::poll::{BATCH_MESSAGES, Wait};
 use super::response::{self, Response};
-use crate::cursor::Start;
+use crate::cursor::{Cursor, Start};
 use crate::hub::{Gap, Hub, Limit, Step, Subscription};
 use crate::message::Message;
 use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
@@ -46,17 +46,17 @@ pub async fn answer(
     session.begin(&mut subscription);
     let id = session.id().secret().clone();
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
-    let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None, is_lost: false };
+    let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None, upto: None, is_lost: false };
     tokio::select! {
         () = collected.fill(&state.hub, &mut session, &mut subscription, wait.time) => {}
         () = state.drain.begun() => {}
         () = poll_fn(|cx| wait.client_shut.map_or(Poll::Pending, |client| client.poll(cx))) => {}
     }
-    let Collected { mut messages, gap, is_lost, .. } = collected;
+    let Collected { mut messages, gap, upto, is_lost, .. } = collected;
     if wait.time.is_none() {
         messages.retain(|message| message.cursor().is_some());
     }
-    let cursor = subscription.cursor();
+    let cursor = upto.unwrap_or(subscription.cursor());
     // A session that is lost is not known any more at the next poll. The client then begins a new one.
     let named = if session.has_ended() && !is_lost { BatchSession::Ended } else { BatchSession::Open(id) };
     if wait.time.is_none() {
@@ -80,6 +80,8 @@ struct Collected {
     messages: Vec<Arc<Message>>,
     bytes: usize,
     gap: Option<Gap>,
+    /// The position of a gap after the messages, which the next batch begins with.
+    upto: Option<Cursor>,
     /// Whether the gap may have contained changes of the session.
     is_lost: bool,
 }
@@ -107,6 +109,11 @@ impl Collected {
                 step => step,
             });
             let Ok(step) = tokio::time::timeout_at(until, step).await else { return };
+            // The gap of a batch stands before its messages.
+            if let (Step::Gap(gap), false) = (step, self.messages.is_empty()) {
+                self.upto = Some(gap.from);
+                return;
+            }
             session.take(&mut batch, subscription);
             self.bytes += batch.iter().map(|message| message.object().len()).sum::<usize>();
             self.messages.append(&mut batch);
@@ -132,5 +139,59 @@ impl Collected {
                 Step::Idle | Step::Ahead => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Epoch;
+    use crate::hub::controlled_log::{controlled, extent, id, message};
+    use crate::log::memory::MemoryLog;
+    use crate::log::sessions::MemorySessions;
+    use crate::log::{Ancestor, Page, Retention, TailEvent};
+    use crate::message::Channel;
+    use crate::serve::client_sessions::id::SessionId;
+    use crate::serve::client_sessions::metrics::SessionMetrics;
+    use crate::serve::client_sessions::registry::{ClientSessions, SessionSettings};
+
+    /// A page can come from a server that has lost its role: it has entries that the log has lost when the page arrives.
+    #[tokio::test]
+    async fn messages_before_a_gap_are_not_in_its_batch() {
+        let (hub, controls) = controlled();
+        let (old, new) = (Epoch::random(), Epoch::random());
+        controls.tail.send(TailEvent::Opened(extent(old, Vec::new(), id(5), id(5)))).expect("it listens");
+        controls.tail.send(TailEvent::CaughtUp).expect("it listens");
+        hub.ready().await;
+        let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999, control: 10 };
+        let store = Arc::new(MemorySessions::new(Arc::new(MemoryLog::new(retention))));
+        let settings = SessionSettings { most: 10, away: Duration::from_secs(30) };
+        let sessions = ClientSessions::new(settings, store, SessionMetrics::default());
+        let channel: Channel = "a".parse().expect("a channel");
+        let client = "me".parse().expect("a client id");
+        let at = Cursor { id: id(4), epoch: old };
+        let mut state = SessionState::new(SessionId::random().expect("an id"), "native", "/", client, at);
+        state.name_all(std::slice::from_ref(&channel)).expect("room");
+        sessions.create(&mut state, Duration::ZERO, true).await.expect("created");
+        let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(at), None, None);
+        let mut session = LiveSession::of_poll(&sessions, &hub, state);
+        session.begin(&mut subscription);
+        let mut collected =
+            Collected { limit: 10, messages: Vec::new(), bytes: 0, gap: None, upto: None, is_lost: false };
+        let lost = Cursor { id: id(7), epoch: old };
+        let fails_over = async {
+            // The log goes on at another server, without the last entry of the old epoch.
+            let lineage = vec![Ancestor { epoch: old, last: id(5), is_cut: true }];
+            controls.tail.send(TailEvent::Opened(extent(new, lineage, id(5), id(6)))).expect("it listens");
+            let entries = TailEvent::Entries { after: id(5), messages: Vec::new(), upto: id(6) };
+            controls.tail.send(entries).expect("it listens");
+            controls.tail.send(TailEvent::CaughtUp).expect("it listens");
+            hub.reached_in_lineage(Cursor { id: id(6), epoch: new }).await;
+            let extent = extent(old, Vec::new(), id(3), id(7));
+            let page = Page { extent, messages: vec![message(Some(lost), &channel)], upto: id(7) };
+            controls.pages.send(page).expect("it asks");
+        };
+        tokio::join!(collected.fill(&hub, &mut session, &mut subscription, None), fails_over);
+        assert_eq!((collected.gap, collected.messages.len(), collected.upto), (None, 1, Some(lost)));
     }
 }

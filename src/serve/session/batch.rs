@@ -1,6 +1,6 @@
 //! The batch of a poll: the messages that are available now, or the first ones that arrive.
 
-use crate::hub::{Gap, Limit, Step, Subscription};
+use crate::hub::{Gap, Hub, Limit, Step, Subscription};
 use crate::message::Message;
 use crate::serve::http::request::ClientShut;
 use crate::serve::state::ServerState;
@@ -23,7 +23,7 @@ const LOG_WAIT: Duration = Duration::from_secs(20);
 
 /// The messages that are available now. The result does not include volatile messages, because only waiting readers get
 /// them.
-pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: usize) -> Batch {
+pub async fn now(hub: &Hub, subscription: &mut Subscription, limit: usize) -> Batch {
     let mut collector = BatchBuilder::new(limit);
     let asked = Instant::now();
     let mut deadline = asked + LOG_WAIT;
@@ -32,11 +32,10 @@ pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: us
         match step {
             Ok(Step::Ahead) if asked.elapsed() < AHEAD_WAIT => {
                 deadline = asked + AHEAD_WAIT;
-                let _ = tokio::time::timeout_at(deadline, state.hub.reached(subscription.cursor())).await;
+                let _ = tokio::time::timeout_at(deadline, hub.reached(subscription.cursor())).await;
             }
             Ok(Step::Gap(_)) => {}
-            // The batch also reports the gap, so that the client does not have to poll again to get it.
-            Ok(Step::Messages) if subscription.is_at_cut() && collector.has_room() => {}
+            // A gap after these messages is in the next batch: the gap of a batch stands before its messages.
             Ok(Step::Messages | Step::Idle | Step::Ahead) | Err(_) => {
                 collector.messages.retain(|message| message.cursor().is_some());
                 return collector.batch(subscription, matches!(step, Ok(Step::Idle)));
@@ -103,20 +102,6 @@ impl BatchBuilder {
         BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
 
-    /// Reduces the limit to the remaining space, and returns whether it allows more messages.
-    fn has_room(&mut self) -> bool {
-        let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
-        let room = Limit {
-            messages: self.limit.messages.saturating_sub(self.messages.len()),
-            bytes: BATCH_BYTES.saturating_sub(bytes),
-        };
-        let has_room = room.messages > 0 && room.bytes > 0;
-        if has_room {
-            self.limit = room;
-        }
-        has_room
-    }
-
     /// Takes one step. The step is pending only while it waits for the log. Cancel safe.
     async fn step(&mut self, subscription: &mut Subscription) -> Step {
         let step = poll_fn(|cx| subscription.poll_step(cx, self.limit, &mut self.messages)).await;
@@ -161,59 +146,60 @@ impl BatchBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::{Cursor, Epoch, Id, Start};
-    use crate::hub::Hub;
-    use crate::log::queued::Queued;
-    use crate::log::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Retention, TailEvent, Unreachable};
-    use crate::message::{Draft, Event, Payload};
-    use parking_lot::Mutex;
-    use std::pin::Pin;
-    use tokio::sync::mpsc;
-    use tokio_stream::Stream;
-    use tokio_stream::wrappers::UnboundedReceiverStream;
-
-    /// A log whose tail the test controls, and whose `read` never returns.
-    struct Slow(Mutex<Option<mpsc::UnboundedReceiver<TailEvent>>>);
-
-    impl MessageLog for Slow {
-        fn append_in_order(&self, _: Vec<Draft>, _: Queued) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn read(&self, _: Cursor, _: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
-            Box::pin(UnboundedReceiverStream::new(self.0.lock().take().expect("one tail")))
-        }
-
-        fn now_ms(&self) -> u64 {
-            5
-        }
-    }
+    use crate::cursor::{Cursor, Epoch, Start};
+    use crate::hub::controlled_log::{controlled, extent, id, message};
+    use crate::log::{Ancestor, Page, TailEvent};
+    use crate::message::Channel;
 
     #[tokio::test]
     async fn what_is_volatile_is_told_while_the_log_is_asked() {
-        let (tell, told) = mpsc::unbounded_channel();
-        let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999, control: 10 };
-        let hub = Hub::new(Arc::new(Slow(Mutex::new(Some(told)))), retention, Duration::ZERO);
-        tokio::spawn(hub.clone().follow());
-        let (epoch, end) = (Epoch::random(), Id { ms: 5, seq: 0 });
-        let lineage = Lineage { epoch, ancestors: Vec::new() };
-        let extent = Extent { lineage, floor: end, deleted: end, control_floor: end, end, now_ms: 5 };
-        tell.send(TailEvent::Opened(extent)).expect("it listens");
-        tell.send(TailEvent::CaughtUp).expect("it listens");
+        let (hub, controls) = controlled();
+        let (epoch, end) = (Epoch::random(), id(5));
+        controls.tail.send(TailEvent::Opened(extent(epoch, Vec::new(), end, end))).expect("it listens");
+        controls.tail.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;
         // This node has not read up to that cursor. Only the log knows the messages after it.
-        let channel: crate::message::Channel = "a".parse().expect("a channel");
-        let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
+        let channel: Channel = "a".parse().expect("a channel");
+        let ahead = Cursor { id: id(9), epoch };
         let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);
         assert!(first(&mut subscription, 10).await.is_none());
-        let message = Message::new(None, channel, Event::default(), &Payload::from_any("1"), None);
-        tell.send(TailEvent::Volatile(Arc::new(message))).expect("it listens");
+        controls.tail.send(TailEvent::Volatile(message(None, &channel))).expect("it listens");
         tokio::task::yield_now().await;
         let batch = first(&mut subscription, 10).await.expect("the message");
         assert_eq!((batch.messages.len(), batch.cursor), (1, ahead));
+    }
+
+    /// A page can come from a server that has lost its role: it has entries that the log has lost when the page arrives.
+    #[tokio::test]
+    async fn messages_before_a_gap_are_not_in_its_batch() {
+        let (hub, controls) = controlled();
+        let (old, new) = (Epoch::random(), Epoch::random());
+        controls.tail.send(TailEvent::Opened(extent(old, Vec::new(), id(5), id(5)))).expect("it listens");
+        controls.tail.send(TailEvent::CaughtUp).expect("it listens");
+        hub.ready().await;
+        let channel: Channel = "a".parse().expect("a channel");
+        let start = Start::After(Cursor { id: id(4), epoch: old });
+        let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), start, None, None);
+        // Only the log has what is after the position, so the poll asks it.
+        assert!(first(&mut subscription, 10).await.is_none());
+        // The log goes on at another server, without the last entry of the old epoch.
+        let lineage = vec![Ancestor { epoch: old, last: id(5), is_cut: true }];
+        controls.tail.send(TailEvent::Opened(extent(new, lineage, id(5), id(6)))).expect("it listens");
+        let kept = message(Some(Cursor { id: id(6), epoch: new }), &channel);
+        controls.tail.send(TailEvent::Entries { after: id(5), messages: vec![kept], upto: id(6) }).expect("it listens");
+        controls.tail.send(TailEvent::CaughtUp).expect("it listens");
+        hub.reached_in_lineage(Cursor { id: id(6), epoch: new }).await;
+        let lost = Cursor { id: id(7), epoch: old };
+        let extent = extent(old, Vec::new(), id(3), id(7));
+        let page = Page { extent, messages: vec![message(Some(lost), &channel)], upto: id(7) };
+        controls.pages.send(page).expect("it asks");
+        let batch = now(&hub, &mut subscription, 10).await;
+        assert_eq!((batch.gap, batch.messages.len(), batch.cursor), (None, 1, lost));
+        let batch = now(&hub, &mut subscription, 10).await;
+        assert_eq!(batch.gap.map(|gap| gap.from), Some(lost));
+        assert_eq!(
+            batch.messages.iter().map(|message| message.cursor().map(|at| at.id)).collect::<Vec<_>>(),
+            [Some(id(6))]
+        );
     }
 }
