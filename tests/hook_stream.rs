@@ -172,7 +172,7 @@ async fn a_worker_answers() {
     }
     assert_eq!(outcome(&node, "answered").await, 3.0);
     let left = redis.number(&["PTTL", &format!("{{longtail:log}}:call:{}", calls[0].id())]).await;
-    assert!(left <= 10_000, "the record of an answered call ends soon: {left}");
+    assert!(left == -2 || (0..=10_000).contains(&left), "the record of an answered call ends soon: {left}");
 }
 
 /// The answer reaches the node that waits, whichever it is.

@@ -194,7 +194,9 @@ impl GrantRenewal {
                 }
                 // The subscription ends even if the client has removed the refused channel in the meantime: the client
                 // can subscribe to the other channels again.
-                Err(_) => return Poll::Ready(grant.channels.clone()),
+                Err(refusal) if !refusal.may_pass => return Poll::Ready(grant.channels.clone()),
+                // The application is away. Its users do not leave at once: they may read through another node.
+                Err(_) => return Poll::Ready(Vec::new()),
             }
             self.arm();
         }

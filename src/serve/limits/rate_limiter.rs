@@ -49,9 +49,9 @@ impl Publisher {
 }
 
 /// A client that sends events to the application. Any client may name any client id, so the network of its address and
-/// its user belong to its identity: a client in another network, or of another user, cannot use up its part. A client may also make up many client
-/// ids, so the hook's queue has a limit for each network, too. Only the client itself knows the id of its session, so the
-/// client of a session is the same client in each network.
+/// its user belong to its identity: a client in another network, or of another user, cannot use up its part. A client may
+/// also make up many client ids, so the hook's queue has a limit for each network, too. Only the client itself knows the
+/// id of its session, so the client of a session is the same client in each network.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     /// The client id, if there is one.
