@@ -151,8 +151,12 @@ export async function edit(page, title, action) {
 // One person adds, finishes, reopens, renames and removes items, and the other sees each change. The sender must not
 // get messages about these changes.
 export async function scenario(one, other, title) {
-  const heard = () => one.evaluate(() => todo.lt.stats.messages);
-  const before = await heard();
+  // Changes of members are not counted: the other person may still be on the way.
+  await one.evaluate(() => {
+    const box = window.heard = { messages: 0 };
+    todo.lt.on('message', () => { box.messages += 1; });
+  });
+  const heard = () => one.evaluate(() => window.heard.messages);
   const forms = [];
   const note = request => { if (/change\.php/.test(request.url())) forms.push(request.postData()); };
   one.on('request', note);
@@ -180,7 +184,7 @@ export async function scenario(one, other, title) {
   // The sender sees each change once, even after the time that an echo would take.
   await one.waitForTimeout(200);
   await has(one, renamed);
-  assert.equal(await heard(), before, 'the sender heard of its own changes');
+  assert.equal(await heard(), 0, 'the sender heard of its own changes');
   await row(other, renamed).locator('summary').focus();
   await edit(one, renamed, box => box.getByText('Remove').click());
   await has(one, renamed, 0);
