@@ -10,7 +10,7 @@ use crate::serve::session::long_poll::LongPoll;
 use crate::serve::session::record::SessionRecord;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
-use crate::transport::{Accepted, ApiError, Params, Transport};
+use crate::transport::{Accepted, ApiError, Batch, Params, Transport};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use std::time::Duration;
@@ -90,12 +90,17 @@ pub async fn answer(
         response.headers_mut().insert(header::ETAG, etag::quoted(tag));
         return Ok(response);
     }
+    Ok(response_of(&batch, &opening, &mut record, asked))
+}
+
+/// The response with a batch. `asked` is the time of the request.
+pub fn response_of(batch: &Batch, opening: &Accepted, record: &mut SessionRecord, asked: Instant) -> Response {
     let mut body = Vec::with_capacity(batch.size_hint());
-    opening.envelope.batch(&batch, &mut body);
+    opening.envelope.batch(batch, &mut body);
     record.wrote(body.len());
     record.answer(&batch.messages, batch.gap.is_some(), asked);
     let mut response = response::whole(StatusCode::OK, opening.content_type, body);
-    response::write_headers(&opening, response.headers_mut());
+    response::write_headers(opening, response.headers_mut());
     response.headers_mut().insert(header::ETAG, etag::quoted(batch.cursor));
-    Ok(response)
+    response
 }

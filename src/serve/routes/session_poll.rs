@@ -1,8 +1,7 @@
 //! Answers a poll or a long poll of a session. It reads the session's channels and applies its changes as it goes.
 
-use super::etag;
-use super::poll::{BATCH_MESSAGES, Wait};
-use super::response::{self, Response};
+use super::poll::{BATCH_MESSAGES, Wait, response_of};
+use super::response::Response;
 use crate::cursor::{Cursor, Start};
 use crate::hub::{Gap, Hub, Limit, Step, Subscription};
 use crate::message::Message;
@@ -13,7 +12,6 @@ use crate::serve::session::batch::BATCH_BYTES;
 use crate::serve::session::record::SessionRecord;
 use crate::serve::state::ServerState;
 use crate::transport::{Accepted, Batch, BatchSession, Params, Transport};
-use hyper::{StatusCode, header};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -64,14 +62,7 @@ pub async fn answer(
     }
     drop(session);
     let batch = Batch { gap, messages, cursor, session: named, is_complete: false };
-    let mut body = Vec::with_capacity(batch.size_hint());
-    opening.envelope.batch(&batch, &mut body);
-    record.wrote(body.len());
-    record.answer(&batch.messages, batch.gap.is_some(), asked);
-    let mut response = response::whole(StatusCode::OK, opening.content_type, body);
-    response::write_headers(&opening, response.headers_mut());
-    response.headers_mut().insert(header::ETAG, etag::quoted(batch.cursor));
-    response
+    response_of(&batch, &opening, &mut record, asked)
 }
 
 /// What a poll has found so far.
