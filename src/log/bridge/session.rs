@@ -5,10 +5,10 @@ mod connect;
 mod receive;
 mod script_call;
 
+use super::config::{BridgeConfig, QUEUE_BYTES};
 use super::member::{JITTER, Member, Moved, PATIENCE, Request};
 use super::queue::Bounds;
 use super::script::Server;
-use super::{BridgeConfig, QUEUE_BYTES};
 use crate::log::redis::{Connection, RedisLog, ScriptError};
 use crate::message::Pattern;
 use futures_util::FutureExt;
