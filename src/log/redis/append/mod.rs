@@ -249,7 +249,7 @@ impl Appender {
             // The log is opened before anything is appended. If the log has lost its end, appending must not continue
             // as if the log were complete: readers would mistake new entries for entries that they have already seen.
             log.open(&mut connection).await.map_err(not_sent)?;
-            log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
+            log.peers.renew(&mut connection).await.map_err(not_sent)?;
             self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;
             self.connection = Some(connection);
         }

@@ -25,7 +25,7 @@ impl Appender {
         }
         let Some(connection) = &mut self.connection else { return };
         let renewed = async {
-            log.peers.renew(log, connection).await?;
+            log.peers.renew(connection).await?;
             self.functions.look_after(connection, false).await
         };
         if let Err(error) = renewed.await {
