@@ -8,9 +8,10 @@ use super::local_append::LocalAppends;
 use super::peers::Peers;
 use super::queue::{Jobs, Queue};
 use super::range_connection::RangeConnection;
-use super::read_history::ReadHistory;
+use super::read_history::{Read, ReadHistory};
+use super::verify::Position;
 use super::{Connection, Endpoint, Keys, RedisConfig, ScriptError, format};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::Retention;
 use crate::log::clock::LogClock;
 use crate::log::metrics::LogMetrics;
@@ -211,5 +212,20 @@ impl RedisLog {
         };
         let is_marked = self.mark.lock().is_some_and(|mark| mark.epoch == at.epoch && mark.id >= at.id);
         (!is_marked).then_some((at, added))
+    }
+
+    /// Continues the history of the entries that were read, or begins a new history if the tail is at another position.
+    pub(super) fn begin_history(&self, at: Cursor, added: Option<u64>) {
+        let mut seen = self.seen.lock();
+        let stays = seen.as_ref().is_some_and(|seen| seen.epoch() == at.epoch && seen.at().id == at.id);
+        if !stays {
+            *seen = Some(ReadHistory::new(at, added));
+        }
+    }
+
+    pub(super) fn note_read(&self, epoch: Epoch, after: Id, read: &[Read], to: Position) {
+        if let Some(seen) = self.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
+            seen.go_on(after, read.iter().cloned(), to);
+        }
     }
 }

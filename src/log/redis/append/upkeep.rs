@@ -1,7 +1,7 @@
 //! The regular tasks of the appender besides appending: it moves the mark, renews the node's record, looks for the
 //! primary and trims the log.
 
-use super::Appender;
+use super::appender::Appender;
 use crate::log::redis::connection::{MARK, TRIM};
 use crate::log::redis::{RedisLog, entry, text};
 use tracing::warn;
