@@ -75,8 +75,11 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, store, metrics));
-    let settings_of_sessions =
-        SessionSettings { most: config.max_sessions as usize, away: Duration::from_secs(config.away_seconds) };
+    let settings_of_sessions = SessionSettings {
+        most: config.max_sessions as usize,
+        away: Duration::from_secs(config.away_seconds),
+        per_network: config.max_sessions_per_ip as usize,
+    };
     let sessions = ClientSessions::new(settings_of_sessions, parts.sessions, SessionMetrics::register(metrics));
     let state = ServerState {
         hub,

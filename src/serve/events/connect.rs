@@ -13,6 +13,7 @@ use crate::serve::client_sessions::state::{MAX_CHANNELS, SessionState, TooManyCh
 use crate::serve::hook::Answered;
 use crate::serve::hook::call::{CallContent, Connect, HookCall};
 use crate::serve::hook::call_type::CallType;
+use crate::serve::limits::connections::network;
 use crate::serve::state::ServerState;
 use crate::transport::params::too_many_channels;
 use crate::transport::{ApiError, Code, WantedSession};
@@ -59,9 +60,26 @@ pub async fn open(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Resu
     }
 }
 
-/// Begins a session. What the application answers is a part of its first state.
+/// Begins a session, if its client's network may have one more.
 async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<SessionState, ApiError> {
     let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
+    let Some(network) = state.proxies.counted(request.credentials.ip).map(network) else {
+        return begin_as(state, id, request).await;
+    };
+    state.sessions.admit(network, &id, request.time)?;
+    let begun = begin_as(state, id.clone(), request).await;
+    if begun.is_err() {
+        state.sessions.give_back(network, &id);
+    }
+    begun
+}
+
+/// Begins a session with this id. What the application answers is a part of its first state.
+async fn begin_as(
+    state: &Arc<ServerState>,
+    id: SessionId,
+    request: SessionRequest<'_>,
+) -> Result<SessionState, ApiError> {
     let head = state.hub.head().ok_or_else(late)?;
     let client = request.client.clone().unwrap_or_else(ClientId::random);
     let mut session = SessionState::new(id, NATIVE, "/", client, head);
