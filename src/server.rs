@@ -12,6 +12,7 @@ mod open_log;
 mod reload;
 mod run;
 mod state;
+mod transitions;
 
 pub use error::{RunError, StartError};
 pub use reload::Reloader;
@@ -20,7 +21,10 @@ pub use reload::Reloader;
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
 use crate::logging;
-use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Timers, Tls};
+use crate::serve::{
+    AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Timers, Tls, TransitionMetrics,
+    TransitionSource,
+};
 use crate::systemd::Sockets;
 use drain::DrainTimes;
 use error::bad_flag;
@@ -47,6 +51,8 @@ pub struct Server {
     waits_for_log: bool,
     /// The accept loops of the demo's ports.
     demo_tasks: Vec<BoxFuture<'static, ()>>,
+    /// What the application is told about channels and members, if it is told anything.
+    transitions: Option<TransitionSource>,
     bridge: Option<Bridge>,
 }
 
@@ -100,8 +106,9 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, calls, bridge, is_listening } =
+        let OpenLog { log, appender, remote_counts, presence, sessions, told, calls, bridge, is_listening } =
             open_log::open_log(config, endpoint, metrics).await?;
+        let members = presence.clone();
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
         let (reactor, reactor_task) = Reactor::start()?;
@@ -130,8 +137,13 @@ impl Server {
             tcp_address,
             demo: demo.api,
         };
+        let notifies = config.hook.notifies_transitions();
+        let told_metrics = notifies.then(|| TransitionMetrics::register(registry.sub_registry_with_prefix("longtail")));
+        let context = Arc::new(state::context(config, registry, parts));
+        let transitions = told_metrics.and_then(|metrics| transitions::source(&context.state, members, told, metrics));
         Ok(Server {
-            context: Arc::new(state::context(config, registry, parts)),
+            context,
+            transitions,
             listeners,
             reactor_task,
             needed_tasks: appender.into_iter().chain(calls_task).chain([timers_task]).collect(),
