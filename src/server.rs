@@ -11,6 +11,7 @@ mod listen;
 mod open_log;
 mod reload;
 mod run;
+mod socketio;
 mod state;
 
 pub use error::{RunError, StartError};
@@ -100,7 +101,7 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, calls, bridge, is_listening } =
+        let OpenLog { log, appender, remote_counts, presence, sessions, connections, calls, bridge, is_listening } =
             open_log::open_log(config, endpoint, metrics).await?;
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
@@ -117,6 +118,7 @@ impl Server {
             log,
             remote_counts,
             sessions,
+            connections,
             presence,
             is_listening,
             origins,
