@@ -11,6 +11,7 @@ mod listen;
 mod open_log;
 mod reload;
 mod run;
+mod socketio;
 mod state;
 mod transitions;
 
@@ -106,8 +107,18 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, told, calls, bridge, is_listening } =
-            open_log::open_log(config, endpoint, metrics).await?;
+        let OpenLog {
+            log,
+            appender,
+            remote_counts,
+            presence,
+            sessions,
+            connections,
+            told,
+            calls,
+            bridge,
+            is_listening,
+        } = open_log::open_log(config, endpoint, metrics).await?;
         let members = presence.clone();
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
@@ -124,6 +135,7 @@ impl Server {
             log,
             remote_counts,
             sessions,
+            connections,
             presence,
             is_listening,
             origins,

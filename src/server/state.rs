@@ -1,8 +1,10 @@
 //! Builds the state that every request uses, from parts that are already open.
 
+use super::socketio;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
+use crate::log::connections::ConnectionStore;
 use crate::log::presence::PresenceStore;
 use crate::log::sessions::SessionStore;
 use crate::log::subscriber_counts::SubscriberCounts;
@@ -31,6 +33,8 @@ pub struct Parts {
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The records of connections that poll.
+    pub connections: Arc<dyn ConnectionStore>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// The rules for pages that may use the server.
@@ -75,6 +79,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, store, metrics));
+    let protocols = socketio::protocol(config, parts.connections, metrics).into_iter().collect();
     let settings_of_sessions = SessionSettings {
         most: config.max_sessions as usize,
         away: Duration::from_secs(config.away_seconds),
@@ -110,6 +115,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         polls: PollCache::default(),
         tcp_address: parts.tcp_address,
         is_listening: parts.is_listening,
+        protocols,
         demo: parts.demo,
         registry,
     }

@@ -60,42 +60,61 @@ pub async fn open(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Resu
     }
 }
 
-/// Begins a session, if its client's network may have one more.
+/// Begins a native session.
 async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<SessionState, ApiError> {
     let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
-    let Some(network) = state.proxies.counted(request.credentials.ip).map(network) else {
-        return begin_as(state, id, request).await;
-    };
-    state.sessions.admit(network, &id, request.time)?;
-    let begun = begin_as(state, id.clone(), request).await;
-    if begun.is_err() {
-        state.sessions.give_back(network, &id);
-    }
-    begun
-}
-
-/// Begins a session with this id. What the application answers is a part of its first state.
-async fn begin_as(
-    state: &Arc<ServerState>,
-    id: SessionId,
-    request: SessionRequest<'_>,
-) -> Result<SessionState, ApiError> {
     let head = state.hub.head().ok_or_else(late)?;
     let client = request.client.clone().unwrap_or_else(ClientId::random);
     let mut session = SessionState::new(id, NATIVE, "/", client, head);
     session.user = request.user.clone();
     session.name_all(request.channels).map_err(too_many)?;
+    admit(state, session, request.credentials, request.connect, request.time).await
+}
+
+/// Stores a session that begins, if its client's network may have one more, and asks the application about it if the
+/// application wants that. What the application answers is a part of the session's first state.
+///
+/// # Errors
+///
+/// The reason why the client cannot have the session.
+pub async fn admit(
+    state: &Arc<ServerState>,
+    session: SessionState,
+    credentials: &Arc<Credentials>,
+    connect: Connect,
+    time: Duration,
+) -> Result<SessionState, ApiError> {
+    let Some(network) = state.proxies.counted(credentials.ip).map(network) else {
+        return store(state, session, credentials, connect, time).await;
+    };
+    let id = session.id.clone();
+    state.sessions.admit(network, &id, time)?;
+    let stored = store(state, session, credentials, connect, time).await;
+    if stored.is_err() {
+        state.sessions.give_back(network, &id);
+    }
+    stored
+}
+
+/// Stores a session that begins, and asks the application about it.
+async fn store(
+    state: &Arc<ServerState>,
+    mut session: SessionState,
+    credentials: &Arc<Credentials>,
+    connect: Connect,
+    time: Duration,
+) -> Result<SessionState, ApiError> {
     let sessions = &state.sessions;
     if !state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Connect)) {
-        sessions.create(&mut session, request.time, true).await?;
+        sessions.create(&mut session, time, true).await?;
         sessions.metrics.opened("opened");
         return Ok(session);
     }
     // The session has its place before the application is asked. So the application hears of the end of every session
     // that it has accepted, whatever fails after that.
-    sessions.create(&mut session, request.time, false).await?;
+    sessions.create(&mut session, time, false).await?;
     let id = session.id.clone();
-    let accepted = match ask(state, &session, request.credentials.clone(), request.connect).await {
+    let accepted = match ask(state, &session, credentials.clone(), connect).await {
         Ok(Some(answered)) if answered.session.disconnect => {
             sessions.metrics.opened("refused");
             Err(ApiError::new(Code::Forbidden, "the application refuses the connection"))
@@ -109,7 +128,7 @@ async fn begin_as(
             return Err(refusal);
         }
     };
-    match accept(state, session, answered, request.time).await {
+    match accept(state, session, answered, time).await {
         Ok(session) => {
             sessions.metrics.opened("opened");
             Ok(session)
