@@ -99,7 +99,7 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, calls, bridge, is_listening } =
+        let OpenLog { log, appender, remote_counts, presence, sessions, seal_keys, calls, bridge, is_listening } =
             open_log::open_log(config, endpoint, metrics).await?;
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
@@ -116,6 +116,7 @@ impl Server {
             log,
             remote_counts,
             sessions,
+            seal_keys,
             presence,
             is_listening,
             origins,

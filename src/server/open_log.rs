@@ -8,8 +8,9 @@ use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
 use crate::log::redis::{
-    CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSessions, RedisSubscriberCounts,
+    CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSealKeys, RedisSessions, RedisSubscriberCounts,
 };
+use crate::log::seal_keys::{MemorySealKeys, SealKeyStore};
 use crate::log::sessions::{MemorySessions, SessionStore};
 use crate::log::subscriber_counts::SubscriberCounts;
 use prometheus_client::registry::Registry;
@@ -38,6 +39,8 @@ pub struct OpenLog {
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The keys of sealed tokens.
+    pub seal_keys: Arc<dyn SealKeyStore>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -87,6 +90,7 @@ pub async fn open_log(
             remote_counts: None,
             presence,
             sessions,
+            seal_keys: Arc::new(MemorySealKeys::default()),
             calls: None,
             bridge: None,
             is_listening,
@@ -109,6 +113,7 @@ pub async fn open_log(
     let presence = || Arc::new(RedisPresence::new(log.clone(), most, info_bytes)) as Arc<dyn PresenceStore>;
     let presence = has_presence.then(presence);
     let sessions = Arc::new(RedisSessions::new(log.clone()));
+    let seal_keys = Arc::new(RedisSealKeys::new(log.clone()));
     Ok(OpenLog {
         log,
         appender: Some(appender),
@@ -116,6 +121,7 @@ pub async fn open_log(
         calls,
         presence,
         sessions,
+        seal_keys,
         bridge: Some(bridge),
         is_listening,
     })

@@ -307,12 +307,15 @@ impl<'a, B: Bench> World<'a, B> {
 
     /// Ends a poll.
     fn answer(&mut self, index: usize) {
-        let Poll { node, place, user, channel, client, .. } = self.polls.swap_remove(index);
+        let Poll { node, place, user, channel, client, is_loose, .. } = self.polls.swap_remove(index);
         let now = self.instant();
         self.nodes[node].unpark(&place, now);
         self.trace.push(format!("{} answer {place:?} at {node}", self.now));
         let end = self.now + AWAY + GRACE.as_millis() as u64;
-        self.untold[node].push((channel, user, Some(client), end));
+        // The end of a poll that is older than a stream of its client does not bring back what the stream has ended.
+        if !is_loose {
+            self.untold[node].push((channel, user, Some(client), end));
+        }
         self.keep(channel, user, Some(client), 0, end + 2000);
     }
 

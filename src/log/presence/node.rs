@@ -64,6 +64,9 @@ struct Connection {
     phase: Phase,
     /// For a polling client, the time until which it is not away, as far as the store has been told or will be.
     until: Option<Instant>,
+    /// When the newest request of a polling client began, and whether that was after the last join.
+    newest: Option<Instant>,
+    is_newer: bool,
     /// How many polls of the client are parked. Meanwhile the time is moved on again and again.
     parked: usize,
     /// Whether the user has been a member by this connection. Then the store has lost it, if it does not have it.
@@ -85,7 +88,8 @@ enum Phase {
     /// The store is being told.
     Joining,
     Stored,
-    /// The channel is full: the user is not a member by this connection.
+    /// The channel is full, or a stream at another node has taken the place of the polling client: the user is not a
+    /// member by this connection.
     Refused,
 }
 
@@ -186,7 +190,7 @@ impl NodePresence {
             if connection.phase != Phase::Waiting || connection.is_closed {
                 continue;
             }
-            connection.phase = Phase::Joining;
+            (connection.phase, connection.is_newer) = (Phase::Joining, false);
             connection.is_stored = true;
             joins.push(Join {
                 channel: place.0,
@@ -195,6 +199,7 @@ impl NodePresence {
                 ends_in: connection.ends_in(now, self.away),
                 is_again: connection.is_again,
                 replaces: connection.replaces.clone(),
+                age: connection.age(now),
             });
         }
         (!joins.is_empty()).then(|| self.call(joins))
@@ -233,6 +238,10 @@ impl NodePresence {
                     connection.replaces = None;
                 }
                 Joined::Full => (connection.phase, connection.is_stored) = (Phase::Refused, false),
+                Joined::Gone => {
+                    connection.phase = if connection.is_newer { Phase::Waiting } else { Phase::Refused };
+                    (connection.is_stored, connection.is_again) = (false, false);
+                }
                 Joined::Later => connection.phase = Phase::Waiting,
             }
             if !is_same {
@@ -275,8 +284,9 @@ impl NodePresence {
                 true => GRACE,
                 false => connection.ends_in(now, self.away).unwrap_or(GRACE),
             };
+            let age = connection.age(now);
             let (channel, connection) = place;
-            deadlines.push(Deadline { channel, connection, ends_in });
+            deadlines.push(Deadline { channel, connection, ends_in, age });
         }
         self.call(deadlines)
     }
@@ -343,6 +353,8 @@ impl NodePresence {
             user: user.clone(),
             phase: Phase::Waiting,
             until,
+            newest: until,
+            is_newer: false,
             parked: 0,
             is_again: false,
             is_stored: false,
@@ -377,6 +389,11 @@ impl Connection {
         self.is_again &= self.user.id() == user.id();
         self.user = user.clone();
         self.outcome()
+    }
+
+    /// How long ago the newest request of a polling client began.
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.newest.map(|newest| now.saturating_duration_since(newest))
     }
 
     /// The outcome of the next join.

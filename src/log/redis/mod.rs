@@ -22,7 +22,7 @@ mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(test)]
-mod histories;
+pub(crate) mod histories;
 mod local_append;
 mod opening;
 mod peers;
@@ -31,6 +31,7 @@ mod queue;
 mod ranges;
 mod read_history;
 mod server_info;
+mod seal_keys;
 mod sessions;
 mod settings;
 mod subscriber_counts;
@@ -46,6 +47,7 @@ pub(in crate::log) use entry::text;
 pub(in crate::log) use entry_fields::{draft_fields, volatile_from_json};
 pub use error::ScriptError;
 pub use presence::RedisPresence;
+pub use seal_keys::RedisSealKeys;
 pub use sessions::RedisSessions;
 pub use subscriber_counts::RedisSubscriberCounts;
 
