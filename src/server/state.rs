@@ -8,10 +8,10 @@ use crate::log::seal_keys::SealKeyStore;
 use crate::log::sessions::SessionStore;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
-    self, AccessLog, Authorizer, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections, Context, DeliveryMetrics,
-    Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
-    PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, SealedMetrics, SealedSessions, ServerState, SessionMetrics, SessionSettings,
-    Settings, Timers, Tls,
+    self, AccessLog, Authorizer, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections, Context,
+    DeliveryMetrics, Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence,
+    PresenceMetrics, PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, SealedMetrics, SealedSessions,
+    ServerState, SessionMetrics, SessionSettings, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;

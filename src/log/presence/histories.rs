@@ -12,6 +12,9 @@
 mod checks;
 mod faults;
 mod memory;
+mod parked_poll;
+
+pub(in crate::log) use parked_poll::leave_a_parked_poll;
 
 use super::node::{NodePresence, Place};
 use super::{GRACE, Joined, PERIOD, PresenceStore, SWEEP};

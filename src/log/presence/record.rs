@@ -1,7 +1,9 @@
 //! The record of presence in memory: connections, leases, members, and the clock. It does not do I/O. The scripts
 //! `lua/presence*.lua` do the same in Redis.
 
-use super::{Call, Deadline, GRACE, Join, Joined, REPLACED, Renewed, STALL_MS, STEP_BACK_EVERY_MS, STEP_BACK_MS, SWEEP};
+use super::{
+    Call, Deadline, GRACE, Join, Joined, REPLACED, Renewed, STALL_MS, STEP_BACK_EVERY_MS, STEP_BACK_MS, SWEEP,
+};
 use crate::message::{Channel, Kind, User};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

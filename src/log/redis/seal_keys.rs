@@ -42,3 +42,35 @@ impl SealKeyStore for RedisSealKeys {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::redis::Endpoint;
+    use crate::log::redis::connection::Connection;
+    use crate::log::redis::histories::Server;
+
+    #[tokio::test]
+    async fn there_are_two_generations_of_keys() {
+        let server = Server::start().await;
+        let script = SEAL_KEYS.with_clock();
+        let endpoint = Endpoint::parse(&server.url(), None).expect("an endpoint");
+        let mut connection = Connection::open(&endpoint, "h:log", ANSWER_TIMEOUT * 10).await.expect("a connection");
+        // The time, a new key, and the keys that the log has then. At the end, the clock goes back.
+        for (now, new, present, previous) in [
+            (10_000, "a", "a", ""),
+            (10_500, "b", "a", ""),
+            (11_000, "c", "c", "a"),
+            (11_999, "d", "c", "a"),
+            (12_000, "e", "e", "c"),
+            (5_000, "f", "f", "e"),
+            (5_999, "g", "f", "e"),
+        ] {
+            connection.send(redis::cmd("SET").arg("test:now").arg(now)).await.expect("an answer");
+            let candidate = connection.candidate();
+            let answer = connection.run(&script, &["h:log"], &[&candidate, new, "1000"]).await.expect("an answer");
+            let Value::Array(answer) = answer else { panic!("{answer:?}") };
+            assert_eq!(answer.iter().map(text).collect::<Vec<_>>(), [Some(present), Some(previous)], "at {now}");
+        }
+    }
+}

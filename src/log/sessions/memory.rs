@@ -121,10 +121,13 @@ impl SessionStore for MemorySessions {
             if records.sessions.len() >= most {
                 return false;
             }
-            let stored = StoredSession { bookmark: "".into(), cursor: session.cursor };
-            let place = place(&session.id).into();
-            let record = Record { stored, channels: Vec::new(), place, due: 0 };
-            records.sessions.insert(session.id.clone(), record);
+            // A client that repeats a request can make a session move here twice.
+            records.sessions.entry(session.id.clone()).or_insert_with(|| Record {
+                stored: StoredSession { bookmark: "".into(), cursor: session.cursor },
+                channels: Vec::new(),
+                place: place(&session.id).into(),
+                due: 0,
+            });
             records.write(session, due(now_ms, session.ends_in));
             true
         })

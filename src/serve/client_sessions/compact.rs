@@ -2,9 +2,7 @@
 
 use super::change::Json;
 use super::id::{self, SessionId};
-use super::state::{
-    Awaited, Departure, MAX_AWAITED, MAX_CHANNELS, MAX_DEPARTURES, MAX_LEFT, Membership, SessionState,
-};
+use super::state::{Awaited, Departure, MAX_AWAITED, MAX_CHANNELS, MAX_DEPARTURES, MAX_LEFT, Membership, SessionState};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Channel, User};
 use std::sync::Arc;
@@ -185,7 +183,9 @@ impl<'a> Input<'a> {
         let id = self.id()?;
         match self.byte()? {
             0 => Some(Cursor { id, epoch }),
-            1 => Some(Epoch::from_number(self.number()?)).filter(|other| *other != epoch).map(|epoch| Cursor { id, epoch }),
+            1 => Some(Epoch::from_number(self.number()?))
+                .filter(|other| *other != epoch)
+                .map(|epoch| Cursor { id, epoch }),
             _ => None,
         }
     }

@@ -83,7 +83,11 @@ mod tests {
                 changes(&mut first, one);
                 changes(&mut second, other);
                 first.merge(&second);
-                assert_eq!(first.channels.keys().map(Channel::as_str).collect::<Vec<_>>(), channels, "{one:?} {other:?}");
+                assert_eq!(
+                    first.channels.keys().map(Channel::as_str).collect::<Vec<_>>(),
+                    channels,
+                    "{one:?} {other:?}"
+                );
                 assert_eq!(first.left.iter().map(Channel::as_str).collect::<Vec<_>>(), left, "{one:?} {other:?}");
             }
         }

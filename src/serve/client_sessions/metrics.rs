@@ -1,6 +1,5 @@
 //! Counts what happens to sessions on this node.
 
-use super::token::BadToken;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -49,17 +48,16 @@ pub struct SealedMetrics {
 }
 
 /// Why sessions move to the record.
-const MOVES: [&str; 3] = ["disconnect", "presence", "size"];
+const MOVES: [&str; 4] = ["disconnect", "presence", "size", "stream"];
 
 /// Why tokens are not honoured.
-const BAD_TOKENS: [BadToken; 4] =
-    [BadToken::Malformed, BadToken::UnknownKey, BadToken::Forged, BadToken::Expired];
+const REFUSALS: [&str; 6] = ["malformed", "unknown_key", "forged", "expired", "ended", "lost"];
 
 impl SealedMetrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Arc<SealedMetrics> {
         let metrics = SealedMetrics::default();
-        BAD_TOKENS.iter().for_each(|bad| drop(metrics.refused.get_or_create(&Reason { reason: word(*bad) })));
+        REFUSALS.iter().for_each(|reason| drop(metrics.refused.get_or_create(&Reason { reason })));
         MOVES.iter().for_each(|reason| drop(metrics.moved.get_or_create(&Reason { reason })));
         let help = "Sealed tokens that were not honoured, by reason";
         registry.register("sealed_tokens_refused", help, metrics.refused.clone());
@@ -71,22 +69,13 @@ impl SealedMetrics {
     }
 
     /// Counts a token that is not honoured.
-    pub fn refused(&self, bad: BadToken) {
-        self.refused.get_or_create(&Reason { reason: word(bad) }).inc();
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a session that needs the record.
     pub fn moved(&self, reason: &'static str) {
         self.moved.get_or_create(&Reason { reason }).inc();
-    }
-}
-
-fn word(bad: BadToken) -> &'static str {
-    match bad {
-        BadToken::Malformed => "malformed",
-        BadToken::UnknownKey => "unknown_key",
-        BadToken::Forged => "forged",
-        BadToken::Expired => "expired",
     }
 }
 

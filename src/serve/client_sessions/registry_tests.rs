@@ -319,10 +319,8 @@ async fn a_change_that_only_one_of_two_streams_reads_is_not_lost() {
         let second_node = if is(0) { &world.other } else { &world.sessions };
         let nodes = [&world.sessions, second_node];
         let before = world.stored().await;
-        let mut streams = [
-            world.open_at(nodes[0], before.clone(), &["own"]),
-            world.open_at(nodes[1], before, &["own", "other"]),
-        ];
+        let mut streams =
+            [world.open_at(nodes[0], before.clone(), &["own"]), world.open_at(nodes[1], before, &["own", "other"])];
         if is(1) {
             world.renew_at(nodes[usize::from(is(2))]).await;
         }

@@ -1,7 +1,7 @@
 //! Bookmarks in sealed tokens, which the clients bring. A request with a token needs no call to Redis.
 //!
-//! A session needs the record if the application is told of its end, if it reads a channel with presence, or if its state
-//! is too large for a token. Then it goes on there, under its id.
+//! A session needs the record if the application is told of its end, if it reads a channel with presence, if it has a
+//! stream, or if its state is too large for a token. Then it goes on there, under its id.
 
 use super::bookmark_store::BookmarkStore;
 use super::census::Census;
@@ -73,18 +73,29 @@ impl SealedSessions {
         }
     }
 
-    /// Moves a session to the record. Returns its id.
-    async fn move_to_record(&self, state: &SessionState, reason: &'static str) -> Result<Arc<str>, ApiError> {
-        let mut state = state.clone();
+    /// Moves a session to the record.
+    async fn move_to_record(&self, mut state: SessionState, reason: &'static str) -> Result<SessionState, ApiError> {
         (state.bookmarks, state.stored) = (Bookmarks::Record, None);
         self.record.create(&mut state, Duration::ZERO, true).await?;
         self.metrics.moved(reason);
-        Ok(state.id.secret().clone())
+        Ok(state)
+    }
+
+    /// The session of a stream, which needs the record: the node of the stream keeps its bookmark.
+    ///
+    /// # Errors
+    ///
+    /// `too_many_connections` or `log_unavailable`.
+    pub async fn with_stream(&self, state: SessionState) -> Result<SessionState, ApiError> {
+        match state.bookmarks {
+            Bookmarks::Record => Ok(state),
+            Bookmarks::Sealed { .. } => self.move_to_record(state, "stream").await,
+        }
     }
 
     /// The error for a token that is not honoured.
     fn refuse(&self, bad: BadToken) -> ApiError {
-        self.metrics.refused(bad);
+        self.metrics.refused(bad.reason());
         self.record.unknown()
     }
 }
@@ -138,7 +149,8 @@ impl BookmarkStore for SealedSessions {
         Box::pin(async move {
             let Bookmarks::Sealed { life } = state.bookmarks else { return self.record.keep(state).await };
             if let Some(reason) = self.needs_record(state) {
-                return self.move_to_record(state, reason).await;
+                let moved = self.move_to_record(state.clone(), reason).await?;
+                return Ok(moved.id.secret().clone());
             }
             let keys = self.ring.keys(None).await.ok_or_else(|| self.record.unavailable())?;
             let mut state = state.clone();
@@ -147,7 +159,7 @@ impl BookmarkStore for SealedSessions {
             state.cursor = self.hub.unchanged_until(&control, state.cursor);
             match token::seal(&keys.present, &state, self.hub.log().now_ms(), life) {
                 Some(token) => Ok(token.into()),
-                None => self.move_to_record(&state, "size").await,
+                None => Ok(self.move_to_record(state, "size").await?.id.secret().clone()),
             }
         })
     }
@@ -157,9 +169,14 @@ impl BookmarkStore for SealedSessions {
         Box::pin(std::future::ready(()))
     }
 
-    /// The entry that ends the session is in the log, and each token of it is older.
+    /// The entry that ends the session is in the log, and each token of it is older. So there is nothing to do but to count
+    /// a token that comes after that.
     fn end_soon(&self, _: &SessionId, reason: &'static str) {
-        self.record.metrics.ended(reason);
+        match reason {
+            "disconnected" => self.metrics.refused("ended"),
+            "gap" => self.metrics.refused("lost"),
+            _ => {}
+        }
     }
 }
 

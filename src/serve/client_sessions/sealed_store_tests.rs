@@ -159,7 +159,8 @@ async fn a_session_that_needs_the_record_moves_there() {
         let channels: Vec<Channel> = (0..100).map(|n| format!("room/{n}").parse().expect("a channel")).collect();
         state.name(&channels).expect("room");
     };
-    for (case, step, is_moved) in [("small data", small, false), ("large data", large, true), ("channels", many, true)] {
+    for (case, step, is_moved) in [("small data", small, false), ("large data", large, true), ("channels", many, true)]
+    {
         let node = Node::start(10).await;
         let mut state = node.state(SEALED);
         node.sealed.create(&mut state, Duration::ZERO, true).await.expect("created");
@@ -167,9 +168,14 @@ async fn a_session_that_needs_the_record_moves_there() {
         let brought = node.sealed.keep(&state).await.expect("kept");
         assert_eq!(SessionId::parse(&brought).is_some(), is_moved, "{case}");
         assert!(brought.len() <= token::MAX_CHARACTERS, "{case}");
+        // A client that repeats its request moves the session again, which changes nothing.
+        assert_eq!(SessionId::parse(&node.sealed.keep(&state).await.expect("kept")).is_some(), is_moved, "{case}");
         let store = node.store(if is_moved { Bookmarks::Record } else { SEALED });
         let found = store.find(&brought, Duration::ZERO).await.expect("found");
-        assert_eq!((&found.channels, &found.data, found.bookmarks == SEALED), (&state.channels, &state.data, !is_moved));
+        assert_eq!(
+            (&found.channels, &found.data, found.bookmarks == SEALED),
+            (&state.channels, &state.data, !is_moved)
+        );
     }
     // The application is told of the ends of sessions, so somebody has to notice them.
     let node = Node::with(10, Arc::new(MemorySealKeys::default()), true).await;

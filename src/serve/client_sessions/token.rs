@@ -34,6 +34,18 @@ pub enum BadToken {
     Expired,
 }
 
+impl BadToken {
+    /// The word by which it is counted.
+    pub fn reason(self) -> &'static str {
+        match self {
+            BadToken::Malformed => "malformed",
+            BadToken::UnknownKey => "unknown_key",
+            BadToken::Forged => "forged",
+            BadToken::Expired => "expired",
+        }
+    }
+}
+
 /// Seals a state. `life`: how long the token is good. `None` if the token would be too long, or if the system has no
 /// random numbers.
 pub fn seal(key: &SealKey, state: &SessionState, now_ms: u64, life: Duration) -> Option<String> {

@@ -162,12 +162,7 @@ impl ClientSessions {
 impl Connected {
     /// Takes what has to be written now: first what has changed, then what was not renewed for some time. Returns
     /// whether there is more.
-    fn take_writes(
-        &mut self,
-        hub: &Hub,
-        now: Instant,
-        away: Duration,
-    ) -> (Vec<SessionWrite>, bool) {
+    fn take_writes(&mut self, hub: &Hub, now: Instant, away: Duration) -> (Vec<SessionWrite>, bool) {
         let (mut writes, mut channels) = (Vec::new(), 0);
         while writes.len() < WRITES && channels < CHANNELS {
             let due = || self.due.first().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone());

@@ -278,7 +278,10 @@ impl<'a> Checked<'a> {
                 _ => CLOSED,
             },
         };
-        let session = connect::open(self.state, request).await?;
+        let mut session = connect::open(self.state, request).await?;
+        if !matches!(self.lifecycle, Lifecycle::Poll | Lifecycle::LongPoll) {
+            session = self.state.sealed.with_stream(session).await?;
+        }
         self.params.client = Some(session.client.clone());
         self.names_client = true;
         // The user that the application has named may be a member of channels with presence.

@@ -304,55 +304,6 @@ mod tests {
         }
     }
 
-    /// A poll that is still parked does not bring back what a stream at another node has ended. The client's next poll does.
-    #[test]
-    fn a_parked_poll_does_not_bring_back_its_client() {
-        use crate::log::presence::record::Record;
-        let (mut record, mut now_ms) = (Record::default(), 1000);
-        let (start, away) = (Instant::now(), seconds(2));
-        let (mut one, mut other) = (NodePresence::new("a", away), NodePresence::new("b", away));
-        let mut step = |record: &mut Record, nodes: [&mut NodePresence; 2]| {
-            now_ms += 1000;
-            let now = start + Duration::from_millis(now_ms - 1000);
-            for node in nodes {
-                while let Some(joins) = node.joins(now) {
-                    let outcomes = record.join(&joins, 10, now_ms, &mut |_, _, _| {});
-                    node.joined(joins, Some(outcomes));
-                }
-                let renewal = node.renewal(now);
-                let answer = record.renew(&renewal, now_ms, &mut |_, _, _| {});
-                node.renewed(renewal, Some(&answer), now);
-            }
-            now
-        };
-        let (user, client) = (user("7"), client("c"));
-        let (poll, _) = one.polled(&room(), &user, Some(&client), start).expect("a place");
-        assert!(one.park(&poll, start));
-        let now = step(&mut record, [&mut one, &mut other]);
-        assert_eq!(record.members(&room()).len(), 1);
-        let (stream, _) = other.open(&room(), &user, Some(&client));
-        for _ in 0..3 {
-            step(&mut record, [&mut one, &mut other]);
-        }
-        assert_eq!(record.members(&room()).len(), 1);
-        other.close(&stream);
-        for _ in 0..8 {
-            step(&mut record, [&mut one, &mut other]);
-        }
-        assert_eq!(record.members(&room()).len(), 0, "the parked poll began at {now:?}, before the stream");
-        // The end of the old poll changes nothing. The next poll is newer than the stream.
-        let now = step(&mut record, [&mut one, &mut other]);
-        one.unpark(&poll, now);
-        let now = step(&mut record, [&mut one, &mut other]);
-        assert_eq!(record.members(&room()).len(), 0);
-        let (poll, _) = one.polled(&room(), &user, Some(&client), now).expect("a place");
-        assert!(one.park(&poll, now));
-        for _ in 0..8 {
-            step(&mut record, [&mut one, &mut other]);
-        }
-        assert_eq!(record.members(&room()).len(), 1, "the new poll is parked");
-    }
-
     /// A user whose name, together with the id of its client, looks like those of another user.
     #[test]
     fn names_of_clients_and_users_do_not_run_into_one_another() {

@@ -5,8 +5,8 @@
 use crate::message::{Channel, DraftFields, Encoding, Message};
 use crate::transport::command::{CommandHead, CommandKind};
 use crate::transport::{
-    Accepted, ApiError, Batch, BatchSession, Code, Command, Control, Decode, Dialect, Envelope, FrameDecoder, Lifecycle, Params,
-    RequestHead, Subscribe, Transport,
+    Accepted, ApiError, Batch, BatchSession, Code, Command, Control, Decode, Dialect, Envelope, FrameDecoder,
+    Lifecycle, Params, RequestHead, Subscribe, Transport,
 };
 use crate::wire::websocket::{close_frame, text_frame};
 

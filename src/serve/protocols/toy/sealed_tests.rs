@@ -179,6 +179,24 @@ async fn a_session_with_presence_is_in_the_record() {
 }
 
 #[tokio::test]
+async fn a_session_with_a_stream_is_in_the_record() {
+    let server = start(|_| {}).await;
+    let mut client = Client::connect(server).await;
+    let (_, token, _) = client.poll("1", "latest").await;
+    assert_eq!(client.ask("GET /sessions?channel=a", "").await, "{\"sessions\":[]}");
+    let mut socket = TcpStream::connect(server).await.expect("connect");
+    let head = format!(
+        "GET /toy/ws/a?session={token} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.expect("write");
+    let mut response = [0; 13];
+    tokio::time::timeout(SOON, socket.read_exact(&mut response)).await.expect("in time").expect("a response");
+    assert_eq!(&response, b"HTTP/1.1 101 ");
+    assert!(client.ask("GET /sessions?channel=a", "").await.contains("\"client\""));
+}
+
+#[tokio::test]
 async fn the_number_of_sealed_sessions_has_a_limit() {
     let server = start(|config| config.max_sessions = 3).await;
     let mut client = Client::connect(server).await;
