@@ -44,7 +44,7 @@ async fn a_foreign_type_under_our_key() {
     assert!(lines <= 2, "once, and not at every try: {}", node.log());
     redis.command(&["DEL", "longtail:log"]).await;
     publishes_again(&node).await;
-    // This also works while the node runs.
+    // The node also recovers if the key gets the wrong type while the node runs.
     redis.command(&["DEL", "longtail:log"]).await;
     redis.command(&["SET", "longtail:log", "mine"]).await;
     let answer = node.try_publish("channel=todo", "1").await;
@@ -144,7 +144,7 @@ async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
     let log = node.log();
     assert!(log.contains("loading"), "expected the node to have met a Redis that is loading:\n{log}");
     assert!(!log.contains("append-only file"), "expected no word about the append-only file, which there is:\n{log}");
-    // The settings are checked after the file is loaded: a setting that breaks a guarantee is reported.
+    // After Redis has loaded its file, the node checks the settings of Redis, and reports a setting that breaks a guarantee.
     drop(node);
     let mut redis =
         RedisServer::start_with(&[&slow[..], &["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"]].concat())

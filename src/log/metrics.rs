@@ -169,8 +169,7 @@ pub struct CallStreamMetrics {
 impl CallStreamMetrics {
     /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help =
-            "Answers of workers that came too late, were not the first or belong to no call, on all nodes of the log";
+        let help = "Answers of workers that are too late, not the first, or without a call, on all nodes of the log";
         registry.register("hook_stream_late_answers", help, self.late.clone());
         let help = "Answers of workers that longtail_answer has refused, on all nodes of the log";
         registry.register("hook_stream_refused_answers", help, self.refused.clone());

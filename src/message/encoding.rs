@@ -4,9 +4,9 @@
 //! know the transport or protocol.
 
 use super::Message;
+use super::frames::FrameKey;
 use bytes::Bytes;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of times that this process has encoded a message. It counts once for each message and encoding.
@@ -19,18 +19,19 @@ pub fn made() -> u64 {
 
 /// A way to make a message's shared bytes. It is always a `static`, because encodings are compared by their addresses.
 pub struct Encoding {
-    name: &'static str,
+    /// The key of its frame in a message, which holds the name.
+    key: FrameKey,
     /// Appends the encoded message. `None` stands for the message object, which every message already holds.
     encode: Option<fn(&Message, &mut Vec<u8>)>,
 }
 
 /// The encoding that is the message object as JSON, unchanged.
-pub static OBJECT: Encoding = Encoding { name: "object", encode: None };
+pub static OBJECT: Encoding = Encoding { key: FrameKey("object"), encode: None };
 
 impl Encoding {
     /// Makes an encoding of a function that appends the encoded message. The name appears in debug output.
     pub const fn new(name: &'static str, encode: fn(&Message, &mut Vec<u8>)) -> Encoding {
-        Encoding { name, encode: Some(encode) }
+        Encoding { key: FrameKey(name), encode: Some(encode) }
     }
 
     /// Returns the message in this encoding. The first call makes the bytes. The bytes are shared, and kept for as long
@@ -40,7 +41,7 @@ impl Encoding {
         // being made.
         let object = message.object();
         let Some(encode) = self.encode else { return object.clone() };
-        let frame = message.frames.get(self, || {
+        let frame = message.frames.get(&self.key, || {
             let mut out = Vec::with_capacity(object.len() + 128);
             MADE.fetch_add(1, Ordering::Relaxed);
             encode(message, &mut out);
@@ -53,7 +54,7 @@ impl Encoding {
     /// once: a kept frame would stay in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
         let Some(encode) = self.encode else { return out.extend_from_slice(message.object()) };
-        match message.frames.known(self) {
+        match message.frames.known(&self.key) {
             Some(frame) => out.extend_from_slice(frame),
             None => {
                 MADE.fetch_add(1, Ordering::Relaxed);
@@ -73,50 +74,9 @@ impl Eq for Encoding {}
 
 impl fmt::Debug for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        f.write_str(self.key.0)
     }
 }
-
-/// A message's frames, one for each encoding that was used. The list only grows, and is read without a lock. Most
-/// retained messages are never read again, and an empty list is one word and a flag.
-#[derive(Default)]
-pub(super) struct Frames(OnceLock<Box<Frame>>);
-
-struct Frame {
-    encoding: &'static Encoding,
-    bytes: Bytes,
-    next: Frames,
-}
-
-impl Frames {
-    /// Returns the frame of an encoding; `None` if it was not made yet.
-    fn known(&self, encoding: &Encoding) -> Option<&Bytes> {
-        let mut frames = self;
-        while let Some(frame) = frames.0.get() {
-            if frame.encoding == encoding {
-                return Some(&frame.bytes);
-            }
-            frames = &frame.next;
-        }
-        None
-    }
-
-    /// Returns the frame of an encoding. The first call makes the frame. If two callers ask at the same time, one of
-    /// them makes it while the other waits.
-    pub(super) fn get(&self, encoding: &'static Encoding, make: impl Fn() -> Bytes) -> &Bytes {
-        let mut frames = self;
-        loop {
-            let frame = frames.0.get_or_init(|| Box::new(Frame { encoding, bytes: make(), next: Frames::default() }));
-            if frame.encoding == encoding {
-                return &frame.bytes;
-            }
-            frames = &frame.next;
-        }
-    }
-}
-
-// Every retained message has a list of frames.
-const _: () = assert!(size_of::<Frames>() <= 16);
 
 #[cfg(test)]
 mod tests {
@@ -158,9 +118,9 @@ mod tests {
     fn to_write_keeps_nothing() {
         let message = message();
         TWICE.write(&message, &mut Vec::new());
-        assert!(message.frames.known(&TWICE).is_none());
+        assert!(message.frames.known(&TWICE.key).is_none());
         TWICE.frame(&message);
-        assert!(message.frames.known(&TWICE).is_some());
-        assert!(message.frames.known(&LENGTH).is_none());
+        assert!(message.frames.known(&TWICE.key).is_some());
+        assert!(message.frames.known(&LENGTH.key).is_none());
     }
 }

@@ -10,6 +10,7 @@ pub mod json;
 pub mod lines;
 pub mod msgpack;
 pub mod multipart;
+pub mod pusher;
 pub mod script;
 pub mod socketio;
 pub mod socketio09;

@@ -5,6 +5,7 @@ mod bad_input;
 mod calls;
 mod changes;
 mod endings;
+mod killed_nodes;
 mod lagging;
 mod nodes;
 mod positions;

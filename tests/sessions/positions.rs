@@ -14,7 +14,7 @@ on_both_logs! {
     a_session_that_was_disconnected_is_not_listed
 }
 
-/// The data of a poll's messages, or the status and the code.
+/// The data of a poll's messages, and the cursor of the answer.
 async fn poll(node: &Node, fields: &str) -> (Vec<Value>, String) {
     let answer = node.get(&format!("/poll?{fields}")).await;
     assert_eq!(answer.status, 200, "{fields}: {}", answer.text());

@@ -43,7 +43,7 @@ struct Clock {
 #[derive(Clone, Default)]
 struct Lease {
     until: u64,
-    /// The number of the last call that found all answered calls before it.
+    /// The number of the last call at which the store still had what all answered calls before it did.
     call: u64,
     connections: BTreeSet<(Channel, Arc<str>)>,
 }

@@ -435,7 +435,7 @@ mod tests {
         assert!(for_session(many).err().is_some_and(|problem| problem.came.contains("more than 100 items")));
     }
 
-    /// An answer through a stream has no status, and is empty where an answer over HTTP has status 204.
+    /// An answer through a stream has no status. An empty answer means the same as status 204 over HTTP.
     #[test]
     fn an_answer_without_a_status() {
         for (body, ack) in [("", None), ("[]", None), ("{}", None), (r#"{"ack":[1]}"#, Some("[1]"))] {

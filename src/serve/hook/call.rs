@@ -1,6 +1,5 @@
 //! A call to the application: what a client does, and what the application already knows about it.
 
-use super::HookRequest;
 use super::call_type::CallType;
 use crate::cursor::Cursor;
 use crate::message::{Channel, ClientId};
@@ -18,6 +17,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// A request to the application.
+pub type HookRequest = Request<Full<Bytes>>;
 
 /// A call.
 pub struct HookCall {

@@ -123,7 +123,7 @@ fn lanes(call: &Call<'_>) -> Vec<String> {
     port.map(|port| names.map(|name| format!("http://{name}:{port}")).collect()).unwrap_or_default()
 }
 
-/// Answers a GET of a file. A page may also read from `others`.
+/// Answers a GET of a file. If the file is a page, its security policy also allows requests to the origins `others`.
 fn answer(path: &str, others: &[String]) -> Response {
     let found = FILES.iter().find(|(name, ..)| *name == path);
     let (content_type, parts) = found.map_or(("text/plain; charset=utf-8", [""].as_slice()), |file| (file.1, file.2));

@@ -91,7 +91,7 @@ impl Stream {
         self.is_foreign = true;
     }
 
-    /// A node that does not know the stream opens it.
+    /// A node opens the stream for the first time.
     pub(super) fn opened_by_a_stranger(&mut self) {
         (self.compared, self.is_doubtful) = (Id::ZERO, false);
     }

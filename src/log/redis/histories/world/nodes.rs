@@ -87,7 +87,8 @@ impl World {
         let Some(epoch) = it.epoch else { return Err("entries before the log was opened".into()) };
         let server = it.tail_at;
         let stream = &self.servers[server].stream;
-        // If the node begins to read, or continues after a hole, each of its readers gets a gap or has its own cursor.
+        // When the node begins to read, or goes on after entries that it has not got, it does not deliver the entries up to
+        // `after`. They count as seen: each reader is told of a gap, or reads them from its own cursor.
         if std::mem::take(&mut it.is_opened) {
             it.seen = stream.upto(after).map(|entry| entry.token).collect();
             it.is_misled = false;
