@@ -1,6 +1,5 @@
 //! A session with an open stream: it applies control entries at their place in the log.
 
-use super::bookmark_store::BookmarkStore as _;
 use super::id::SessionId;
 use super::loss::Loss;
 use super::protocol::Bookmarks;

@@ -77,6 +77,13 @@ impl BookmarkStore for ClientSessions {
     }
 
     fn end_soon(&self, id: &SessionId, reason: &'static str) {
+        ClientSessions::end_soon(self, id, reason);
+    }
+}
+
+impl ClientSessions {
+    /// Ends a session of the record soon.
+    pub fn end_soon(&self, id: &SessionId, reason: &'static str) {
         let mut connected = self.connected.lock();
         if connected.ending.len() < MAX_ENDING {
             connected.ending.push((id.clone(), reason));
@@ -84,9 +91,7 @@ impl BookmarkStore for ClientSessions {
             self.notify();
         }
     }
-}
 
-impl ClientSessions {
     fn write_of(&self, state: &SessionState, time: Duration) -> SessionWrite {
         let channels = state.channels.keys().cloned().collect();
         SessionWrite {

@@ -7,7 +7,6 @@ use super::response::{self, Response};
 use crate::log::sessions::StoredSession;
 use crate::message::Channel;
 use crate::serve::client_sessions::bookmark;
-use crate::serve::client_sessions::bookmark_store::BookmarkStore as _;
 use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::to_sessions;
