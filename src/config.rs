@@ -7,6 +7,7 @@ mod hook;
 mod message_log;
 mod parse;
 mod presence;
+mod socketio;
 mod values;
 
 pub use access::{AccessFlags, Secret};
@@ -15,6 +16,7 @@ pub use error::BadConfig;
 pub use hook::{HookFlags, Notify};
 pub use message_log::MessageLogFlags;
 pub use presence::PresenceFlags;
+pub use socketio::{OnAction, SocketIoFlags};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -128,6 +130,10 @@ pub struct Config {
     /// The flags of presence.
     #[command(flatten)]
     pub presence: PresenceFlags,
+
+    /// The flags of Socket.IO.
+    #[command(flatten)]
+    pub socketio: SocketIoFlags,
 
     /// The flags of the log of messages.
     #[command(flatten)]
@@ -307,6 +313,7 @@ impl Config {
             ));
         }
         self.presence.patterns()?;
+        self.socketio.check(self.max_buffer_bytes)?;
         self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return bad("--tls-cert and --tls-key need each other: set both or neither".into());

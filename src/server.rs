@@ -11,6 +11,7 @@ mod listen;
 mod open_log;
 mod reload;
 mod run;
+mod socketio;
 mod state;
 
 pub use error::{RunError, StartError};
@@ -100,8 +101,9 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, seal_keys, calls, bridge, is_listening } =
-            open_log::open_log(config, endpoint, metrics).await?;
+        let open = open_log::open_log(config, endpoint, metrics).await?;
+        let OpenLog { log, appender, remote_counts, presence, sessions, .. } = open;
+        let OpenLog { connections, seal_keys, calls, bridge, is_listening, .. } = open;
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
         let (reactor, reactor_task) = Reactor::start()?;
@@ -118,6 +120,7 @@ impl Server {
             remote_counts,
             sessions,
             seal_keys,
+            connections,
             presence,
             is_listening,
             origins,

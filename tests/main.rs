@@ -77,6 +77,7 @@ mod several_channels;
 mod slow_readers;
 mod smuggling;
 mod soak;
+mod socketio;
 mod sse;
 mod tls;
 mod tokens;

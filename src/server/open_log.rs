@@ -5,6 +5,7 @@ use super::{StartError, bad_flag};
 use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
+use crate::log::connections::{ConnectionStore, MemoryConnections};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
 use crate::log::redis::{
@@ -41,6 +42,8 @@ pub struct OpenLog {
     pub sessions: Arc<dyn SessionStore>,
     /// The keys of sealed tokens.
     pub seal_keys: Arc<dyn SealKeyStore>,
+    /// The records of connections that poll.
+    pub connections: Arc<dyn ConnectionStore>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -84,6 +87,7 @@ pub async fn open_log(
         let presence = has_presence.then(|| Arc::new(MemoryPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
         let is_listening = watch::channel(true).1;
         let sessions = Arc::new(MemorySessions::new(log.clone()));
+        let connections = Arc::new(MemoryConnections::new(log.clone()));
         return Ok(OpenLog {
             log,
             appender: None,
@@ -91,6 +95,7 @@ pub async fn open_log(
             presence,
             sessions,
             seal_keys: Arc::new(MemorySealKeys::default()),
+            connections,
             calls: None,
             bridge: None,
             is_listening,
@@ -120,6 +125,7 @@ pub async fn open_log(
         remote_counts: Some(remote_counts),
         calls,
         presence,
+        connections: sessions.clone(),
         sessions,
         seal_keys,
         bridge: Some(bridge),

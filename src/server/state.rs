@@ -1,8 +1,10 @@
 //! Builds the state that every request uses, from parts that are already open.
 
+use super::socketio;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
+use crate::log::connections::ConnectionStore;
 use crate::log::presence::PresenceStore;
 use crate::log::seal_keys::SealKeyStore;
 use crate::log::sessions::SessionStore;
@@ -34,6 +36,8 @@ pub struct Parts {
     pub sessions: Arc<dyn SessionStore>,
     /// The keys of sealed tokens.
     pub seal_keys: Arc<dyn SealKeyStore>,
+    /// The records of connections that poll.
+    pub connections: Arc<dyn ConnectionStore>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// The rules for pages that may use the server.
@@ -78,6 +82,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, store, metrics));
+    let protocols = socketio::protocol(config, parts.connections, metrics).into_iter().collect();
     let settings_of_sessions =
         SessionSettings { most: config.max_sessions as usize, away: Duration::from_secs(config.away_seconds) };
     let sessions = ClientSessions::new(settings_of_sessions, parts.sessions, SessionMetrics::register(metrics));
@@ -115,6 +120,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         polls: PollCache::default(),
         tcp_address: parts.tcp_address,
         is_listening: parts.is_listening,
+        protocols,
         demo: parts.demo,
         registry,
     }

@@ -26,7 +26,7 @@ async fn start(log: Log, args: &[&str]) -> World {
     world
 }
 
-async fn settled(node: &Node) {
+pub async fn settled(node: &Node) {
     let what = "the node to write control entries";
     eventually(what, async || {
         let page = node.get("/metrics").await.text();

@@ -10,6 +10,7 @@ mod append;
 mod call_stream;
 mod config;
 mod connection;
+mod connections;
 mod control_entries;
 mod decode;
 mod endpoint;

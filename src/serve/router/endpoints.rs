@@ -1,5 +1,6 @@
 //! The table of the endpoints.
 
+use crate::serve::protocols::socketio;
 #[cfg(test)]
 use crate::serve::protocols::toy;
 use crate::serve::routes::context::Context;
@@ -7,7 +8,7 @@ use crate::serve::routes::context::Context;
 use crate::serve::routes::demo;
 use crate::serve::routes::endpoint::{Endpoint, Route};
 use crate::serve::routes::{
-    assets, channels, diagnose, event, health, info, members, metrics, publish, sessions, transports,
+    assets, channels, diagnose, event, health, info, members, metrics, protocols, publish, sessions, transports,
 };
 use crate::transport::Transport;
 
@@ -26,6 +27,7 @@ const ALL: &[&dyn Endpoint] = &[
     #[cfg(feature = "demo")]
     &demo::DemoApi,
     &assets::Assets,
+    &protocols::Protocols,
     #[cfg(test)]
     &toy::Toy,
 ];
@@ -37,7 +39,7 @@ pub fn find(context: &Context, path: &str) -> Option<(&'static dyn Endpoint, Rou
 
 /// Returns the transports of all endpoints.
 pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
-    ALL.iter().flat_map(|endpoint| endpoint.transports()).copied()
+    ALL.iter().flat_map(|endpoint| endpoint.transports()).chain(&socketio::TRANSPORTS).copied()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The trait of an endpoint, which answers the requests to a subtree of paths.
 
+pub use super::route::{Audience, Limits, Route};
+
 use super::context::Context;
 use super::response::{self, Response};
 use crate::serve::http::peer::Peer;
@@ -29,47 +31,6 @@ pub trait Endpoint: Sync {
     fn transports(&self) -> &'static [&'static dyn Transport] {
         &[]
     }
-}
-
-/// The rules for a path, which apply before its endpoint answers.
-#[derive(Clone, Copy)]
-pub struct Route {
-    /// The methods, as `Allow` lists them. The router answers `OPTIONS`.
-    pub methods: &'static str,
-    /// The clients that may request the path, and the listeners that serve it.
-    pub audience: Audience,
-    /// The limits that apply.
-    pub limits: Limits,
-    /// The transport, if a request to the path subscribes.
-    pub transport: Option<&'static dyn Transport>,
-}
-
-impl Route {
-    /// A page for all clients, to which all limits apply.
-    pub const PAGE: Route =
-        Route { methods: "GET, HEAD, OPTIONS", audience: Audience::Clients, limits: Limits::All, transport: None };
-}
-
-/// The clients that may request a path, and the listeners that serve it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// Every client, on the public listeners.
-    Clients,
-    /// Every client, on all listeners.
-    Monitoring,
-    /// Operators, on all listeners: the path shows data of other clients. The public listeners require a server key.
-    Operators,
-}
-
-/// The limits for requests of a path on the public listeners. The admin listener does not have limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limits {
-    /// The rate limit and the limit on connections apply.
-    All,
-    /// The rate limit. The limit on connections does not apply: the server also answers when it is full.
-    Rate,
-    /// No limits.
-    Unlimited,
 }
 
 /// A request to an endpoint.
