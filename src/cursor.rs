@@ -121,6 +121,16 @@ impl Epoch {
     pub fn random() -> Epoch {
         Epoch(uuid::Uuid::new_v4().as_u64_pair().1 & 0xff_ffff_ffff)
     }
+
+    /// The epoch as a number, for formats that are not texts.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The epoch with this number.
+    pub fn from_number(number: u64) -> Epoch {
+        Epoch(number)
+    }
 }
 
 impl fmt::Display for Epoch {

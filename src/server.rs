@@ -107,18 +107,9 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog {
-            log,
-            appender,
-            remote_counts,
-            presence,
-            sessions,
-            connections,
-            told,
-            calls,
-            bridge,
-            is_listening,
-        } = open_log::open_log(config, endpoint, metrics).await?;
+        let open = open_log::open_log(config, endpoint, metrics).await?;
+        let OpenLog { log, appender, remote_counts, presence, sessions, .. } = open;
+        let OpenLog { connections, seal_keys, told, calls, bridge, is_listening, .. } = open;
         let members = presence.clone();
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
@@ -135,6 +126,7 @@ impl Server {
             log,
             remote_counts,
             sessions,
+            seal_keys,
             connections,
             presence,
             is_listening,

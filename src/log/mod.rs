@@ -14,6 +14,7 @@ pub mod presence;
 pub mod publish_payload;
 pub mod queued;
 pub mod redis;
+pub mod seal_keys;
 pub mod sessions;
 pub mod subscriber_counts;
 pub mod told;

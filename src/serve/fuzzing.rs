@@ -1,7 +1,9 @@
 //! Opens parsers and command handling to the fuzzer only.
 
+use crate::log::seal_keys::SealKey;
 use crate::message::Draft;
 use crate::serve::access::credentials::Credentials;
+use crate::serve::client_sessions::{compact, token};
 use crate::serve::conn::http1::parse::{self, Parsed};
 use crate::serve::conn::http1::publish_template::PublishHead;
 use crate::serve::http::headers::last_field;
@@ -22,6 +24,18 @@ use std::sync::Arc;
 pub use crate::serve::access::query::Action;
 pub use crate::serve::http::request::normalize_host;
 pub use crate::serve::net::proxy_protocol::read as read_proxy_header;
+
+/// The state of a session that these bytes are, written again.
+pub fn state_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    compact::write(&compact::read(bytes)?, &mut out)?;
+    Some(out)
+}
+
+/// Whether a text is a token that opens with this key.
+pub fn opens(key: &SealKey, text: &str) -> bool {
+    token::key_id(text).is_ok_and(|id| token::open(&SealKey { id, ..key.clone() }, text, 0).is_ok())
+}
 
 /// The drafts of a publish.
 ///

@@ -9,8 +9,10 @@ use crate::log::connections::{ConnectionStore, MemoryConnections};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
 use crate::log::redis::{
-    CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSessions, RedisSubscriberCounts, RedisTold,
+    CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSealKeys, RedisSessions, RedisSubscriberCounts,
+    RedisTold,
 };
+use crate::log::seal_keys::{MemorySealKeys, SealKeyStore};
 use crate::log::sessions::{MemorySessions, SessionStore};
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::log::told::{MemoryTold, ToldStore};
@@ -42,6 +44,8 @@ pub struct OpenLog {
     pub sessions: Arc<dyn SessionStore>,
     /// The record of what the application was told about channels and members.
     pub told: Arc<dyn ToldStore>,
+    /// The keys of sealed tokens.
+    pub seal_keys: Arc<dyn SealKeyStore>,
     /// The records of connections that poll.
     pub connections: Arc<dyn ConnectionStore>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
@@ -95,6 +99,7 @@ pub async fn open_log(
             presence,
             sessions,
             told: Arc::new(MemoryTold::default()),
+            seal_keys: Arc::new(MemorySealKeys::default()),
             connections,
             calls: None,
             bridge: None,
@@ -119,6 +124,7 @@ pub async fn open_log(
     let presence = has_presence.then(presence);
     let sessions = Arc::new(RedisSessions::new(log.clone()));
     let told = Arc::new(RedisTold::new(log.clone()));
+    let seal_keys = Arc::new(RedisSealKeys::new(log.clone()));
     Ok(OpenLog {
         told,
         log,
@@ -128,6 +134,7 @@ pub async fn open_log(
         presence,
         connections: sessions.clone(),
         sessions,
+        seal_keys,
         bridge: Some(bridge),
         is_listening,
     })

@@ -6,13 +6,14 @@ use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::connections::ConnectionStore;
 use crate::log::presence::PresenceStore;
+use crate::log::seal_keys::SealKeyStore;
 use crate::log::sessions::SessionStore;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
-    self, AccessLog, Authorizer, BufferBudget, ClientSessions, ConnectionLimits, Connections, Context, DeliveryMetrics,
-    Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
-    PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, ServerState, SessionMetrics, SessionSettings,
-    Settings, Timers, Tls,
+    self, AccessLog, Authorizer, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections, Context,
+    DeliveryMetrics, Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence,
+    PresenceMetrics, PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, SealedMetrics, SealedSessions,
+    ServerState, SessionMetrics, SessionSettings, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;
@@ -33,6 +34,8 @@ pub struct Parts {
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The keys of sealed tokens.
+    pub seal_keys: Arc<dyn SealKeyStore>,
     /// The records of connections that poll.
     pub connections: Arc<dyn ConnectionStore>,
     /// Whether the bridge from PUBLISH has subscribed.
@@ -86,9 +89,14 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         per_network: config.max_sessions_per_ip as usize,
     };
     let sessions = ClientSessions::new(settings_of_sessions, parts.sessions, SessionMetrics::register(metrics));
+    let tells_ends = parts.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Disconnect));
+    let sealed = SealedMetrics::register(metrics);
+    let (keys, record) = (parts.seal_keys, sessions.clone());
+    let sealed = SealedSessions::new(record, hub.clone(), presence.clone(), tells_ends, keys, sealed);
     let state = ServerState {
         hub,
         sessions,
+        sealed,
         remote_counts: parts.remote_counts,
         presence,
         origins: parts.origins,

@@ -7,7 +7,7 @@ use longtail::internals::cursor::{Cursor, Epoch, Id};
 use longtail::internals::hub::Hub;
 use longtail::internals::log::memory::MemoryLog;
 use longtail::internals::log::redis::RedisSessions;
-use longtail::internals::log::sessions::{MemorySessions, SessionStore, SessionWrite};
+use longtail::internals::log::sessions::{MemorySessions, SessionStore, SessionWrite, digest};
 use longtail::internals::log::{MessageLog, Retention};
 use longtail::internals::message::{Channel, Draft, Payload};
 use std::sync::Arc;
@@ -37,9 +37,12 @@ fn write(random: &mut fastrand::Rng, epoch: Epoch) -> SessionWrite {
     let cursor = Cursor { id: Id { ms: random.u64(..20), seq: random.u64(..3) }, epoch };
     let channels = CHANNELS.iter().filter(|_| random.bool()).map(|name| name.parse().expect("a channel")).collect();
     let bookmark = random.f64() < 0.7;
-    let text = format!("{{\"n\":{}}}", random.u32(..));
+    let mut text = || format!("{{\"n\":{}}}", random.u32(..4));
+    let (text, known) = (text(), text());
+    let base = random.bool().then(|| digest(&known));
     let ends_in = if random.f64() < 0.2 { Duration::ZERO } else { Duration::from_secs(3600) };
-    SessionWrite { id: id(random).into(), bookmark: bookmark.then(|| (text.into(), channels)), cursor, ends_in }
+    let bookmark = bookmark.then(|| (text.into(), channels));
+    SessionWrite { id: id(random).into(), bookmark, cursor, base, ends_in }
 }
 
 fn step(random: &mut fastrand::Rng, epoch: Epoch) -> Step {
@@ -47,7 +50,7 @@ fn step(random: &mut fastrand::Rng, epoch: Epoch) -> Step {
         0..3 => {
             let session = write(random, epoch);
             let bookmark = session.bookmark.clone().or_else(|| Some(("{}".into(), Vec::new())));
-            Step::Create(SessionWrite { bookmark, ..session })
+            Step::Create(SessionWrite { bookmark, base: None, ..session })
         }
         3..5 => Step::Begin(id(random)),
         5..7 => {
@@ -161,6 +164,7 @@ async fn a_node_does_not_end_what_lives_at_another_node() {
         id: "s".into(),
         bookmark: Some(("{}".into(), Vec::new())),
         cursor,
+        base: None,
         ends_in: Duration::from_secs(3600 * hours),
     };
     assert!(one.create(&write(1), MOST).await.expect("an answer"));

@@ -12,6 +12,9 @@
 mod checks;
 mod faults;
 mod memory;
+mod parked_poll;
+
+pub(in crate::log) use parked_poll::leave_a_parked_poll;
 
 use super::node::{NodePresence, Place};
 use super::{GRACE, Joined, PERIOD, PresenceStore, SWEEP};
@@ -307,12 +310,15 @@ impl<'a, B: Bench> World<'a, B> {
 
     /// Ends a poll.
     fn answer(&mut self, index: usize) {
-        let Poll { node, place, user, channel, client, .. } = self.polls.swap_remove(index);
+        let Poll { node, place, user, channel, client, is_loose, .. } = self.polls.swap_remove(index);
         let now = self.instant();
         self.nodes[node].unpark(&place, now);
         self.trace.push(format!("{} answer {place:?} at {node}", self.now));
         let end = self.now + AWAY + GRACE.as_millis() as u64;
-        self.untold[node].push((channel, user, Some(client), end));
+        // The end of a poll that is older than a stream of its client does not bring back what the stream has ended.
+        if !is_loose {
+            self.untold[node].push((channel, user, Some(client), end));
+        }
         self.keep(channel, user, Some(client), 0, end + 2000);
     }
 

@@ -43,6 +43,9 @@ pub const STEP_BACK_EVERY_MS: u64 = 10_000;
 /// How many connections one renewal removes at most. If more have missed their time, the next renewal follows at once.
 pub const SWEEP: usize = 500;
 
+/// How long the store remembers that a stream has taken the place of a polling client: no poll is parked for longer.
+pub const REPLACED: Duration = Duration::from_secs(600);
+
 /// A connection that joins a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
@@ -59,6 +62,8 @@ pub struct Join {
     pub is_again: bool,
     /// A connection of the same user that this one takes the place of.
     pub replaces: Option<Arc<str>>,
+    /// For a polling client, how long ago its newest request at the node began.
+    pub age: Option<Duration>,
 }
 
 /// The outcome of a join.
@@ -70,6 +75,9 @@ pub enum Joined {
     Full,
     /// The user is not a member yet: the join needs an entry that this node may not write yet.
     Later,
+    /// The user is not a member by this connection: since the polling client's newest request at the node, a stream of
+    /// the client has taken its place at another node.
+    Gone,
 }
 
 /// A connection that ends at another time than before.
@@ -81,6 +89,8 @@ pub struct Deadline {
     pub connection: Arc<str>,
     /// The time after which it ends.
     pub ends_in: Duration,
+    /// For a polling client, how long ago its newest request at the node began.
+    pub age: Option<Duration>,
 }
 
 /// A call of a node to the store.
@@ -102,7 +112,8 @@ pub struct Call<T> {
 pub struct Renewed {
     /// Whether the store still has what all answered calls on the lease did.
     pub is_complete: bool,
-    /// Which of the deadlines name connections that the store does not know.
+    /// Which of the deadlines name connections that the store does not know, or that a stream has taken the place of since
+    /// the request.
     pub unknown: Vec<usize>,
     /// Whether more connections have missed their time than one renewal removes.
     pub has_more: bool,

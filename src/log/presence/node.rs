@@ -94,7 +94,7 @@ impl NodePresence {
             if connection.phase != Phase::Waiting || connection.is_closed {
                 continue;
             }
-            connection.phase = Phase::Joining;
+            (connection.phase, connection.is_newer) = (Phase::Joining, false);
             connection.is_stored = true;
             joins.push(Join {
                 channel: place.0,
@@ -103,6 +103,7 @@ impl NodePresence {
                 ends_in: connection.ends_in(now, self.away),
                 is_again: connection.is_again,
                 replaces: connection.replaces.clone(),
+                age: connection.age(now),
             });
         }
         (!joins.is_empty()).then(|| self.call(joins))
@@ -141,6 +142,10 @@ impl NodePresence {
                     connection.replaces = None;
                 }
                 Joined::Full => (connection.phase, connection.is_stored) = (Phase::Refused, false),
+                Joined::Gone => {
+                    connection.phase = if connection.is_newer { Phase::Waiting } else { Phase::Refused };
+                    (connection.is_stored, connection.is_again) = (false, false);
+                }
                 Joined::Later => connection.phase = Phase::Waiting,
             }
             if !is_same {
@@ -183,8 +188,9 @@ impl NodePresence {
                 true => GRACE,
                 false => connection.ends_in(now, self.away).unwrap_or(GRACE),
             };
+            let age = connection.age(now);
             let (channel, connection) = place;
-            deadlines.push(Deadline { channel, connection, ends_in });
+            deadlines.push(Deadline { channel, connection, ends_in, age });
         }
         self.call(deadlines)
     }

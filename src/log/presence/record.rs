@@ -1,7 +1,9 @@
 //! The record of presence in memory: connections, leases, members, and the clock. It does not do I/O. The scripts
 //! `lua/presence*.lua` do the same in Redis.
 
-use super::{Call, Deadline, GRACE, Join, Joined, Renewed, STALL_MS, STEP_BACK_EVERY_MS, STEP_BACK_MS, SWEEP};
+use super::{
+    Call, Deadline, GRACE, Join, Joined, REPLACED, Renewed, STALL_MS, STEP_BACK_EVERY_MS, STEP_BACK_MS, SWEEP,
+};
 use crate::message::{Channel, Kind, User};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,6 +20,15 @@ pub(super) struct Record {
     /// The connections that have a deadline, by their deadlines.
     due: BTreeSet<(u64, Channel, Arc<str>)>,
     channels: HashMap<Channel, Present>,
+    replaced: Replaced,
+}
+
+/// When streams have taken the places of polling clients, by the time of the machine: it passes also while the presence
+/// clock stands still, as the age of a request does.
+#[derive(Clone, Default)]
+struct Replaced {
+    times: HashMap<(Channel, Arc<str>), u64>,
+    order: BTreeSet<(u64, Channel, Arc<str>)>,
 }
 
 /// The presence clock.
@@ -80,6 +91,31 @@ impl Clock {
     }
 }
 
+impl Replaced {
+    fn note(&mut self, channel: &Channel, name: &Arc<str>, now_ms: u64) {
+        let before = self.times.insert((channel.clone(), name.clone()), now_ms);
+        if let Some(before) = before {
+            self.order.remove(&(before, channel.clone(), name.clone()));
+        }
+        self.order.insert((now_ms, channel.clone(), name.clone()));
+    }
+
+    /// Whether a stream has taken the place of a polling client after a request of this age had begun.
+    fn is_gone(&self, channel: &Channel, name: &Arc<str>, age: Option<Duration>, now_ms: u64) -> bool {
+        let Some(age) = age else { return false };
+        let at = self.times.get(&(channel.clone(), name.clone()));
+        at.is_some_and(|at| *at > now_ms.saturating_sub(age.as_millis() as u64))
+    }
+
+    fn forget(&mut self, now_ms: u64) {
+        let oldest = now_ms.saturating_sub(REPLACED.as_millis() as u64);
+        while let Some((_, channel, name)) = self.order.first().filter(|(at, ..)| *at < oldest).cloned() {
+            self.order.pop_first();
+            self.times.remove(&(channel, name));
+        }
+    }
+}
+
 impl Lease {
     /// Notes a call. Returns whether all answered calls before it are known.
     fn follow<T>(&mut self, call: &Call<T>) -> bool {
@@ -97,7 +133,13 @@ impl Record {
     pub(super) fn join(&mut self, joins: &Call<Join>, most: usize, now_ms: u64, append: Append<'_>) -> Vec<Joined> {
         self.clock.tick(now_ms);
         self.lease(&joins.lease).follow(joins);
-        joins.items.iter().map(|join| self.join_one(&joins.lease, join, most, append)).collect()
+        let joins_one = |join: &Join| {
+            if self.replaced.is_gone(&join.channel, &join.connection, join.age, now_ms) {
+                return Joined::Gone;
+            }
+            self.join_one(&joins.lease, join, most, now_ms, append)
+        };
+        joins.items.iter().map(joins_one).collect()
     }
 
     /// The lease with this name, which is new if it is not known.
@@ -106,7 +148,7 @@ impl Record {
         self.leases.entry(name.clone()).or_insert(Lease { until, ..Lease::default() })
     }
 
-    fn join_one(&mut self, lease: &Arc<str>, join: &Join, most: usize, append: Append<'_>) -> Joined {
+    fn join_one(&mut self, lease: &Arc<str>, join: &Join, most: usize, now_ms: u64, append: Append<'_>) -> Joined {
         let (channel, user) = (&join.channel, &join.user);
         let before = self.channels.get(channel).and_then(|present| present.connections.get(&join.connection));
         if before.is_some_and(|before| before.user.id() != user.id()) {
@@ -146,6 +188,7 @@ impl Record {
             && connection.user.id() == user.id()
         {
             self.drop_connection(channel, replaced, append);
+            self.replaced.note(channel, replaced, now_ms);
         }
         Joined::Member
     }
@@ -156,7 +199,8 @@ impl Record {
         let mut renewed = Renewed::default();
         for (index, deadline) in renewal.items.iter().enumerate() {
             let (channel, name) = (&deadline.channel, &deadline.connection);
-            if !self.channels.get(channel).is_some_and(|present| present.connections.contains_key(name)) {
+            let is_known = self.channels.get(channel).is_some_and(|present| present.connections.contains_key(name));
+            if !is_known || self.replaced.is_gone(channel, name, deadline.age, now_ms) {
                 renewed.unknown.push(index);
                 continue;
             }
@@ -169,6 +213,7 @@ impl Record {
         lease.until = until;
         renewed.is_complete = lease.follow(renewal);
         renewed.has_more = self.sweep(append);
+        self.replaced.forget(now_ms);
         renewed
     }
 

@@ -74,6 +74,7 @@ pub(super) static SESSIONS_END: LazyLock<Script> =
     script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_end.lua");
 pub(super) static SESSIONS_LIST: LazyLock<Script> =
     script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_list.lua");
+pub(super) static SEAL_KEYS: LazyLock<Script> = script!("lua/seal_keys.lua");
 pub(super) static CONNECTIONS: LazyLock<Script> = script!("lua/presence.lua", "lua/connections.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
 

@@ -23,7 +23,7 @@ mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(test)]
-mod histories;
+pub(crate) mod histories;
 mod local_append;
 mod message_log;
 mod opening;
@@ -34,6 +34,7 @@ mod range_connection;
 mod ranges;
 mod read_history;
 mod redis_log;
+mod seal_keys;
 mod server_info;
 mod sessions;
 mod settings;
@@ -52,6 +53,7 @@ pub(in crate::log) use entry_fields::{draft_fields, volatile_from_json};
 pub use error::ScriptError;
 pub use presence::RedisPresence;
 pub use redis_log::RedisLog;
+pub use seal_keys::RedisSealKeys;
 pub use sessions::RedisSessions;
 pub use subscriber_counts::RedisSubscriberCounts;
 pub use told::RedisTold;

@@ -159,12 +159,14 @@ impl PresenceStore for RedisPresence {
                     join.ends_in.map(ms).unwrap_or_default(),
                     u8::from(join.is_again).to_string(),
                     join.replaces.as_deref().unwrap_or_default().to_owned(),
+                    join.age.map(ms).unwrap_or_default(),
                 ]);
             }
             let answer = self.run(&self.connection, self.scripts.join, &args).await?;
             let outcome = |value: &Value| match number(value)? {
                 0 => Ok(Joined::Full),
                 1 => Ok(Joined::Member),
+                3 => Ok(Joined::Gone),
                 _ => Ok(Joined::Later),
             };
             let outcomes: Vec<Joined> = answer.iter().map(outcome).collect::<Result<_, _>>()?;
@@ -177,7 +179,8 @@ impl PresenceStore for RedisPresence {
             let mut args = call_args(renewal);
             args.extend([self.may_append(), SWEEP.to_string()]);
             for deadline in &renewal.items {
-                args.extend([deadline.channel.to_string(), deadline.connection.to_string(), ms(deadline.ends_in)]);
+                let age = deadline.age.map(ms).unwrap_or_default();
+                args.extend([deadline.channel.to_string(), deadline.connection.to_string(), ms(deadline.ends_in), age]);
             }
             let answer = self.run(&self.connection, self.scripts.renew, &args).await?;
             let [is_complete, has_more, unknown @ ..] = answer.as_slice() else { return Err(Unreachable) };

@@ -105,14 +105,15 @@ fn unreachable(error: &ScriptError) -> Unreachable {
     Unreachable
 }
 
-/// The bookmark, its position, the deadline and the channels, as the scripts read them.
-fn write_args(write: &SessionWrite) -> [String; 5] {
+/// The bookmark, its position, the deadline, the channels and the known bookmark, as the scripts read them.
+fn write_args(write: &SessionWrite) -> [String; 6] {
     let (bookmark, channels) = match &write.bookmark {
         Some((bookmark, channels)) => (bookmark.to_string(), channels.iter().map(Channel::as_str).collect::<Vec<_>>()),
         None => (String::new(), Vec::new()),
     };
     let ends_in = write.ends_in.as_millis().to_string();
-    [write.id.to_string(), bookmark, write.cursor.to_string(), ends_in, channels.join(",")]
+    let base = write.base.map(|base| format!("{base:016x}")).unwrap_or_default();
+    [write.id.to_string(), bookmark, write.cursor.to_string(), ends_in, channels.join(","), base]
 }
 
 fn stored(bookmark: &Value, cursor: &Value) -> Result<StoredSession, Unreachable> {
@@ -163,15 +164,17 @@ impl SessionStore for RedisSessions {
                 0 => self.ask(&SESSIONS_RENEW, &args).await?,
                 _ => self.run(&self.renewals, &SESSIONS_RENEW, &args).await?,
             };
-            let [Value::Int(has_more), Value::Array(unknown), ended @ ..] = answer.as_slice() else {
+            let [Value::Int(has_more), Value::Array(unknown), Value::Array(differing), ended @ ..] = answer.as_slice()
+            else {
                 return Err(Unreachable);
             };
             let id = |value: &Value| text(value).map(Arc::<str>::from).ok_or(Unreachable);
-            let ended = ended.chunks_exact(3).map(|one| Ok((id(&one[0])?, stored(&one[1], &one[2])?)));
+            let session = |one: &[Value]| Ok((id(&one[0])?, stored(&one[1], &one[2])?));
             Ok(SessionsRenewed {
                 has_more: *has_more == 1,
                 unknown: unknown.iter().map(id).collect::<Result<_, _>>()?,
-                ended: ended.collect::<Result<_, _>>()?,
+                differing: differing.chunks_exact(3).map(session).collect::<Result<_, _>>()?,
+                ended: ended.chunks_exact(3).map(session).collect::<Result<_, _>>()?,
             })
         })
     }

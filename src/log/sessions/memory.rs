@@ -1,6 +1,6 @@
 //! The records of sessions beside a log in memory, for one node.
 
-use super::{ListedSession, SessionStore, SessionWrite, SessionsRenewed, StoredSession, place};
+use super::{ListedSession, SessionStore, SessionWrite, SessionsRenewed, StoredSession, digest, place};
 use crate::log::memory::MemoryLog;
 use crate::log::{BoxFuture, MessageLog, Unreachable};
 use crate::message::Channel;
@@ -30,6 +30,15 @@ struct Record {
     channels: Vec<Channel>,
     place: Arc<str>,
     due: u64,
+}
+
+/// The outcome of a write.
+enum Written {
+    Done,
+    /// The session is not known.
+    Unknown,
+    /// The bookmark or the position was not taken.
+    Differs(StoredSession),
 }
 
 impl MemorySessions {
@@ -76,10 +85,16 @@ impl Records {
         record.channels = channels;
     }
 
-    /// Writes what a node says. Returns whether the session is known.
-    fn write(&mut self, write: &SessionWrite, due: u64) -> bool {
-        let Some(record) = self.sessions.get_mut(&write.id) else { return false };
-        if record.stored.cursor.id <= write.cursor.id {
+    /// Writes what a node says.
+    fn write(&mut self, write: &SessionWrite, due: u64) -> Written {
+        let Some(record) = self.sessions.get_mut(&write.id) else { return Written::Unknown };
+        let is_same = write.base.is_none_or(|base| base == digest(&record.stored.bookmark));
+        let is_taken = is_same && record.stored.cursor.id <= write.cursor.id;
+        let mut written = Written::Done;
+        if !is_taken && (!is_same || write.bookmark.is_some()) {
+            written = Written::Differs(record.stored.clone());
+        }
+        if is_taken {
             record.stored.cursor = write.cursor;
             if let Some((bookmark, channels)) = &write.bookmark {
                 record.stored.bookmark = bookmark.clone();
@@ -87,7 +102,7 @@ impl Records {
             }
         }
         self.set_due(&write.id, due);
-        true
+        written
     }
 
     fn remove(&mut self, id: &str) -> Option<StoredSession> {
@@ -106,11 +121,15 @@ impl SessionStore for MemorySessions {
             if records.sessions.len() >= most {
                 return false;
             }
-            let stored = StoredSession { bookmark: "".into(), cursor: session.cursor };
-            let place = place(&session.id).into();
-            let record = Record { stored, channels: Vec::new(), place, due: 0 };
-            records.sessions.insert(session.id.clone(), record);
-            records.write(session, due(now_ms, session.ends_in))
+            // A client that repeats a request can make a session move here twice.
+            records.sessions.entry(session.id.clone()).or_insert_with(|| Record {
+                stored: StoredSession { bookmark: "".into(), cursor: session.cursor },
+                channels: Vec::new(),
+                place: place(&session.id).into(),
+                due: 0,
+            });
+            records.write(session, due(now_ms, session.ends_in));
+            true
         })
     }
 
@@ -135,8 +154,10 @@ impl SessionStore for MemorySessions {
         self.step(move |records, now_ms| {
             let mut renewed = SessionsRenewed::default();
             for session in sessions {
-                if !records.write(session, due(now_ms, session.ends_in)) {
-                    renewed.unknown.push(session.id.clone());
+                match records.write(session, due(now_ms, session.ends_in)) {
+                    Written::Done => {}
+                    Written::Unknown => renewed.unknown.push(session.id.clone()),
+                    Written::Differs(stored) => renewed.differing.push((session.id.clone(), stored)),
                 }
             }
             let is_due =

@@ -15,6 +15,7 @@ pub use memory::MemorySessions;
 use super::{BoxFuture, Unreachable};
 use crate::cursor::Cursor;
 use crate::message::Channel;
+use sha1::{Digest as _, Sha1};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,10 @@ pub struct SessionWrite {
     pub bookmark: Option<(Arc<str>, Vec<Channel>)>,
     /// The position of the bookmark. A write with an earlier position than the known one moves only the deadline.
     pub cursor: Cursor,
+    /// The [digest] of the bookmark that the node knows. If the store has another one, only the deadline moves: a stream
+    /// at another node may read other channels, and this position may be after changes that it has not read. `None`:
+    /// whatever the store has.
+    pub base: Option<u64>,
     /// The time after which the session ends if nothing more is heard of it.
     pub ends_in: Duration,
 }
@@ -53,6 +58,9 @@ pub struct SessionsRenewed {
     pub has_more: bool,
     /// The sessions of this call that the store does not know.
     pub unknown: Vec<Arc<str>>,
+    /// The sessions of this call whose bookmark or position was not taken, with what the store has: a bookmark that the
+    /// node does not know, or a later position.
+    pub differing: Vec<(Arc<str>, StoredSession)>,
 }
 
 /// A session in a list.
@@ -95,8 +103,13 @@ pub trait SessionStore: Send + Sync {
     fn count(&self) -> BoxFuture<'_, Result<usize, Unreachable>>;
 }
 
+/// The digest of a bookmark: the first bytes of its SHA-1, which a script in Redis can compute, too.
+pub fn digest(bookmark: &str) -> u64 {
+    let bytes: [u8; 20] = Sha1::digest(bookmark.as_bytes()).into();
+    bytes[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
 /// The place of a session in a list: a hash of its id, so that it does not tell the id.
 pub(in crate::log) fn place(id: &str) -> String {
-    use sha1::{Digest as _, Sha1};
     Sha1::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,9 +4,9 @@ use super::change::Json;
 use super::id::SessionId;
 use super::state::{Awaited, Departure, Membership, SessionState, Stored};
 use crate::cursor::Cursor;
+use crate::log::sessions::digest;
 use crate::message::{Channel, User};
 use serde::{Deserialize, Serialize};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// The fields of a bookmark. A bookmark of a later version may have more.
@@ -85,13 +85,6 @@ pub fn read(text: &str, cursor: Cursor) -> Option<SessionState> {
     state.awaited = fields.awaited.into_iter().map(awaited).collect::<Option<_>>()?;
     state.asks_again_ms = fields.asks_again_ms;
     state.has_ended = fields.has_ended;
-    state.stored = Some(Stored { hash: hash_of(text), cursor });
+    state.stored = Some(Stored { digest: digest(text), cursor });
     Some(state)
-}
-
-/// A hash of a bookmark, by which a node knows that the store has it.
-pub fn hash_of(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
 }

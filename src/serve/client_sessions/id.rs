@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The random bytes of an id: 160 bits, so that nobody can guess one.
-const BYTES: usize = 20;
+pub const BYTES: usize = 20;
 
 /// The length of an id as text.
 const LENGTH: usize = 27;
@@ -29,6 +29,16 @@ impl SessionId {
     pub fn parse(text: &str) -> Option<SessionId> {
         let is_sound = text.len() == LENGTH && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         is_sound.then(|| SessionId(text.into()))
+    }
+
+    /// The bytes of the id.
+    pub fn to_bytes(&self) -> Option<[u8; BYTES]> {
+        URL_SAFE_NO_PAD.decode(self.0.as_bytes()).ok()?.try_into().ok()
+    }
+
+    /// The id with these bytes.
+    pub fn from_bytes(bytes: &[u8; BYTES]) -> SessionId {
+        SessionId(URL_SAFE_NO_PAD.encode(bytes).into())
     }
 
     /// The id as text, for the client itself, the application and the store.

@@ -2,6 +2,7 @@
 
 use super::id::SessionId;
 use super::loss::Loss;
+use super::protocol::Bookmarks;
 use super::registry::{CLOSED, ClientSessions, RENEW_EVERY};
 use super::state::{MAX_CHANNELS, SessionState, Stored};
 use crate::cursor::{Cursor, Id};
@@ -51,7 +52,7 @@ impl LiveSession {
 
     fn new(sessions: &Arc<ClientSessions>, hub: &Arc<Hub>, mut state: SessionState, stays: Duration) -> LiveSession {
         let loss = Arc::<Loss>::default();
-        let is_behind = !sessions.connect(hub, &mut state, &loss);
+        let is_behind = is_recorded(&state) && !sessions.connect(hub, &mut state, &loss);
         LiveSession {
             sessions: sessions.clone(),
             hub: hub.clone(),
@@ -122,7 +123,7 @@ impl LiveSession {
             if has_changed || self.is_behind {
                 self.note();
             } else if at != self.state.cursor {
-                self.sessions.moved(&self.state);
+                self.note_move();
             }
             if self.state.has_ended {
                 self.end();
@@ -157,7 +158,7 @@ impl LiveSession {
             return true;
         }
         self.state.cursor = gap.cursor;
-        self.sessions.moved(&self.state);
+        self.note_move();
         false
     }
 
@@ -170,14 +171,20 @@ impl LiveSession {
 
     /// Ends the session, which the application has ended.
     pub fn end(&mut self) {
-        self.state.has_ended = true;
-        self.sessions.end_soon(&self.state.id, "disconnected");
+        self.end_for("disconnected");
     }
 
     /// Ends the session, whose changes were lost.
     pub fn end_lost(&mut self) {
+        self.end_for("gap");
+    }
+
+    fn end_for(&mut self, reason: &'static str) {
         self.state.has_ended = true;
-        self.sessions.end_soon(&self.state.id, "gap");
+        match self.state.bookmarks {
+            Bookmarks::Record => self.sessions.end_soon(&self.state.id, reason),
+            Bookmarks::Sealed { .. } => self.sessions.metrics.ended(reason),
+        }
     }
 
     /// Notes that a poll, which did not wait, has read up to this position. If the store has a bookmark that is not much
@@ -229,7 +236,13 @@ impl LiveSession {
     }
 
     fn note(&mut self) {
-        self.is_behind = !self.sessions.note(&self.hub, &mut self.state);
+        self.is_behind = is_recorded(&self.state) && !self.sessions.note(&self.hub, &mut self.state);
+    }
+
+    fn note_move(&self) {
+        if is_recorded(&self.state) {
+            self.sessions.moved(&self.state);
+        }
     }
 
     /// Moves a subscription that would begin after the session's position back to it: the changes between them count.
@@ -277,8 +290,15 @@ impl LiveSession {
 
 impl Drop for LiveSession {
     fn drop(&mut self) {
-        self.sessions.disconnect(&self.state.id, &self.loss, self.stays, self.is_brief);
+        if is_recorded(&self.state) {
+            self.sessions.disconnect(&self.state.id, &self.loss, self.stays, self.is_brief);
+        }
     }
+}
+
+/// Whether the record has the session, so that its streams and polls have to be noted there.
+fn is_recorded(state: &SessionState) -> bool {
+    state.bookmarks == Bookmarks::Record
 }
 
 fn id_of(message: &Message) -> Id {

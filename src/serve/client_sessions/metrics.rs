@@ -5,6 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Outcome {
@@ -36,6 +37,47 @@ const OUTCOMES: [&str; 6] = ["opened", "resumed", "unknown", "refused", "full", 
 
 /// Why sessions end.
 pub const ENDS: [&str; 3] = ["gone", "disconnected", "gap"];
+
+/// The metrics of sealed bookmarks.
+#[derive(Default)]
+pub struct SealedMetrics {
+    refused: Family<Reason, Counter>,
+    moved: Family<Reason, Counter>,
+    /// Calls for the keys that got no answer.
+    pub key_failures: Counter,
+}
+
+/// Why sessions move to the record.
+const MOVES: [&str; 4] = ["disconnect", "presence", "size", "stream"];
+
+/// Why tokens are not honoured.
+const REFUSALS: [&str; 6] = ["malformed", "unknown_key", "forged", "expired", "ended", "lost"];
+
+impl SealedMetrics {
+    /// Registers the metrics.
+    pub fn register(registry: &mut Registry) -> Arc<SealedMetrics> {
+        let metrics = SealedMetrics::default();
+        REFUSALS.iter().for_each(|reason| drop(metrics.refused.get_or_create(&Reason { reason })));
+        MOVES.iter().for_each(|reason| drop(metrics.moved.get_or_create(&Reason { reason })));
+        let help = "Sealed tokens that were not honoured, by reason";
+        registry.register("sealed_tokens_refused", help, metrics.refused.clone());
+        let help = "Client sessions that needed the record instead of a sealed token, by reason";
+        registry.register("sealed_sessions_moved", help, metrics.moved.clone());
+        let help = "Calls for the keys of sealed tokens that got no answer";
+        registry.register("sealed_key_failures", help, metrics.key_failures.clone());
+        Arc::new(metrics)
+    }
+
+    /// Counts a token that is not honoured.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a session that needs the record.
+    pub fn moved(&self, reason: &'static str) {
+        self.moved.get_or_create(&Reason { reason }).inc();
+    }
+}
 
 impl SessionMetrics {
     /// Registers the metrics.

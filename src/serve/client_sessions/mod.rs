@@ -6,13 +6,22 @@
 
 pub mod address;
 pub mod bookmark;
+pub mod bookmark_store;
 pub mod catch_up;
+mod census;
 pub mod change;
+pub mod compact;
 pub mod id;
 pub mod live;
 pub mod loss;
+mod merge;
 pub mod metrics;
 mod networks;
+pub mod protocol;
+mod record_store;
 pub mod registry;
+mod seal_ring;
+pub mod sealed_store;
 pub mod state;
+pub mod token;
 pub mod upkeep;

@@ -8,11 +8,11 @@ use super::networks::Networks;
 use super::state::{SessionState, Stored};
 use crate::cursor::Cursor;
 use crate::hub::Hub;
-use crate::log::sessions::{ListedSession, SessionStore, SessionWrite, StoredSession};
+use crate::log::sessions::{ListedSession, SessionStore, digest};
 use crate::message::Channel;
 use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +27,6 @@ pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// How many closed sessions wait for the store at most. Beyond it, a session keeps the deadline that it has.
 const MAX_CLOSED: usize = 10_000;
-
-/// How many sessions wait to be ended at most.
-const MAX_ENDING: usize = 10_000;
 
 /// When a client should come back while the record of sessions is not available.
 const RETRY: Duration = Duration::from_secs(2);
@@ -87,14 +84,29 @@ pub(super) struct Connection {
     pub(super) control: Arc<[Channel]>,
     /// The position up to which they are applied.
     pub(super) cursor: Cursor,
-    /// The hash of the session's last bookmark, which is in the store or unsaved.
-    hash: Option<u64>,
-    /// A bookmark that the store does not have yet, with the channels that the session reads.
-    pub(super) unsaved: Option<(Arc<str>, Vec<Channel>)>,
+    /// The digest of the session's last bookmark, which is in the store or unsaved.
+    pub(super) digest: Option<u64>,
+    /// Whether the unsaved bookmark also has what another stream has noted, which reads other channels.
+    is_merged: bool,
+    /// A bookmark that the store does not have yet.
+    pub(super) unsaved: Option<Unsaved>,
+    /// Whether a write is under way.
+    pub(super) is_writing: bool,
+    /// The digests of the last bookmarks whose writes have failed: the store may have one of them.
+    pub(super) uncertain: VecDeque<u64>,
     /// The time at which the application is asked again, and whether that is under way.
     pub(super) asks_again_ms: Option<u64>,
     pub(super) is_asking: bool,
     pub(super) renewal_due: Instant,
+}
+
+/// A bookmark that the store does not have yet.
+pub(super) struct Unsaved {
+    pub(super) bookmark: Arc<str>,
+    /// The channels that the session reads.
+    pub(super) channels: Vec<Channel>,
+    /// The digest of the bookmark in the store that it replaces.
+    pub(super) base: Option<u64>,
 }
 
 impl Connection {
@@ -103,6 +115,26 @@ impl Connection {
         if cursor.epoch != self.cursor.epoch || cursor.id > self.cursor.id {
             self.cursor = cursor;
         }
+    }
+}
+
+impl Connection {
+    /// Replaces the last bookmark with that of a state at a position. `before`: the digest of the bookmark that the state
+    /// has followed from. If that is not the last one, another stream has noted something that this one does not have.
+    fn replace(&mut self, hub: &Hub, state: &SessionState, bookmark: Arc<str>, before: Option<u64>, at: Cursor) {
+        let is_others = before != self.digest || self.is_merged;
+        let pending = self.unsaved.take();
+        let base = pending.as_ref().map_or(before, |pending| pending.base);
+        let others = pending.filter(|_| is_others).and_then(|pending| bookmark::read(&pending.bookmark, self.cursor));
+        let mut state = state.clone();
+        others.iter().for_each(|others| state.merge(others));
+        let merged = bookmark::write(&state);
+        self.is_merged = merged != bookmark;
+        let bookmark = merged;
+        self.control = state.control_channels().into_iter().collect();
+        // The other stream may not have read the entries since its note. They are applied again after this position.
+        self.cursor = if self.is_merged { hub.unchanged_until(&self.control, self.cursor) } else { at };
+        self.unsaved = Some(Unsaved { bookmark, channels: state.channels.into_keys().collect(), base });
     }
 }
 
@@ -167,88 +199,24 @@ impl ClientSessions {
         self.networks.leave(network, id);
     }
 
-    /// Stores a new session, which ends if nothing is heard of it for `time` and the usual time after it. `is_listed`:
-    /// whether it is found by its channels from now on.
-    ///
-    /// # Errors
-    ///
-    /// `too_many_connections` or `log_unavailable`.
-    pub async fn create(&self, state: &mut SessionState, time: Duration, is_listed: bool) -> Result<(), ApiError> {
-        let mut write = self.write_of(state, time);
-        if let Some((_, channels)) = write.bookmark.as_mut().filter(|_| !is_listed) {
-            channels.clear();
-        }
-        match self.store.create(&write, self.settings.most).await {
-            Ok(true) => {
-                state.stored = is_listed.then(|| stored(&write)).flatten();
-                Ok(())
-            }
-            Ok(false) => {
-                self.metrics.opened("full");
-                let text = format!("the server has as many sessions as --max-sessions allows: {}", self.settings.most);
-                Err(ApiError::until(Code::TooManyConnections, text, RETRY))
-            }
-            Err(_) => Err(self.unavailable()),
-        }
-    }
-
-    /// Stores the state of a session that was created without being listed.
-    ///
-    /// # Errors
-    ///
-    /// `log_unavailable`, or `no_session` if it has ended in between.
-    pub async fn complete(&self, state: &mut SessionState, time: Duration) -> Result<(), ApiError> {
-        let write = self.write_of(state, time);
-        let renewed = self.store.renew(std::slice::from_ref(&write), 0).await.map_err(|_| self.unavailable())?;
-        if !renewed.unknown.is_empty() {
-            return Err(self.unknown());
-        }
-        state.stored = stored(&write);
-        Ok(())
-    }
-
-    /// Removes a session that the application has refused. If that fails, it ends at its deadline.
-    pub async fn forget(&self, id: &SessionId) {
-        if self.store.end(id.secret()).await.is_err() {
-            self.metrics.failures.inc();
-        }
-    }
-
-    /// Finds the stored state of a session, which from now on lives for `time` and the usual time after it.
-    ///
-    /// # Errors
-    ///
-    /// `no_session` or `log_unavailable`.
-    pub async fn find(&self, id: &SessionId, time: Duration) -> Result<SessionState, ApiError> {
-        match self.store.begin(id.secret(), time + self.settings.away).await {
-            Ok(Some(StoredSession { bookmark, cursor })) => {
-                bookmark::read(&bookmark, cursor).filter(|state| !state.has_ended).ok_or_else(|| self.unknown())
-            }
-            Ok(None) => Err(self.unknown()),
-            Err(_) => Err(self.unavailable()),
-        }
-    }
-
     /// The error for a session that is not there.
     pub fn unknown(&self) -> ApiError {
         self.metrics.opened("unknown");
         ApiError::new(Code::NoSession, "this session does not exist, or it has ended: begin a new one with session=1")
     }
 
-    fn unavailable(&self) -> ApiError {
+    /// The error for a client that wants a new session while there are as many as there may be.
+    pub(super) fn full(&self) -> ApiError {
+        self.metrics.opened("full");
+        let text = format!("the server has as many sessions as --max-sessions allows: {}", self.settings.most);
+        ApiError::until(Code::TooManyConnections, text, RETRY)
+    }
+
+    /// The error while the store does not answer.
+    pub(super) fn unavailable(&self) -> ApiError {
         self.metrics.opened("unavailable");
         self.metrics.failures.inc();
         ApiError::until(Code::LogUnavailable, "the record of sessions is not available at the moment", RETRY)
-    }
-
-    fn write_of(&self, state: &SessionState, time: Duration) -> SessionWrite {
-        let channels = state.channels.keys().cloned().collect();
-        SessionWrite {
-            id: state.id.secret().clone(),
-            bookmark: Some((bookmark::write(state), channels)),
-            cursor: state.cursor,
-            ends_in: time + self.settings.away,
-        }
     }
 
     /// Notes a stream or poll of a session, and its state. Returns whether the state counts; see
@@ -265,8 +233,11 @@ impl ClientSessions {
                 until: now,
                 control: Arc::default(),
                 cursor: state.cursor,
-                hash: state.stored.map(|stored| stored.hash),
+                digest: state.stored.map(|stored| stored.digest),
+                is_merged: false,
                 unsaved: None,
+                is_writing: false,
+                uncertain: VecDeque::new(),
                 asks_again_ms: None,
                 is_asking: false,
                 renewal_due,
@@ -296,17 +267,19 @@ impl ClientSessions {
         if hub.precedes(at, connection.cursor) {
             return false;
         }
-        (connection.control, connection.cursor) = (control, at);
         let bookmark = bookmark::write(state);
-        let hash = bookmark::hash_of(&bookmark);
-        if state.stored.is_none_or(|stored| stored.hash != hash) {
-            state.stored = Some(Stored { hash, cursor: at });
+        let digest = digest(&bookmark);
+        let before = state.stored.map(|stored| stored.digest);
+        if before != Some(digest) {
+            state.stored = Some(Stored { digest, cursor: at });
         }
-        if connection.hash != Some(hash) {
-            connection.hash = Some(hash);
-            connection.unsaved = Some((bookmark, state.channels.keys().cloned().collect()));
+        if connection.digest != Some(digest) {
+            connection.replace(hub, state, bookmark, before, at);
+            connection.digest = Some(digest);
             connected.changed.insert(state.id.clone());
             self.changed.notify_one();
+        } else if !connection.is_merged {
+            (connection.control, connection.cursor) = (control, at);
         }
         connected.set_asks_again(&state.id, state.asks_again_ms);
         true
@@ -316,8 +289,9 @@ impl ClientSessions {
     /// another state: another stream of the session may read other channels.
     pub(super) fn moved(&self, state: &SessionState) {
         if let Some(connection) = self.connected.lock().sessions.get_mut(&state.id)
-            && connection.hash.is_some()
-            && connection.hash == state.stored.map(|stored| stored.hash)
+            && connection.digest.is_some()
+            && connection.digest == state.stored.map(|stored| stored.digest)
+            && !connection.is_merged
         {
             connection.move_to(state.cursor);
         }
@@ -335,7 +309,7 @@ impl ClientSessions {
             return;
         }
         self.metrics.connected.dec();
-        let is_stored = is_brief && connection.unsaved.is_none();
+        let is_stored = is_brief && connection.unsaved.is_none() && !connection.is_writing;
         if is_stored || connected.closed >= MAX_CLOSED {
             connected.remove(id);
             return;
@@ -345,14 +319,9 @@ impl ClientSessions {
         self.changed.notify_one();
     }
 
-    /// Ends a session soon.
-    pub fn end_soon(&self, id: &SessionId, reason: &'static str) {
-        let mut connected = self.connected.lock();
-        if connected.ending.len() < MAX_ENDING {
-            connected.ending.push((id.clone(), reason));
-            drop(connected);
-            self.changed.notify_one();
-        }
+    /// Wakes the task that stores what has changed.
+    pub(super) fn notify(&self) {
+        self.changed.notify_one();
     }
 
     /// Waits until there is something to store. Cancel safe.
@@ -368,12 +337,6 @@ impl ClientSessions {
     pub async fn list(&self, channel: &Channel, after: &str, limit: usize) -> Result<Vec<ListedSession>, ApiError> {
         self.store.list(channel, after, limit).await.map_err(|_| self.unavailable())
     }
-}
-
-/// What the store has after a write.
-fn stored(write: &SessionWrite) -> Option<Stored> {
-    let (bookmark, _) = write.bookmark.as_ref()?;
-    Some(Stored { hash: bookmark::hash_of(bookmark), cursor: write.cursor })
 }
 
 #[cfg(test)]

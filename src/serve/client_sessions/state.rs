@@ -6,6 +6,7 @@
 use super::address::{Addressee, own_channel};
 use super::change::{Change, ControlEntry, Json, room_channel};
 use super::id::SessionId;
+use super::protocol::Bookmarks;
 use crate::cursor::{Cursor, Id};
 use crate::message::{Channel, ClientId, Message, User};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ pub const MAX_AWAITED: usize = 100;
 
 /// The most departures that a session remembers, and for how long, by the log's clock. The client
 /// may still have to read the messages before the leave.
-const MAX_DEPARTURES: usize = 100;
+pub(super) const MAX_DEPARTURES: usize = 100;
 const DEPARTURE_MS: u64 = 300_000;
 
 /// How a session reads a channel: because of the application, because of the client, or both.
@@ -70,8 +71,8 @@ pub struct Awaited {
 /// What the store has of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
-    /// A hash of the bookmark.
-    pub hash: u64,
+    /// The digest of the bookmark.
+    pub digest: u64,
     /// The position.
     pub cursor: Cursor,
 }
@@ -107,6 +108,8 @@ pub struct SessionState {
     pub has_ended: bool,
     /// What the store has of the session; `None` if that is not known.
     pub stored: Option<Stored>,
+    /// Where its bookmark is between two requests.
+    pub bookmarks: Bookmarks,
 }
 
 impl PartialEq for SessionState {
@@ -157,6 +160,7 @@ impl SessionState {
             cursor,
             has_ended: false,
             stored: None,
+            bookmarks: Bookmarks::Record,
         }
     }
 

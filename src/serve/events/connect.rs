@@ -1,7 +1,7 @@
 //! Begins sessions, and finds those that a client names.
 
 use super::present::{late, present};
-use super::service::{self, NATIVE};
+use super::service;
 use super::{answers, caller};
 use crate::cursor::{Cursor, Start};
 use crate::log::{Page, Resolved};
@@ -9,6 +9,7 @@ use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::change::{Change, ControlEntry};
 use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::protocol::{Bookmarks, SessionProtocol};
 use crate::serve::client_sessions::state::{MAX_CHANNELS, SessionState, TooManyChannels};
 use crate::serve::hook::Answered;
 use crate::serve::hook::call::{CallContent, Connect, HookCall};
@@ -31,6 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub struct SessionRequest<'a> {
     /// The session.
     pub wanted: &'a WantedSession,
+    /// The protocol that the client speaks.
+    pub protocol: SessionProtocol,
     /// The client id that the request names, or that its credentials are bound to.
     pub client: Option<ClientId>,
     /// The channels that it names.
@@ -60,12 +63,13 @@ pub async fn open(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Resu
     }
 }
 
-/// Begins a native session.
+/// Begins a session.
 async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<SessionState, ApiError> {
     let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
     let head = state.hub.head().ok_or_else(late)?;
     let client = request.client.clone().unwrap_or_else(ClientId::random);
-    let mut session = SessionState::new(id, NATIVE, "/", client, head);
+    let mut session = SessionState::new(id, request.protocol.name, "/", client, head);
+    session.bookmarks = request.protocol.bookmarks;
     session.user = request.user.clone();
     session.name_all(request.channels).map_err(too_many)?;
     admit(state, session, request.credentials, request.connect, request.time).await
@@ -106,14 +110,14 @@ async fn store(
 ) -> Result<SessionState, ApiError> {
     let sessions = &state.sessions;
     if !state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Connect)) {
-        sessions.create(&mut session, time, true).await?;
+        state.bookmarks(session.bookmarks).create(&mut session, time, true).await?;
         sessions.metrics.opened("opened");
         return Ok(session);
     }
     // The session has its place before the application is asked. So the application hears of the end of every session
     // that it has accepted, whatever fails after that.
-    sessions.create(&mut session, time, false).await?;
-    let id = session.id.clone();
+    state.bookmarks(session.bookmarks).create(&mut session, time, false).await?;
+    let (id, bookmarks) = (session.id.clone(), state.bookmarks(session.bookmarks));
     let accepted = match ask(state, &session, credentials.clone(), connect).await {
         Ok(Some(answered)) if answered.session.disconnect => {
             sessions.metrics.opened("refused");
@@ -124,7 +128,7 @@ async fn store(
     let answered = match accepted {
         Ok(answered) => answered,
         Err(refusal) => {
-            sessions.forget(&id).await;
+            bookmarks.forget(&id).await;
             return Err(refusal);
         }
     };
@@ -134,7 +138,7 @@ async fn store(
             Ok(session)
         }
         Err(error) => {
-            sessions.end_soon(&id, "gone");
+            bookmarks.end_soon(&id, "gone");
             Err(error)
         }
     }
@@ -162,7 +166,7 @@ async fn accept(
     }
     // While the application was asked, there may have been changes for the user, the client or the channels.
     let mut session = present(state, session, None).await?;
-    state.sessions.complete(&mut session, time).await?;
+    state.bookmarks(session.bookmarks).complete(&mut session, time).await?;
     service::append(state, entries).await?;
     Ok(session)
 }
@@ -179,6 +183,9 @@ async fn resume(state: &Arc<ServerState>, id: &str, request: SessionRequest<'_>)
         reach(state, cursor, wait).await?;
     }
     let mut session = find(state, id, upto, request.time).await?;
+    if session.dialect != request.protocol.name {
+        return Err(state.sessions.unknown());
+    }
     if request.client.as_ref().is_some_and(|client| *client != session.client) {
         return Err(ApiError::new(Code::Forbidden, "the session belongs to another client id"));
     }
@@ -195,7 +202,7 @@ fn too_many(_: TooManyChannels) -> ApiError {
     too_many_channels(MAX_CHANNELS)
 }
 
-/// Finds a session by the id that a client names, and brings its state to the position `upto`, or to the present. It lives
+/// Finds a session by the id or the token that a client brings, and brings its state to the position `upto`, or to the present. It lives
 /// for `time` and the usual time after it.
 ///
 /// # Errors
@@ -207,8 +214,11 @@ pub async fn find(
     upto: Option<Cursor>,
     time: Duration,
 ) -> Result<SessionState, ApiError> {
-    let id = SessionId::parse(id).ok_or_else(|| state.sessions.unknown())?;
-    let session = state.sessions.find(&id, time).await?;
+    let session = state.bookmarks_of(id).find(id, time).await?;
+    if upto.is_some() && session.bookmarks != Bookmarks::Record {
+        // The record does not have a session that has ended. A token may be older than the end.
+        present(state, session.clone(), None).await?;
+    }
     present(state, session, upto).await
 }
 

@@ -1,8 +1,8 @@
 //! Tells the application about channels and members: calls that no request of a client has caused.
 
-use super::service::NATIVE;
 use super::upkeep::{NOWHERE, nobody};
 use super::{answers, service};
+use crate::serve::client_sessions::protocol::NATIVE;
 use crate::serve::hook::Hook;
 use crate::serve::hook::call::{CallContent, Caller, HookCall};
 use crate::serve::hook::call_type::CallType;
@@ -40,7 +40,7 @@ impl TransitionConsumer for HookNotifications {
     fn tell<'a>(&'a self, transition: &'a Transition) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             let caller = Caller {
-                protocol: NATIVE.to_owned(),
+                protocol: NATIVE.name.to_owned(),
                 session: None,
                 client: None,
                 endpoint: "/".to_owned(),

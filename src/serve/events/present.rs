@@ -21,9 +21,9 @@ pub async fn present(
     session: SessionState,
     upto: Option<Cursor>,
 ) -> Result<SessionState, ApiError> {
-    let id = session.id.clone();
+    let (id, bookmarks) = (session.id.clone(), state.bookmarks(session.bookmarks));
     let ended = |reason| {
-        state.sessions.end_soon(&id, reason);
+        bookmarks.end_soon(&id, reason);
         state.sessions.unknown()
     };
     catch_up(&state.hub, session, upto).await.map_err(|error| match error {

@@ -4,6 +4,7 @@ use super::present::present;
 use super::{answers, caller};
 use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
+use crate::serve::client_sessions::protocol::NATIVE;
 use crate::serve::client_sessions::state::{Awaited, SessionState};
 use crate::serve::hook::call::{CallContent, Caller, HookCall};
 use crate::serve::hook::call_type::CallType;
@@ -16,9 +17,6 @@ use crate::serve::state::ServerState;
 use crate::transport::{ApiError, ClientAck, ClientEvent, Code};
 use std::future::Future;
 use std::sync::Arc;
-
-/// The protocol of native clients.
-pub const NATIVE: &str = "longtail";
 
 /// The client that sends an event.
 pub struct Sender {
@@ -109,7 +107,7 @@ fn call(
             let line = EventSender::new(client.or(made), subject.as_deref(), credentials.ip);
             let user = subject.map(|subject| serde_json::json!({ "id": subject }).to_string());
             let caller = Caller {
-                protocol: NATIVE.to_owned(),
+                protocol: NATIVE.name.to_owned(),
                 session: None,
                 client: line.client.clone(),
                 endpoint: "/".to_owned(),

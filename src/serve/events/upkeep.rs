@@ -46,12 +46,14 @@ pub async fn run(state: Arc<ServerState>) {
     let asking = Arc::new(Semaphore::new(ASKED));
     let untold = Arc::new(Semaphore::new(UNTOLD));
     let telling = Arc::new(Semaphore::new(TOLD));
+    let refreshing = Arc::new(Semaphore::new(1));
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = state.sessions.changed() => sleep(GATHER).await,
         }
         ask_again(&state, &asking);
+        refresh_keys(&state, &refreshing);
         loop {
             let renewal = renew(&state, untold.available_permits()).await;
             for ended in renewal.ended {
@@ -68,6 +70,16 @@ pub async fn run(state: Arc<ServerState>) {
     }
 }
 
+/// Looks for newer keys of sealed tokens, if that is due. The renewals do not wait for it.
+fn refresh_keys(state: &Arc<ServerState>, refreshing: &Arc<Semaphore>) {
+    let Ok(permit) = refreshing.clone().try_acquire_owned() else { return };
+    let state = state.clone();
+    tokio::spawn(async move {
+        let _permit = permit;
+        state.sealed.ring().refresh().await;
+    });
+}
+
 /// Writes what has changed, once more at the end of the node. Other nodes end what has missed its time.
 pub async fn end(state: &Arc<ServerState>) {
     while renew(state, 0).await.has_more {}
@@ -75,7 +87,7 @@ pub async fn end(state: &Arc<ServerState>) {
 
 /// Renews records, and ends at most `room` sessions.
 async fn renew(state: &Arc<ServerState>, room: usize) -> Renewal {
-    state.sessions.renew(room, |channels, cursor| state.hub.unchanged_until(channels, cursor)).await
+    state.sessions.renew(&state.hub, room).await
 }
 
 /// Counts the end of a session, and tells the application.

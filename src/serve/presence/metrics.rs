@@ -31,7 +31,7 @@ impl PresenceMetrics {
         registry.register("presence_connections", help, metrics.connections.clone());
         // The counters are created at the start: a rate over a counter that appears only with the first event would
         // miss that event.
-        for outcome in ["member", "full", "later", "info_too_large"] {
+        for outcome in ["member", "full", "later", "gone", "info_too_large"] {
             drop(metrics.joins.get_or_create(&Outcome { outcome }));
         }
         let help = "Users that came to a channel with presence, by outcome";

@@ -235,6 +235,7 @@ impl Presence {
                     Joined::Member => "member",
                     Joined::Full => "full",
                     Joined::Later => "later",
+                    Joined::Gone => "gone",
                 });
             }
             let is_answered = outcomes.is_some();

@@ -11,7 +11,7 @@ use crate::serve::client_sessions::state::SessionState;
 use crate::serve::session::batch::BATCH_BYTES;
 use crate::serve::session::record::SessionRecord;
 use crate::serve::state::ServerState;
-use crate::transport::{Accepted, Batch, BatchSession, Params, Transport};
+use crate::transport::{Accepted, ApiError, Batch, BatchSession, Params, Transport};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,6 +22,10 @@ use tokio::time::Instant;
 const STEP_WAIT: Duration = Duration::from_secs(5);
 
 /// Answers with a batch. If the application ends the session, the batch says so, after the last events.
+///
+/// # Errors
+///
+/// The session's next bookmark cannot be kept. The client still has the one that it has brought.
 pub async fn answer(
     state: &Arc<ServerState>,
     transport: &'static dyn Transport,
@@ -29,7 +33,7 @@ pub async fn answer(
     opening: Accepted,
     session: SessionState,
     wait: Wait<'_>,
-) -> Response {
+) -> Result<Response, ApiError> {
     let (name, asked) = (transport.name(), Instant::now());
     let mut record = SessionRecord::new(state.delivery.open(name));
     if !wait.is_check {
@@ -42,7 +46,6 @@ pub async fn answer(
     subscription.read_members(params.presence);
     let mut session = LiveSession::of_poll(&state.sessions, &state.hub, session);
     session.begin(&mut subscription);
-    let id = session.id().secret().clone();
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
     let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None, upto: None, is_lost: false };
     tokio::select! {
@@ -56,13 +59,17 @@ pub async fn answer(
     }
     let cursor = upto.unwrap_or(subscription.cursor());
     // A session that is lost is not known any more at the next poll. The client then begins a new one.
-    let named = if session.has_ended() && !is_lost { BatchSession::Ended } else { BatchSession::Open(id) };
+    let named = match (session.has_ended(), is_lost) {
+        (true, false) => BatchSession::Ended,
+        (true, true) => BatchSession::Open(session.id().secret().clone()),
+        (false, _) => BatchSession::Open(state.bookmarks(session.state().bookmarks).keep(session.state()).await?),
+    };
     if wait.time.is_none() {
         session.ends_at(cursor);
     }
     drop(session);
     let batch = Batch { gap, messages, cursor, session: named, is_complete: false };
-    response_of(&batch, &opening, &mut record, asked)
+    Ok(response_of(&batch, &opening, &mut record, asked))
 }
 
 /// What a poll has found so far.
@@ -142,6 +149,7 @@ mod tests {
     use crate::log::sessions::MemorySessions;
     use crate::log::{Ancestor, Page, Retention, TailEvent};
     use crate::message::Channel;
+    use crate::serve::client_sessions::bookmark_store::BookmarkStore as _;
     use crate::serve::client_sessions::id::SessionId;
     use crate::serve::client_sessions::metrics::SessionMetrics;
     use crate::serve::client_sessions::registry::{ClientSessions, SessionSettings};

@@ -8,6 +8,7 @@ use crate::message::{Channel, User};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{AccessRequest, Action, Validity};
 use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::client_sessions::protocol::SessionProtocol;
 use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
@@ -49,6 +50,8 @@ pub struct Subscribe {
     pub transport: &'static dyn Transport,
     /// The parameters of the subscription.
     pub params: Params,
+    /// The protocol of the client's session, if it has one.
+    pub protocol: SessionProtocol,
     /// The token, if the protocol allows a token outside of the headers.
     pub token: Option<String>,
 }
@@ -93,6 +96,7 @@ struct Checked<'a> {
     transport: &'static dyn Transport,
     request: Head<'a>,
     params: Params,
+    protocol: SessionProtocol,
     token: Option<String>,
     lifecycle: Lifecycle,
     opening: Accepted,
@@ -116,7 +120,7 @@ impl<'a> Checked<'a> {
         request: Head<'a>,
         wanted: Subscribe,
     ) -> Result<Checked<'a>, ApiError> {
-        let Subscribe { transport, mut params, token } = wanted;
+        let Subscribe { transport, mut params, protocol, token } = wanted;
         let lifecycle = transport.lifecycle(&params);
         let headers = &request.head.headers;
         let accept = list(headers, header::ACCEPT.as_str());
@@ -133,7 +137,19 @@ impl<'a> Checked<'a> {
         }
         let upgrade = (lifecycle == Lifecycle::Duplex).then(|| Upgrade::check(request.head)).transpose()?;
         let names_client = params.client.is_some();
-        Ok(Checked { state, peer, transport, request, params, token, lifecycle, opening, upgrade, names_client })
+        Ok(Checked {
+            state,
+            peer,
+            transport,
+            request,
+            params,
+            protocol,
+            token,
+            lifecycle,
+            opening,
+            upgrade,
+            names_client,
+        })
     }
 
     async fn authorize(&mut self) -> Result<Authorized, ApiError> {
@@ -249,6 +265,7 @@ impl<'a> Checked<'a> {
         }
         let request = SessionRequest {
             wanted: &wanted,
+            protocol: self.protocol,
             client: self.params.client.clone(),
             channels: &self.params.channels,
             start: self.params.cursor,
@@ -261,7 +278,10 @@ impl<'a> Checked<'a> {
                 _ => CLOSED,
             },
         };
-        let session = connect::open(self.state, request).await?;
+        let mut session = connect::open(self.state, request).await?;
+        if !matches!(self.lifecycle, Lifecycle::Poll | Lifecycle::LongPoll) {
+            session = self.state.sealed.with_stream(session).await?;
+        }
         self.params.client = Some(session.client.clone());
         self.names_client = true;
         // The user that the application has named may be a member of channels with presence.
@@ -303,7 +323,7 @@ impl<'a> Checked<'a> {
         };
         let client_shut = self.request.head.extensions.get::<ClientShut>();
         let wait = Wait { time, is_check, as_session: false, client_shut };
-        Ok(session_poll::answer(self.state, self.transport, &self.params, self.opening, session, wait).await)
+        session_poll::answer(self.state, self.transport, &self.params, self.opening, session, wait).await
     }
 
     fn open_duplex(mut self, authorized: Authorized, session: Option<SessionState>) -> Result<Response, ApiError> {

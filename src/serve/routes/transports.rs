@@ -5,6 +5,7 @@ use super::endpoint::{Answer, Call, Endpoint, Route, ready};
 use super::page_headers;
 use super::response::{self, Response};
 use super::subscribe::{self, Subscribe};
+use crate::serve::client_sessions::protocol::NATIVE;
 use crate::serve::http::headers::last_field;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
@@ -93,7 +94,7 @@ fn read(
     let params = Params::parse(query, form, &state.settings.limits)?;
     // An open server does not read tokens.
     let token = if state.authorizer.is_open() { None } else { last_field(query, form, "token") };
-    Ok(Subscribe { transport, params, token })
+    Ok(Subscribe { transport, params, protocol: NATIVE, token })
 }
 
 /// Refuses a request in a form that the transport's clients can read.

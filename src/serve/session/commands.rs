@@ -9,6 +9,7 @@ use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{AccessRequest, Action, Grant, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::protocol::NATIVE;
 use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect::{self, SessionRequest};
@@ -313,7 +314,8 @@ impl CommandHandler {
         };
         // From then on, the node renews the deadline.
         let time = CLOSED;
-        let request = SessionRequest { wanted, client, channels, start, credentials, user, connect, time };
+        let protocol = NATIVE;
+        let request = SessionRequest { wanted, protocol, client, channels, start, credentials, user, connect, time };
         connect::open(state, request).await
     }
 }

@@ -9,7 +9,11 @@ use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::access::authorizer::Authorizer;
 use crate::serve::access::forwarded::Proxies;
 use crate::serve::access::origin::{ListenerKind, OriginPolicy};
+use crate::serve::client_sessions::bookmark_store::BookmarkStore;
+use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::client_sessions::registry::ClientSessions;
+use crate::serve::client_sessions::sealed_store::SealedSessions;
 use crate::serve::hook::Hook;
 use crate::serve::http::access_log::AccessLog;
 use crate::serve::limits::connections::{ConnectionKind, ConnectionPermit, Connections, DescriptorAllowance};
@@ -40,6 +44,8 @@ pub struct ServerState {
     pub presence: Option<Arc<Presence>>,
     /// The sessions of clients.
     pub sessions: Arc<ClientSessions>,
+    /// The sessions whose bookmarks their clients bring.
+    pub sealed: Arc<SealedSessions>,
     /// Checks `Host` and `Origin`.
     pub origins: OriginPolicy,
     /// Decides about permissions.
@@ -79,6 +85,19 @@ pub struct ServerState {
 }
 
 impl ServerState {
+    /// The store of these bookmarks.
+    pub fn bookmarks(&self, bookmarks: Bookmarks) -> &dyn BookmarkStore {
+        match bookmarks {
+            Bookmarks::Record => &*self.sessions,
+            Bookmarks::Sealed { .. } => &*self.sealed,
+        }
+    }
+
+    /// The store of the bookmark that a client brings: an id and a token have different forms.
+    pub fn bookmarks_of(&self, brought: &str) -> &dyn BookmarkStore {
+        if SessionId::parse(brought).is_some() { &*self.sessions } else { &*self.sealed }
+    }
+
     /// Waits until the node has read its log. Returns false if this takes too long, or if the server shuts down.
     pub async fn is_ready(&self) -> bool {
         tokio::select! {

@@ -2,7 +2,7 @@
 
 use super::super::record::Record;
 use super::super::{Call, Deadline, Join, Joined, Members, PresenceStore, Renewed};
-use super::{Bench, Change, come_back_within_a_sweep, most, run, seeds};
+use super::{Bench, Change, come_back_within_a_sweep, leave_a_parked_poll, most, run, seeds};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::{BoxFuture, Unreachable};
 use crate::message::{Channel, Kind};
@@ -92,6 +92,11 @@ impl MemoryBench {
 #[tokio::test]
 async fn a_node_comes_back_while_its_connections_are_removed() {
     come_back_within_a_sweep(&MemoryBench::new(1000)).await;
+}
+
+#[tokio::test]
+async fn a_parked_poll_does_not_bring_back_its_client() {
+    leave_a_parked_poll(&MemoryBench::new(10)).await;
 }
 
 #[tokio::test]

@@ -44,6 +44,9 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// For a polling client, the time until which it is not away, as far as the store has been told or will be.
     pub(super) until: Option<Instant>,
+    /// When the newest request of a polling client began, and whether that was after the last join.
+    pub(super) newest: Option<Instant>,
+    pub(super) is_newer: bool,
     /// How many polls of the client are parked. Meanwhile the time is moved on again and again.
     pub(super) parked: usize,
     /// Whether the user has been a member by this connection. Then the store has lost it, if it does not have it.
@@ -66,7 +69,8 @@ pub(super) enum Phase {
     /// The store is being told.
     Joining,
     Stored,
-    /// The channel is full: the user is not a member by this connection.
+    /// The channel is full, or a stream at another node has taken the place of the polling client: the user is not a
+    /// member by this connection.
     Refused,
 }
 
@@ -122,6 +126,8 @@ impl NodePresence {
             user: user.clone(),
             phase: Phase::Waiting,
             until,
+            newest: until,
+            is_newer: false,
             parked: 0,
             is_again: false,
             is_stored: false,
@@ -156,6 +162,11 @@ impl Connection {
         self.is_again &= self.user.id() == user.id();
         self.user = user.clone();
         self.outcome()
+    }
+
+    /// How long ago the newest request of a polling client began.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        self.newest.map(|newest| now.saturating_duration_since(newest))
     }
 
     /// The outcome of the next join.

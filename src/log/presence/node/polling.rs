@@ -44,6 +44,7 @@ impl NodePresence {
             return Some((place, Some(outcome)));
         };
         connection.until = connection.until.max(Some(now));
+        (connection.newest, connection.is_newer) = (Some(now), true);
         let is_same = connection.user == *user;
         match connection.phase {
             Phase::Stored if is_same => {

@@ -19,13 +19,13 @@ use world::{SERVERS, Step, World, databases};
 const WORKERS: usize = 4;
 
 /// A `redis-server` that this test has started. It is killed when this value is dropped.
-pub(in crate::log::redis) struct Server {
+pub(crate) struct Server {
     child: Child,
     dir: PathBuf,
 }
 
 impl Server {
-    pub(in crate::log::redis) async fn start() -> Server {
+    pub(crate) async fn start() -> Server {
         let dir = std::env::temp_dir().join(format!("longtail-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&dir).expect("a directory");
         let child = Command::new("redis-server")
@@ -46,7 +46,7 @@ impl Server {
         panic!("redis-server listens within 10 s");
     }
 
-    pub(in crate::log::redis) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.dir.join("s").display())
     }
 }

@@ -7,12 +7,15 @@
 --   presence:lease:<lease>     a set: the connections that hang on the lease, as `<channel> <connection>`
 --   presence:due               the connections with a deadline, as `<channel> <connection>`, by the deadline
 --   presence:at:<channel>      a hash: connections, as `<lease, or -> <digest of the user's JSON> <user's id>`
+--   presence:replaced          the polling clients whose place a stream has taken, as `<channel> <connection>`, by the
+--                              time of the machine when it did
 --   presence:of:<channel>      a hash: members by the user's id, as `<number of connections> <the user's JSON>`
 --   presence:channels          the channels that have members, of score 0
 --
 -- A name of a channel or a lease has no space.
 local HERE = '{' .. LOG .. '}:presence:'
-local LEASES, DUE = HERE .. 'leases', HERE .. 'due'
+local LEASES, DUE, REPLACED = HERE .. 'leases', HERE .. 'due', HERE .. 'replaced'
+local KEPT_REPLACED = 600000
 local GRACE, STALL, STEP_BACK, STEP_BACK_EVERY = 5000, 2000, 3000, 10000
 
 local log = ensure()
@@ -103,6 +106,14 @@ local function drop(channel, connection)
     if redis.call('EXISTS', HERE .. 'of:' .. channel) == 0 then redis.call('ZREM', HERE .. 'channels', channel) end
     append('member_removed', channel, data)
   end
+end
+
+-- Whether a stream has taken the place of a polling client after a request of this age (in ms, or nothing) had begun. The
+-- time of the machine passes also while the presence clock stands still, as the age of a request does.
+local function is_gone(channel, connection, age)
+  if age == '' then return false end
+  local at = redis.call('ZSCORE', REPLACED, channel .. ' ' .. connection)
+  return at and tonumber(at) > now_ms() - tonumber(age)
 end
 
 -- Ends each script: notes what it has appended.

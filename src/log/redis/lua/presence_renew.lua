@@ -1,17 +1,17 @@
 -- Renews a node's lease, sets deadlines, and removes the connections of all nodes that have missed their time.
 -- ARGV[2…]: the lease, the numbers of this call on it and of the last answered one, 1 if the node may write entries of
 -- presence, how many connections are removed at most; then for each deadline: the channel, the connection, in how many
--- ms it ends.
+-- ms it ends, the age of a polling client's newest request in ms (or nothing).
 -- Returns 1 if all answered calls on the lease are known, 1 if more connections have missed their time, and then the
--- indexes of the deadlines that name unknown connections.
+-- indexes of the deadlines that name connections that are unknown, or whose place a stream has taken.
 clock = tick()
 local lease, room = ARGV[2], tonumber(ARGV[6])
 local unknown = {}
-for at = 7, #ARGV, 3 do
+for at = 7, #ARGV, 4 do
   local channel, connection = ARGV[at], ARGV[at + 1]
   local hangs_on, digest, user = find(channel, connection)
-  if not hangs_on then
-    unknown[#unknown + 1] = (at - 7) / 3
+  if not hangs_on or is_gone(channel, connection, ARGV[at + 3]) then
+    unknown[#unknown + 1] = (at - 7) / 4
   else
     if hangs_on ~= '-' then
       unhang(channel, connection, hangs_on)
@@ -20,6 +20,7 @@ for at = 7, #ARGV, 3 do
     set_deadline(channel, connection, ARGV[at + 2])
   end
 end
+redis.call('ZREMRANGEBYSCORE', REPLACED, '-inf', score(now_ms() - KEPT_REPLACED))
 local is_complete = follow(lease, tonumber(ARGV[3]), tonumber(ARGV[4]))
 redis.call('ZADD', LEASES, score(clock + GRACE), lease)
 

@@ -73,10 +73,14 @@ local function replaces(cursor, known)
   return now_epoch == log.epoch or epoch ~= log.epoch
 end
 
--- Writes what a node says about a session. A position before the known one moves only the deadline.
-local function write_session(id, bookmark, cursor, ends_in, channels)
-  local known = redis.call('HMGET', record(id), 'cursor', 'held', 'channels', 'indexed')
-  if replaces(cursor, known[1]) then
+-- Writes what a node says about a session. `base`: the digest of the bookmark that the node knows (or nothing). A
+-- position before the known one, or one of a node that knows another bookmark, moves only the deadline. If something else
+-- than the deadline was not taken, returns the known bookmark and its position.
+local function write_session(id, bookmark, cursor, ends_in, channels, base)
+  local known = redis.call('HMGET', record(id), 'cursor', 'held', 'channels', 'indexed', 'bookmark')
+  local is_same = base == '' or string.sub(redis.sha1hex(known[5] or ''), 1, 16) == base
+  local is_taken = is_same and replaces(cursor, known[1])
+  if is_taken then
     redis.call('HSET', record(id), 'cursor', cursor)
     local indexed = tonumber(known[4] or '0')
     local again = indexed > clock or clock - indexed > INDEX_AGAIN
@@ -85,6 +89,7 @@ local function write_session(id, bookmark, cursor, ends_in, channels)
     set_channels(id, known[3], channels, again)
   end
   hold(id, known[2], clock + tonumber(ends_in), false)
+  if not is_taken and (not is_same or bookmark ~= '') then return known[5], known[1] end
 end
 
 -- Removes a session. Returns its bookmark, its position and the number of its channels, or nothing if it is not there.

@@ -2,7 +2,7 @@
 
 use super::{RedisPresence, Scripts};
 use crate::cursor::{Cursor, Id};
-use crate::log::presence::histories::{Bench, Change, come_back_within_a_sweep, most, run, seeds};
+use crate::log::presence::histories::{Bench, Change, come_back_within_a_sweep, leave_a_parked_poll, most, run, seeds};
 use crate::log::presence::{Call, Deadline, Join, Joined, Members, PresenceStore, Renewed};
 use crate::log::redis::connection::{ANSWER_TIMEOUT, Connection};
 use crate::log::redis::histories::Server;
@@ -140,6 +140,12 @@ impl Bench for RedisBench {
 async fn a_node_comes_back_while_its_connections_are_removed() {
     let server = Server::start().await;
     come_back_within_a_sweep(&RedisBench::new(&server.url(), 0, 1000).await).await;
+}
+
+#[tokio::test]
+async fn a_parked_poll_does_not_bring_back_its_client() {
+    let server = Server::start().await;
+    leave_a_parked_poll(&RedisBench::new(&server.url(), 0, 10).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,8 +5,8 @@
 use crate::message::{Channel, DraftFields, Encoding, Message};
 use crate::transport::command::{CommandHead, CommandKind};
 use crate::transport::{
-    Accepted, ApiError, Batch, Code, Command, Control, Decode, Dialect, Envelope, FrameDecoder, Lifecycle, Params,
-    RequestHead, Subscribe, Transport,
+    Accepted, ApiError, Batch, BatchSession, Code, Command, Control, Decode, Dialect, Envelope, FrameDecoder,
+    Lifecycle, Params, RequestHead, Subscribe, Transport,
 };
 use crate::wire::websocket::{close_frame, text_frame};
 
@@ -49,7 +49,13 @@ impl Envelope for Lines {
     }
 
     fn batch(&self, batch: &Batch, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{} {}\n", batch.messages.len(), batch.cursor).as_bytes());
+        out.extend_from_slice(format!("{} {}", batch.messages.len(), batch.cursor).as_bytes());
+        match &batch.session {
+            BatchSession::Absent => {}
+            BatchSession::Open(session) => out.extend_from_slice(format!(" {session}").as_bytes()),
+            BatchSession::Ended => out.extend_from_slice(b" ended"),
+        }
+        out.push(b'\n');
         batch.messages.iter().for_each(|message| out.extend_from_slice(&LINE.frame(message)));
     }
 

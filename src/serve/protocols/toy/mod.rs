@@ -1,21 +1,29 @@
 //! A toy protocol. This protocol shows that a protocol is one folder and one entry in the table of endpoints.
 //!
-//! `GET /toy/poll/<channel>?from=<cursor>` answers with a line for the cursor and a line for each message. `GET
+//! `GET /toy/poll/<channel>?from=<cursor>` answers with a line for the cursor and a line for each message. With
+//! `session=1` or the session of the answer before, the line also has what the client brings next time. `GET
 //! /toy/ws/<channel>` is a WebSocket; see [`codec`] for its commands.
 
 mod codec;
+mod sealed_tests;
 mod tests;
 
+use crate::serve::client_sessions::protocol::{Bookmarks, SessionProtocol};
 use crate::serve::routes::context::Context;
 use crate::serve::routes::endpoint::{Answer, Call, Endpoint, Route};
 use crate::serve::routes::response::{self, Response};
 use crate::serve::routes::subscribe::{self, Subscribe};
 use crate::transport::params::fields;
-use crate::transport::{ApiError, Params, Transport};
+use crate::transport::{ApiError, Params, Transport, WantedSession};
 use hyper::StatusCode;
+use std::time::Duration;
 
 /// The toy's transports.
 static TRANSPORTS: [&dyn Transport; 2] = [&codec::ToyPoll, &codec::ToySocket];
+
+/// The toy's sessions. Its clients bring their bookmarks.
+const PROTOCOL: SessionProtocol =
+    SessionProtocol { name: "toy", bookmarks: Bookmarks::Sealed { life: Duration::from_secs(45) } };
 
 /// The endpoint.
 pub struct Toy;
@@ -61,9 +69,11 @@ impl Endpoint for Toy {
 /// Reads the subscription that a request asks for.
 fn read(call: &Call<'_>) -> Result<Subscribe, ApiError> {
     let (channel, transport) = parse(call.path()).unwrap_or(("", TRANSPORTS[0]));
+    let field = |wanted: &str| fields(call.query().as_bytes(), None).find(|(name, _)| name == wanted);
     let mut params = Params { channels: vec![channel.parse()?], ..Params::default() };
-    if let Some((_, from)) = fields(call.query().as_bytes(), None).find(|(name, _)| name == "from") {
+    if let Some((_, from)) = field("from") {
         params.cursor = Some(from.parse()?);
     }
-    Ok(Subscribe { transport, params, token: None })
+    params.session = field("session").and_then(|(_, session)| WantedSession::parse(&session));
+    Ok(Subscribe { transport, params, protocol: PROTOCOL, token: None })
 }

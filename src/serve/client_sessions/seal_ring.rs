@@ -1,0 +1,74 @@
+//! The keys of sealed tokens that this node has. It asks for them rarely: whatever clients send, once a second at most.
+
+use super::metrics::SealedMetrics;
+use crate::log::seal_keys::{SealKey, SealKeyId, SealKeyStore, SealKeys};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often the node looks for newer keys.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// The time between two calls for the sake of clients.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The keys that a node has.
+pub struct SealRing {
+    store: Arc<dyn SealKeyStore>,
+    held: Mutex<Held>,
+    /// One request asks, and the others wait for it.
+    asking: tokio::sync::Mutex<()>,
+    metrics: Arc<SealedMetrics>,
+}
+
+#[derive(Default)]
+struct Held {
+    keys: Option<SealKeys>,
+    asked: Option<Instant>,
+}
+
+impl SealRing {
+    /// Without keys. They are read when they are first needed.
+    pub fn new(store: Arc<dyn SealKeyStore>, metrics: Arc<SealedMetrics>) -> SealRing {
+        SealRing { store, held: Mutex::default(), asking: tokio::sync::Mutex::default(), metrics }
+    }
+
+    /// The keys. If they do not have the key with this id, newer ones are asked for. `None` if there are no keys, because
+    /// the store is away.
+    pub async fn keys(&self, wanted: Option<SealKeyId>) -> Option<SealKeys> {
+        let is_enough = |keys: &SealKeys| wanted.is_none_or(|id| keys.find(id).is_some());
+        if let Some(keys) = self.held.lock().keys.as_ref().filter(|keys| is_enough(keys)) {
+            return Some(keys.clone());
+        }
+        let _one = self.asking.lock().await;
+        let (keys, was_just_asked) = {
+            let held = self.held.lock();
+            (held.keys.clone(), held.asked.is_some_and(|asked| asked.elapsed() < PAUSE))
+        };
+        if was_just_asked || keys.as_ref().is_some_and(is_enough) {
+            return keys;
+        }
+        self.ask().await;
+        self.held.lock().keys.clone()
+    }
+
+    /// Looks for newer keys, if that is due. A node without sealed sessions has no keys, and does not ask for any.
+    pub async fn refresh(&self) {
+        let is_due = |held: &Held| held.keys.is_some() && held.asked.is_none_or(|asked| asked.elapsed() >= REFRESH);
+        if is_due(&self.held.lock()) {
+            let _one = self.asking.lock().await;
+            self.ask().await;
+        }
+    }
+
+    async fn ask(&self) {
+        self.held.lock().asked = Some(Instant::now());
+        let Some(new) = SealKey::random() else { return };
+        match self.store.keys(&new).await {
+            Ok(keys) => self.held.lock().keys = Some(keys),
+            // The known keys stay.
+            Err(_) => drop(self.metrics.key_failures.inc()),
+        }
+    }
+}
