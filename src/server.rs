@@ -105,6 +105,7 @@ impl Server {
         let access_log = access_log(&config.access_log, metrics)?;
         // Mistakes in flags are found before the server listens, and before it waits for the log.
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
+        let socketio_client = socketio::browser_client(config)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
         let open = open_log::open_log(config, endpoint, metrics).await?;
@@ -128,6 +129,7 @@ impl Server {
             sessions,
             seal_keys,
             connections,
+            socketio_client,
             presence,
             is_listening,
             origins,

@@ -26,6 +26,17 @@ pub struct SocketIoFlags {
     #[arg(value_delimiter = ' ', value_parser = on, action = ArgAction::Append)]
     pub socketio_on: Vec<On>,
 
+    /// Lets Socket.IO clients from 4.6 on go on with their socket after a lost connection. Each event then has one more
+    /// argument
+    #[arg(long, env = "LONGTAIL_SOCKETIO_RECOVERY", help_heading = "Socket.IO")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub socketio_recovery: bool,
+
+    /// The browser library at /socket.io/socket.io.js: the folder `dist` of a package socket.io-client, or an address to
+    /// which the server redirects
+    #[arg(long, env = "LONGTAIL_SOCKETIO_CLIENT", value_name = "DIR|URL", help_heading = "Socket.IO")]
+    pub socketio_client: Option<String>,
+
     /// Seconds between two pings of a Socket.IO connection
     #[arg(long, env = "LONGTAIL_SOCKETIO_PING_INTERVAL", value_name = "S", default_value = "25")]
     #[arg(value_parser = seconds, help_heading = "Socket.IO")]
@@ -122,8 +133,12 @@ fn on(text: &str) -> Result<On, String> {
 impl SocketIoFlags {
     /// Checks rules that involve more than one flag.
     pub(super) fn check(&self, max_buffer: usize) -> Result<(), BadConfig> {
-        if !self.socketio && (!self.socketio_join.is_empty() || !self.socketio_on.is_empty()) {
-            let text = "--socketio-join and --socketio-on have no effect alone: switch on --socketio";
+        let has_other = !self.socketio_join.is_empty()
+            || !self.socketio_on.is_empty()
+            || self.socketio_recovery
+            || self.socketio_client.is_some();
+        if !self.socketio && has_other {
+            let text = "the flags --socketio-… have no effect alone: switch on --socketio";
             return Err(BadConfig::new(text.into()));
         }
         if self.socketio_max_payload.saturating_mul(4) > max_buffer {

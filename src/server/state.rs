@@ -10,10 +10,10 @@ use crate::log::seal_keys::SealKeyStore;
 use crate::log::sessions::SessionStore;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
-    self, AccessLog, Authorizer, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections, Context,
-    DeliveryMetrics, Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence,
-    PresenceMetrics, PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, SealedMetrics, SealedSessions,
-    ServerState, SessionMetrics, SessionSettings, Settings, Timers, Tls,
+    self, AccessLog, Authorizer, BrowserClient, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections,
+    Context, DeliveryMetrics, Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache,
+    Presence, PresenceMetrics, PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, SealedMetrics,
+    SealedSessions, ServerState, SessionMetrics, SessionSettings, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;
@@ -38,6 +38,8 @@ pub struct Parts {
     pub seal_keys: Arc<dyn SealKeyStore>,
     /// The records of connections that poll.
     pub connections: Arc<dyn ConnectionStore>,
+    /// The library for pages of Socket.IO.
+    pub socketio_client: Option<BrowserClient>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// The rules for pages that may use the server.
@@ -82,7 +84,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, store, metrics));
-    let protocols = socketio::protocol(config, parts.connections, metrics).into_iter().collect();
+    let protocols = socketio::protocol(config, parts.socketio_client, parts.connections, metrics).into_iter().collect();
     let settings_of_sessions = SessionSettings {
         most: config.max_sessions as usize,
         away: Duration::from_secs(config.away_seconds),

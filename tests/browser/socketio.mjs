@@ -17,6 +17,7 @@ const clients = { 4: require('socket.io-client-4'), 3: require('socket.io-client
 const work = mkdtempSync(join(tmpdir(), 'longtail-socketio-'));
 const programs = [];
 const bases = {};
+const old = require('socket.io-client-0');
 let application;
 const calls = [];
 
@@ -54,7 +55,8 @@ before(async () => {
   });
   await new Promise(resolve => application.listen(0, '127.0.0.1', resolve));
   const hook = `http://127.0.0.1:${application.address().port}/`;
-  const flags = ['--socketio', '--socketio-join', 'todo', '--socketio-on', 'subscribe=join', '--socketio-on', 'shout=broadcast',
+  // The client of 0.9 for Node says an Origin without a scheme.
+  const flags = ['--socketio', '--allow-origin', '*', '--socketio-join', 'todo', '--socketio-on', 'subscribe=join', '--socketio-on', 'shout=broadcast',
     '--hook-url', hook, '--hook-notify', 'connect,event,ack,disconnect', '--socketio-ping-interval', '2', '--socketio-ping-timeout', '2'];
   const one = await startServer(flags);
   programs.push(one);
@@ -177,4 +179,39 @@ for (const version of wanted) for (const where of ['one node', 'three nodes']) {
       for (const socket of [custom, other, random, shouted, shouting]) socket.disconnect();
     });
   }
+}
+
+for (const where of ['one node', 'three nodes']) for (const transport of ['websocket', 'xhr-polling']) {
+  test(`socket.io-client 0.9.17 over ${transport}, ${where}`, LONG, async () => {
+    old.transports = [transport];
+    const socket = old.connect(bases[where] + '/', { 'force new connection': true, reconnect: false });
+    const auth = next(socket, 'auth');
+    await next(socket, 'connect');
+    assert.deepEqual(await auth, [{}]);
+    const back = next(socket, 'message-back');
+    socket.send('é€😀');
+    assert.deepEqual(await back, ['é€😀']);
+    assert.deepEqual(await ack(socket, 'message-with-ack', 1, '2'), [1, '2']);
+    const thanks = next(socket, 'thanks');
+    socket.once('question', (question, reply) => reply(question, 'answer'));
+    socket.emit('ask');
+    assert.deepEqual(await thanks, ['?', 'answer']);
+    assert.deepEqual(await ack(socket, 'subscribe', 'a room'), []);
+    const told = next(socket, 'told');
+    await publish(bases[where], 'a=20room', 'told', 1);
+    assert.deepEqual(await told, [1]);
+    const numbers = new Promise(resolve => {
+      const seen = [];
+      socket.on('number', n => { if (seen.push(n) === 300) resolve(seen); });
+    });
+    for (let n = 0; n < 300; n++) await publish(bases[where], 'todo', 'number', n);
+    assert.deepEqual(await soon('300 numbers', numbers), [...Array(300).keys()]);
+    const gone = new Promise(resolve => socket.once('disconnect', resolve));
+    assert.equal(await Promise.race([gone, new Promise(resolve => setTimeout(resolve, 6000, 'quiet'))]), 'quiet');
+    const custom = socket.socket.of('/custom');
+    const hello = next(custom, 'auth');
+    custom.packet({ type: 'connect' });
+    assert.deepEqual(await hello, [{}]);
+    socket.disconnect();
+  });
 }

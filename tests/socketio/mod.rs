@@ -1,8 +1,10 @@
 //! Socket.IO, with raw bytes: what the server answers to each packet. The published clients are in
 //! tests/browser/socketio.mjs.
 
+mod old;
 mod packets;
 mod polling;
+mod recovery;
 mod rules;
 
 use crate::sessions::application::Application;

@@ -150,8 +150,7 @@ async fn broken_packets_close_the_connection() {
 
 #[tokio::test]
 async fn silence_ends_a_connection() {
-    let flags =
-        ["--socketio-ping-interval", "0.2", "--socketio-ping-timeout", "0.2", "--socketio-connect-timeout", "1"];
+    let flags = ["--socketio-ping-interval", "1", "--socketio-ping-timeout", "1", "--socketio-connect-timeout", "3.5"];
     let (node, application) = with_application(&flags).await;
     let mut unused = Client::open(&node, V4).await;
     for _ in 0..3 {

@@ -5,7 +5,7 @@ use crate::support::{Haproxy, RedisServer, SOON, within, world};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-const TIMES: [&str; 4] = ["--socketio-ping-interval", "0.3", "--socketio-ping-timeout", "0.2"];
+const TIMES: [&str; 4] = ["--socketio-ping-interval", "1", "--socketio-ping-timeout", "1"];
 const P4: &str = "/socket.io/?EIO=4&transport=polling";
 const P3: &str = "/socket.io/?EIO=3&transport=polling";
 
@@ -120,19 +120,24 @@ async fn messages_wait_for_the_next_poll() {
 }
 
 #[tokio::test]
-async fn times_and_overlaps_follow_engine_io() {
+async fn pings_come_on_schedule_and_silence_ends_a_connection() {
     let node = Node::start(&[&["--socketio"][..], &TIMES].concat()).await;
     let mut poller = Poller::connected(node.http).await;
-    for _ in 0..2 {
-        let began = Instant::now();
+    let began = Instant::now();
+    for _ in 0..3 {
         assert_eq!(poller.get().await, "2");
-        assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
         poller.post("3").await;
     }
-    // Silence.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "three pings in {:?}", began.elapsed());
+    // A client that is silent for as long as both times is gone.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     let target = poller.stamped();
     assert_eq!(poller.status(Request::get(&target)).await, 400);
+}
+
+#[tokio::test]
+async fn what_breaks_a_rule_ends_the_connection() {
+    let node = Node::start(&["--socketio", "--socketio-ping-interval", "5"]).await;
     // Two GETs at once.
     let mut poller = Poller::connected(node.http).await;
     let (first, second) = (poller.stamped(), poller.stamped());
@@ -282,7 +287,7 @@ async fn every_answer_may_be_read_by_pages_of_allowed_origins() {
 }
 
 /// Three nodes on one Redis, and a proxy that gives each request to another one.
-async fn three_nodes(flags: &[&str]) -> (RedisServer, Vec<Node>, Haproxy) {
+pub async fn three_nodes(flags: &[&str]) -> (RedisServer, Vec<Node>, Haproxy) {
     let redis = RedisServer::start().await;
     let mut nodes = Vec::new();
     for _ in 0..3 {

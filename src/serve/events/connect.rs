@@ -222,6 +222,16 @@ pub async fn find(
     present(state, session, upto).await
 }
 
+/// Finds a session as it is at a position that its client has from another node. Waits for a node that is behind it.
+///
+/// # Errors
+///
+/// `no_session`, `log_unavailable` or `not_ready`.
+pub async fn find_at(state: &Arc<ServerState>, id: &str, at: Cursor, time: Duration) -> Result<SessionState, ApiError> {
+    reach(state, at, AHEAD_WAIT).await?;
+    find(state, id, Some(at), time).await
+}
+
 /// Finds a session as it is at the end of the log. A request at another node may just have changed it.
 ///
 /// # Errors

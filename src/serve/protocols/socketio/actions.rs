@@ -1,7 +1,7 @@
 //! What an event of a client does: a rule of the flags, or a call to the application.
 
-use super::answers::Answer;
 use super::opening::channel_of;
+use super::packets::Answer;
 use super::settings::Action;
 use super::shared::Shared;
 use crate::message::DraftFields;

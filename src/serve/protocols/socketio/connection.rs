@@ -72,7 +72,7 @@ pub struct Connection {
     unread: Unread,
     inputs: Inputs,
     sockets: Sockets,
-    server_asks: bool,
+    version: EngineVersion,
     heartbeat: Heartbeat,
     /// The time up to which the client has to connect a namespace.
     connect_by: Option<Instant>,
@@ -158,7 +158,7 @@ impl Connection {
         permits: Permits,
     ) -> Connection {
         let (settings, now) = (&shared.settings, Instant::now());
-        let server_asks = version == EngineVersion::V4;
+        let server_asks = matches!(version, EngineVersion::V4 | EngineVersion::V1);
         let heartbeat = Heartbeat::new(settings, server_asks, now);
         let connect_by = now + settings.connect_timeout;
         Connection {
@@ -167,7 +167,7 @@ impl Connection {
             inputs: Inputs::new(version, settings.max_payload),
             timer: state.timers.at(heartbeat.next().min(connect_by), now),
             sockets: Sockets::new(state.clone(), shared.clone(), client),
-            server_asks,
+            version,
             heartbeat,
             connect_by: Some(connect_by),
             draining: None,
@@ -322,7 +322,8 @@ impl Connection {
                     return Ok(Some(BROKEN));
                 }
             };
-            if !self.server_asks {
+            // The clients of version 4 have to answer pings.
+            if self.version != EngineVersion::V4 {
                 self.heartbeat.heard(Instant::now());
             }
             match input {
@@ -332,12 +333,15 @@ impl Connection {
                     self.io.write_all(&bytes).await?;
                     return Ok(Some(Closed("transport close")));
                 }
-                Input::Ping(data) if !self.server_asks => {
+                Input::Ping(data) if self.version != EngineVersion::V4 => {
                     self.sockets.framing().packet(PacketType::Pong, &data, &mut self.sockets.out);
                 }
                 Input::Ping(_) => return self.close(BROKEN.0).await,
                 Input::Pong => self.heartbeat.heard(Instant::now()),
-                Input::Packet(packet) => {
+                Input::Packet(packet, receipt) => {
+                    if let Some(receipt) = receipt {
+                        self.sockets.framing().message(&receipt, &[], &mut self.sockets.out);
+                    }
                     if self.sockets.packet(&packet, None).is_err() {
                         return self.close(BROKEN.0).await;
                     }

@@ -1,12 +1,15 @@
 //! The encodings of messages: one for each namespace and form, so that all clients of a namespace share the bytes.
 
-use super::framing::Framing;
+use super::framing::{Framing, Words};
+use super::packets;
 use crate::cursor::Cursor;
 use crate::message::{Encoding, Message};
+use crate::wire::json;
 use crate::wire::socketio::binary::{self, Split};
 use crate::wire::socketio::encode::{Arguments, Event};
-use crate::wire::socketio::error::MAX_ACK;
 use crate::wire::socketio::event::is_reserved;
+use crate::wire::socketio09::encode as encode09;
+use crate::wire::socketio09::packet::{self as packet09, Id, Reply};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
@@ -23,12 +26,15 @@ pub struct Encodings {
     made: Mutex<HashMap<(Framing, Arc<str>), &'static Encoding>>,
     /// Messages that clients cannot get.
     skipped: Counter,
+    /// Whether each event has its position as one more argument.
+    has_offsets: bool,
 }
 
 impl Encodings {
-    /// No encodings yet. `skipped` counts the messages that clients cannot get.
-    pub fn new(skipped: Counter) -> Encodings {
-        Encodings { made: Mutex::default(), skipped }
+    /// No encodings yet. `skipped` counts the messages that clients cannot get. `has_offsets`: whether each event has its
+    /// position as one more argument, for recovery.
+    pub fn new(skipped: Counter, has_offsets: bool) -> Encodings {
+        Encodings { made: Mutex::default(), skipped, has_offsets }
     }
 
     /// The encoding of a namespace's messages; `None` if there are too many encodings.
@@ -41,9 +47,9 @@ impl Encodings {
         if made.len() >= MAX_ENCODINGS {
             return None;
         }
-        let (namespace, skipped) = (namespace.clone(), self.skipped.clone());
+        let (namespace, skipped, has_offsets) = (namespace.clone(), self.skipped.clone(), self.has_offsets);
         let encoding = Encoding::leak("socket.io", move |message, out| {
-            if !write_event(framing, &namespace, message, out) {
+            if !write_event(framing, &namespace, message, has_offsets, out) {
                 skipped.inc();
             }
         });
@@ -53,9 +59,15 @@ impl Encodings {
 }
 
 /// Appends a message as an event. Returns false if clients cannot get it.
-fn write_event(framing: Framing, namespace: &str, message: &Message, out: &mut Vec<u8>) -> bool {
+fn write_event(framing: Framing, namespace: &str, message: &Message, has_offsets: bool, out: &mut Vec<u8>) -> bool {
     let name = message.event().as_str();
-    if is_reserved(name) || message.kind().is_of_members() {
+    if message.kind().is_of_members() {
+        return false;
+    }
+    if framing.words() == Words::V1 {
+        return write_event_09(framing, namespace, message, out);
+    }
+    if is_reserved(name) {
         return false;
     }
     let split = binary::split(message.payload());
@@ -64,13 +76,17 @@ fn write_event(framing: Framing, namespace: &str, message: &Message, out: &mut V
         None => (message.payload(), &[][..]),
     };
     let is_args = message.extras().is_some_and(|extras| extras.is_args);
+    let ack = message.cursor().filter(|_| wants_answer(message)).map(ack_id);
+    // In an event that wants an answer, the last argument is the callback.
+    let offset = message.cursor().filter(|_| has_offsets && framing.words() == Words::V5 && ack.is_none());
+    let offset = offset.map(|cursor| cursor.to_string());
     let event = Event {
         namespace,
-        ack: message.cursor().filter(|_| wants_answer(message)).map(ack_id),
+        ack,
         name,
         arguments: if is_args { Arguments::Array(json) } else { Arguments::One(json) },
         attachments: parts.len(),
-        offset: None,
+        offset: offset.as_deref(),
     };
     let mut text = Vec::with_capacity(json.len() + name.len() + namespace.len() + 32);
     event.encode(framing.charset(), &mut text);
@@ -78,12 +94,37 @@ fn write_event(framing: Framing, namespace: &str, message: &Message, out: &mut V
     true
 }
 
+/// Appends a message as an event of Socket.IO 0.9. A `message` with one argument has packets of its own.
+fn write_event_09(framing: Framing, namespace: &str, message: &Message, out: &mut Vec<u8>) -> bool {
+    let (name, payload) = (message.event().as_str(), message.payload());
+    let is_args = message.extras().is_some_and(|extras| extras.is_args);
+    let ack = message.cursor().filter(|_| wants_answer(message)).map(ack_id);
+    let id = ack.map(|number| Id { number, reply: Reply::Data });
+    let (endpoint, mut packet) = (packets::endpoint(namespace), Vec::new());
+    if name == "message" && !is_args {
+        match json::text_of(payload) {
+            Some(text) => encode09::message(id, endpoint, &text, &mut packet),
+            None => encode09::json(id, endpoint, payload, &mut packet),
+        }
+    } else if name != "message" && packet09::is_reserved(name) {
+        return false;
+    } else {
+        let args = if is_args { payload.to_owned() } else { format!("[{payload}]") };
+        encode09::event(id, endpoint, name, &args, &mut packet);
+    }
+    framing.message(&packet, &[], out);
+    true
+}
+
+/// The largest number of an answer. It has 15 digits at most.
+const MAX_NUMBER: u64 = (1 << 49) - 1;
+
 /// The number by which a client answers an event of the application. It follows from the position of the event, so every
 /// node finds the event that an answer is for.
 pub fn ack_id(cursor: Cursor) -> u64 {
     let hash = Sha1::digest(cursor.text().as_str());
     let start = hash.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-    start & MAX_ACK
+    start & MAX_NUMBER
 }
 
 /// Whether the application waits for an answer to an event that it has sent to a session.
@@ -136,7 +177,7 @@ mod tests {
 
     #[test]
     fn messages_become_events_of_the_namespace() {
-        use Framing::{Frames3, Frames3Text, Frames4};
+        use Framing::{Frames1, Frames3, Frames3Text, Frames4};
         for (framing, namespace, event, data, is_args, expected) in [
             (Frames4, "/", "hi", "{\"a\":\"é\"}", false, &[r#"42["hi",{"a":"é"}]"#][..]),
             (Frames3, "/", "hi", "{\"a\":\"é\"}", false, &[r#"42["hi",{"a":"\u00e9"}]"#]),
@@ -168,6 +209,12 @@ mod tests {
                 &[r#"451-["b",{"_placeholder":true,"num":0}]"#, "b4AAE="],
             ),
             (Frames4, "/", "connect", "1", false, &[]),
+            (Frames1, "/", "hi", "{\"a\":\"é\"}", false, &[r#"5:::{"name":"hi","args":[{"a":"é"}]}"#]),
+            (Frames1, "/ns", "hi", "[1,2]", true, &[r#"5::/ns:{"name":"hi","args":[1,2]}"#]),
+            (Frames1, "/", "message", "\"a\\n\"", false, &["3:::a\n"]),
+            (Frames1, "/ns", "message", "[1]", false, &["4::/ns:[1]"]),
+            (Frames1, "/", "message", "[1]", true, &[r#"5:::{"name":"message","args":[1]}"#]),
+            (Frames1, "/", "disconnect", "1", false, &[]),
         ] {
             assert_eq!(frames(framing, namespace, &message(event, data, is_args)), expected, "{framing:?} {event}");
         }
@@ -183,6 +230,6 @@ mod tests {
         let text = |ack| frames(Framing::Frames4, "/", &event(ack)).concat();
         assert_eq!(text(Some("x")), format!("42{}[\"ask \\\"ack\\\":1\",1]", ack_id(cursor())));
         assert_eq!(text(None), r#"42["ask \"ack\":1",1]"#);
-        assert!(ack_id(cursor()) <= MAX_ACK);
+        assert!(ack_id(cursor()) <= MAX_NUMBER);
     }
 }

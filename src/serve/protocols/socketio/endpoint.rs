@@ -1,39 +1,38 @@
 //! The paths of Socket.IO: which request begins, continues or changes a connection.
 
+use super::browser_client;
 use super::connection::WebSocketSession;
+use super::endpoint09::{self, Path09};
 use super::envelope::NamespaceEnvelope;
 use super::framing::Framing;
 use super::opening::{self, Wanted, public_id};
+use super::packets::{self, Packet};
 use super::payload;
 use super::poll::{Polling, Refused};
 use super::post::{self, PostBody};
 use super::record::{Info, Parts, Place, Reader, Writer};
 use super::request::{EngineRequest, EngineTransport, EngineVersion, handshake};
+use super::requested::{Requested, client_of, refuse, refuse_by, session_of, switch};
 use super::settings::SocketIoSettings;
 use super::shared::Shared;
 use super::sockets::Client;
 use super::transports::{POLLING, WEBSOCKET};
 use super::upgrade::UpgradeSession;
 use crate::log::connections::ConnectionStore;
-use crate::message::ClientId;
-use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::id::SessionId;
-use crate::serve::hook::call::Connect;
-use crate::serve::http::headers::text;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
 use crate::serve::routes::protocol::Protocol;
-use crate::serve::routes::response::{self, Body, EchoOrigin, Response};
+use crate::serve::routes::response::{self, EchoOrigin, Response};
 use crate::serve::routes::route::Route;
-use crate::serve::session::session::{ProtocolSession, Session};
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Transport};
+use crate::transport::Code;
 use crate::wire::engineio::PacketType;
 use crate::wire::engineio::handshake::Refusal;
 use futures_util::future::BoxFuture;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
@@ -51,11 +50,22 @@ impl Protocol for SocketIo {
     fn route(&self, path: &str) -> Option<Route> {
         // Some clients leave out the slash at the end.
         let is_engine = matches!(path, "/socket.io/" | "/socket.io");
-        is_engine.then_some(Route { methods: "GET, POST, OPTIONS", transport: Some(WEBSOCKET), ..Route::PAGE })
+        if browser_client::name_of(path).is_some() {
+            return Some(Route::PAGE);
+        }
+        (is_engine || Path09::parse(path).is_some()).then_some(Route {
+            methods: "GET, POST, OPTIONS",
+            transport: Some(WEBSOCKET),
+            ..Route::PAGE
+        })
     }
 
     fn answer<'a>(&'a self, state: &'a Arc<ServerState>, peer: &'a Peer, request: Request) -> BoxFuture<'a, Response> {
         Box::pin(async move {
+            if let Some(name) = browser_client::name_of(request.uri().path()) {
+                let client = self.0.settings.client.as_ref();
+                return browser_client::answer(client, name, request.method(), request.headers());
+            }
             let mut response = answer(&self.0, state, peer, request).await;
             response.extensions_mut().insert(EchoOrigin);
             response
@@ -67,6 +77,7 @@ impl Protocol for SocketIo {
         let info = serde_json::json!({
             "path": "/socket.io/",
             "engine": [3, 4],
+            "versions": ["0.9", "1", "2", "3", "4"],
             "transports": ["polling", "websocket"],
             "ping_interval_ms": settings.ping_interval.as_millis() as u64,
             "ping_timeout_ms": settings.ping_timeout.as_millis() as u64,
@@ -78,6 +89,15 @@ impl Protocol for SocketIo {
 
 async fn answer(shared: &Arc<Shared>, state: &Arc<ServerState>, peer: &Peer, request: Request) -> Response {
     let (head, body) = request.into_parts();
+    if let Some(path) = Path09::parse(head.uri.path()) {
+        let query = head.uri.query().unwrap_or_default();
+        let (read, own) = EngineRequest::parse_09(query, path.transport(), path.sid.map(str::to_owned));
+        let headers = head.headers.clone();
+        let requested = Requested { shared, state, peer, headers: &headers, read };
+        let upgrade = Upgrade::check(&head).ok();
+        let request = Request::from_parts(head.clone(), body);
+        return endpoint09::answer(requested, &path, &own, upgrade, request).await;
+    }
     let upgrade = Upgrade::check(&head);
     let is_upgrade = upgrade.is_ok();
     let read = match EngineRequest::parse(head.uri.query().unwrap_or_default()) {
@@ -104,60 +124,12 @@ async fn answer(shared: &Arc<Shared>, state: &Arc<ServerState>, peer: &Peer, req
     }
 }
 
-/// The session of an id of a connection. In version 3, the public id of its sockets is in front of it.
-fn session_of(sid: &str) -> Option<SessionId> {
-    SessionId::parse(sid.rsplit_once('.').map_or(sid, |(_, secret)| secret))
-}
-
-/// Refuses a request. The answer to an upgrade has only the words.
-fn refuse(refusal: Refusal, is_upgrade: bool) -> Response {
-    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    if !is_upgrade {
-        return response::json(status, refusal.json());
-    }
-    let mut response = response::whole(status, "text/html", refusal.message());
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-fn refuse_by(refused: Refused) -> Response {
-    match refused {
-        Refused::Engine(refusal) => refuse(refusal, false),
-        Refused::Away => response::whole(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "try again in a moment"),
-    }
-}
-
-/// A request, and what it has come with.
-struct Requested<'a> {
-    shared: &'a Arc<Shared>,
-    state: &'a Arc<ServerState>,
-    peer: &'a Peer,
-    headers: &'a HeaderMap,
-    read: EngineRequest,
-}
-
 impl Requested<'_> {
-    /// What is known about the client. `id`: the id of all its sockets, in version 3.
-    fn client(&self, transport: &'static dyn Transport, framing: Framing, id: Option<ClientId>) -> Client {
-        let by_cookie = self.state.origins.trusts_cookies(self.headers, self.peer.forwarded_host());
-        let credentials = Credentials::new(self.peer.ip, transport.name(), self.headers, by_cookie);
-        let is_polling = self.read.transport == EngineTransport::Polling;
-        let connect = Connect {
-            ip: Some(self.peer.ip),
-            origin: text(self.headers, "origin").map(str::to_owned),
-            transport: if is_polling { "polling" } else { "websocket" }.to_owned(),
-            query: self.read.query.clone(),
-            auth: None,
-            number: 0,
-        };
-        let credentials = Arc::new(credentials.with_token(self.read.token.as_deref()));
-        Client { framing, id, credentials, connect, transport: transport.name() }
-    }
-
     /// Opens a WebSocket.
     fn open(self, upgrade: Upgrade) -> Response {
         let framing = match self.read.version {
             EngineVersion::V4 => Framing::Frames4,
+            EngineVersion::V1 => Framing::Frames1,
             EngineVersion::V2 | EngineVersion::V3 if self.read.is_text => Framing::Frames3Text,
             EngineVersion::V2 | EngineVersion::V3 => Framing::Frames3,
         };
@@ -184,7 +156,7 @@ impl Requested<'_> {
         };
         let client = self.client(WEBSOCKET, parts.info.frames(), client_of(&parts.info));
         let (shared, permit) = (self.shared.clone(), self.peer.address_permit.clone());
-        switch(upgrade, UpgradeSession { shared, client, id, entry: None, permit })
+        switch(upgrade, UpgradeSession { shared, client, id, is_tried: true, entry: None, permit })
     }
 
     /// Begins a connection that polls.
@@ -195,6 +167,7 @@ impl Requested<'_> {
         let public = (version != EngineVersion::V4).then(public_id).flatten();
         let info = Info {
             version: match version {
+                EngineVersion::V1 => 1,
                 EngineVersion::V2 => 2,
                 EngineVersion::V3 => 3,
                 EngineVersion::V4 => 4,
@@ -247,13 +220,12 @@ impl Requested<'_> {
                 envelope.connected(&id, out);
                 let at = Some(session.cursor.to_string());
                 let session = session.id.secret().to_string();
-                Some(Some(Place { namespace: "/".to_owned(), session, at }))
+                Some(Some(Place { namespace: "/".to_owned(), session, at, is_new: false }))
             }
             Err(error) => {
                 self.state.rejections.count(error.code);
-                let mut text = Vec::new();
-                opening::refuse(framing.version(), "/", &error, &mut text);
-                framing.message(&text, &[], out);
+                let Packet { text, parts } = packets::refused(framing, "/", &error);
+                framing.message(&text, &parts, out);
                 Some(None)
             }
         }
@@ -296,16 +268,4 @@ impl Requested<'_> {
         let (content_type, body) = payload::answer(framing, body, self.read.jsonp);
         response::whole(StatusCode::OK, content_type, body)
     }
-}
-
-fn client_of(info: &Info) -> Option<ClientId> {
-    info.client.as_ref().and_then(|id| id.parse().ok())
-}
-
-/// Accepts a WebSocket.
-fn switch(upgrade: Upgrade, session: impl ProtocolSession + 'static) -> Response {
-    let mut response = response::whole(upgrade.status(), "", "");
-    upgrade.write_headers(response.headers_mut());
-    *response.body_mut() = Body::Session(Session::Protocol(Box::new(session)));
-    response
 }

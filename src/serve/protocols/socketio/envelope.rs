@@ -2,10 +2,9 @@
 
 use super::encodings::Encodings;
 use super::framing::Framing;
+use super::packets;
 use crate::message::{ClientId, Encoding};
 use crate::transport::{CloseReason, Control, Envelope};
-use crate::wire::socketio::encode;
-use crate::wire::socketio::packet::Version;
 use crate::wire::websocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +16,8 @@ pub struct NamespaceEnvelope {
     encoding: &'static Encoding,
     /// Whether the client knows already that it is connected.
     is_known: bool,
+    /// The secret for recovery.
+    pid: Option<Arc<str>>,
     /// Whether there was a gap. Engine.IO has no word for it, so the connection ends.
     has_gap: AtomicBool,
 }
@@ -26,7 +27,7 @@ impl NamespaceEnvelope {
     pub fn new(encodings: &Encodings, framing: Framing, namespace: &Arc<str>) -> Option<NamespaceEnvelope> {
         let encoding = encodings.get(framing, namespace)?;
         let has_gap = AtomicBool::new(false);
-        Some(NamespaceEnvelope { framing, namespace: namespace.clone(), encoding, is_known: false, has_gap })
+        Some(NamespaceEnvelope { framing, namespace: namespace.clone(), encoding, is_known: false, pid: None, has_gap })
     }
 
     /// The same, for a client that knows that the namespace is connected.
@@ -34,14 +35,14 @@ impl NamespaceEnvelope {
         NamespaceEnvelope { is_known: true, ..self }
     }
 
+    /// The same, with the secret for recovery.
+    pub fn with_pid(self, pid: Option<Arc<str>>) -> NamespaceEnvelope {
+        NamespaceEnvelope { pid, ..self }
+    }
+
     /// Appends the packet that says that the namespace is connected. `client` is the public id of the socket.
     pub fn connected(&self, client: &ClientId, out: &mut Vec<u8>) {
-        let mut text = Vec::new();
-        match self.framing.version() {
-            Version::V5 => encode::connect_v5(&self.namespace, &client.to_string(), None, &mut text),
-            Version::V4 => encode::connect_v4(&self.namespace, &mut text),
-        }
-        self.framing.message(&text, &[], out);
+        packets::connected(self.framing, &self.namespace, client, self.pid.as_deref(), out);
     }
 
     /// Whether there was a gap, so that the connection has to end.
@@ -56,15 +57,15 @@ impl Envelope for NamespaceEnvelope {
     }
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
-        let mut text = Vec::new();
         match control {
-            Control::Hello { client, .. } if !self.is_known => return self.connected(client, out),
-            Control::Bye { bye: CloseReason::SessionEnded, .. } => encode::disconnect(&self.namespace, &mut text),
+            Control::Hello { client, .. } if !self.is_known => self.connected(client, out),
+            Control::Bye { bye: CloseReason::SessionEnded, .. } => {
+                packets::disconnected(self.framing, &self.namespace, out);
+            }
             // The client connects again after a closed transport, but not after a `disconnect`.
-            Control::Bye { .. } => return out.extend_from_slice(&websocket::empty_close_frame()),
-            Control::Gap(_) => return self.has_gap.store(true, Ordering::Relaxed),
-            _ => return,
+            Control::Bye { .. } => out.extend_from_slice(&websocket::empty_close_frame()),
+            Control::Gap(_) => self.has_gap.store(true, Ordering::Relaxed),
+            _ => {}
         }
-        self.framing.message(&text, &[], out);
     }
 }

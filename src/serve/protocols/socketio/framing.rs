@@ -3,8 +3,20 @@
 use crate::wire::engineio::{PacketType, octets, v3, v4};
 use crate::wire::socketio::encode::Charset;
 use crate::wire::socketio::packet::Version;
+use crate::wire::socketio09::{encode, framing};
 use crate::wire::websocket;
 use bytes::Bytes;
+
+/// The words of a version of Socket.IO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// Those of Socket.IO 0.9.
+    V1,
+    /// Those of Socket.IO 1 and 2.
+    V4,
+    /// Those of Socket.IO 3 and 4.
+    V5,
+}
 
 /// The form of packets for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,23 +33,30 @@ pub enum Framing {
     Payload3,
     /// Payloads of Engine.IO 3 as bytes.
     Octets3,
+    /// WebSocket frames of Socket.IO 0.9.
+    Frames1,
+    /// Payloads of Socket.IO 0.9.
+    Payload1,
 }
 
 impl Framing {
-    /// The version of the packets of Socket.IO.
-    pub fn version(self) -> Version {
+    /// The words of the packets of Socket.IO.
+    pub fn words(self) -> Words {
         match self {
-            Framing::Frames4 | Framing::Payload4 => Version::V5,
-            Framing::Frames3 | Framing::Frames3Text | Framing::Payload3 | Framing::Octets3 => Version::V4,
+            Framing::Frames4 | Framing::Payload4 => Words::V5,
+            Framing::Frames3 | Framing::Frames3Text | Framing::Payload3 | Framing::Octets3 => Words::V4,
+            Framing::Frames1 | Framing::Payload1 => Words::V1,
         }
+    }
+
+    /// The version of the packets that come. Packets of 0.9 are read as those of version 4.
+    pub fn version(self) -> Version {
+        if self.words() == Words::V5 { Version::V5 } else { Version::V4 }
     }
 
     /// The characters that JSON may have.
     pub fn charset(self) -> Charset {
-        match self.version() {
-            Version::V5 => Charset::Utf8,
-            Version::V4 => Charset::Ascii,
-        }
+        if self.words() == Words::V4 { Charset::Ascii } else { Charset::Utf8 }
     }
 
     /// Appends a packet of Engine.IO.
@@ -57,12 +76,29 @@ impl Framing {
             }
             Framing::Payload3 => v3::packet(kind, data, out),
             Framing::Octets3 => octets::packet(kind, data, out),
+            Framing::Frames1 | Framing::Payload1 => {
+                let text = match kind {
+                    PacketType::Ping => encode::HEARTBEAT,
+                    // The client shakes hands again.
+                    PacketType::Close => encode::UNKNOWN_SESSION,
+                    _ => encode::NOOP,
+                };
+                self.message(text.as_bytes(), &[], out);
+            }
         }
     }
 
     /// Appends a packet of Socket.IO: its text, which is UTF-8, and its binary parts.
     pub fn message(self, text: &[u8], parts: &[Bytes], out: &mut Vec<u8>) {
-        self.packet(PacketType::Message, std::str::from_utf8(text).unwrap_or_default(), out);
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        match self {
+            Framing::Frames1 => {
+                websocket::text_header(text.len(), out);
+                out.extend_from_slice(text.as_bytes());
+            }
+            Framing::Payload1 => framing::frame(text, out),
+            _ => self.packet(PacketType::Message, text, out),
+        }
         for part in parts {
             self.part(part, out);
         }
@@ -90,6 +126,8 @@ impl Framing {
             }
             Framing::Payload3 => v3::binary(part, out),
             Framing::Octets3 => octets::binary(part, out),
+            // Packets of 0.9 have no binary parts.
+            Framing::Frames1 | Framing::Payload1 => {}
         }
     }
 }

@@ -77,6 +77,8 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             max_payload: 1000,
             max_connections: 10,
+            recovery: false,
+            client: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reads the frames of a WebSocket: packets of Engine.IO, and in them the packets of Socket.IO.
 
+use super::input09::{self, Input09};
 use super::request::EngineVersion;
 use crate::wire::engineio::utf8::Encoded;
 use crate::wire::engineio::{Data, Packet, PacketType, v3, v4};
@@ -10,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 
 /// One input.
 pub enum Input {
-    /// A whole packet of Socket.IO.
-    Packet(Complete<'static>),
+    /// A packet, and the receipt that its client gets at once.
+    Packet(Complete<'static>, Option<Vec<u8>>),
     /// A ping of Engine.IO.
     Ping(String),
     /// A pong of Engine.IO.
@@ -74,6 +75,13 @@ impl Inputs {
 
     fn text(&mut self, text: &str) -> Option<Input> {
         let packet = match self.version {
+            EngineVersion::V1 => {
+                return Some(match input09::read(text)? {
+                    Input09::Packet(packet, receipt) => Input::Packet(packet, receipt),
+                    Input09::End => Input::End(websocket::empty_close_frame()),
+                    Input09::Nothing => Input::Nothing,
+                });
+            }
             EngineVersion::V4 => v4::text_frame(text),
             EngineVersion::V3 => v3::read_text_frame(text, Encoded::Once),
             EngineVersion::V2 => v3::read_text_frame(text, Encoded::PerhapsTwice),
@@ -85,6 +93,7 @@ impl Inputs {
         match self.version {
             EngineVersion::V4 => self.packet(v4::binary_frame(bytes)),
             EngineVersion::V2 | EngineVersion::V3 => self.packet(v3::read_binary_frame(bytes).ok()?),
+            EngineVersion::V1 => None,
         }
     }
 
@@ -93,7 +102,7 @@ impl Inputs {
             (PacketType::Message, Data::Text(text)) => {
                 self.held = 0;
                 match self.packets.text(&text).ok()? {
-                    Some(Complete { packet, attachments }) => Input::Packet(owned(packet, attachments)),
+                    Some(Complete { packet, attachments }) => Input::Packet(owned(packet, attachments), None),
                     None => {
                         self.held = text.len();
                         Input::Nothing
@@ -105,7 +114,7 @@ impl Inputs {
                 match self.packets.binary(bytes.into_owned().into()).ok()? {
                     Some(Complete { packet, attachments }) => {
                         self.held = 0;
-                        Input::Packet(owned(packet, attachments))
+                        Input::Packet(owned(packet, attachments), None)
                     }
                     None => Input::Nothing,
                 }

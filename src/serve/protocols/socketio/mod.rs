@@ -6,27 +6,33 @@
 //! connection that polls has a [`record`], which every node reads, so its requests may reach any node.
 
 mod actions;
-mod answers;
+mod browser_client;
 mod connection;
 mod encodings;
 mod endpoint;
+mod endpoint09;
 mod entries;
 mod envelope;
 mod framing;
 mod heartbeat;
 mod input;
+mod input09;
 mod metrics;
 mod opening;
+mod packets;
 mod payload;
 mod poll;
 mod post;
 mod record;
+mod recovery;
 mod request;
+mod requested;
 pub mod settings;
 mod shared;
 mod sockets;
 mod transports;
 mod upgrade;
 
+pub use browser_client::BrowserClient;
 pub use endpoint::SocketIo;
 pub use transports::TRANSPORTS;

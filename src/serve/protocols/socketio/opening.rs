@@ -13,9 +13,6 @@ use crate::serve::hook::call::Connect;
 use crate::serve::hook::call_type::CallType;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code};
-use crate::wire::json;
-use crate::wire::socketio::encode;
-use crate::wire::socketio::packet::Version;
 use std::sync::Arc;
 
 /// The dialect of the sessions, as the application sees it.
@@ -84,13 +81,12 @@ pub async fn open(state: Arc<ServerState>, shared: Arc<Shared>, wanted: Wanted) 
     connect::admit(&state, session, &credentials, connect, CLOSED).await
 }
 
-/// Appends the packet that refuses a namespace.
-pub fn refuse(version: Version, namespace: &str, error: &ApiError, out: &mut Vec<u8>) {
-    match version {
-        Version::V5 => encode::error_v5(namespace, &error.message, error.data.as_deref(), out),
-        Version::V4 => {
-            let message = || json::quoted(&error.message);
-            encode::error_v4(namespace, &error.data.as_deref().map_or_else(message, str::to_owned), out);
-        }
+/// The token in an `auth` object.
+pub fn token(auth: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Auth {
+        #[serde(default)]
+        token: Option<String>,
     }
+    serde_json::from_str::<Auth>(auth).ok()?.token
 }

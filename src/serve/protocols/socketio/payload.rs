@@ -5,6 +5,7 @@ use super::record::Info;
 use super::request::EngineVersion;
 use crate::wire::engineio::utf8::Encoded;
 use crate::wire::engineio::{Data, Error, Packet, PacketType, jsonp, octets, v3, v4};
+use crate::wire::socketio09::{framing, pages};
 use std::borrow::Cow;
 
 /// The body of an answer with these packets.
@@ -23,6 +24,12 @@ pub fn answer(framing: Framing, body: Vec<u8>, jsonp: Option<u32>) -> (&'static 
         return (if is_binary { "application/octet-stream" } else { "text/plain; charset=UTF-8" }, body);
     };
     let mut out = Vec::with_capacity(body.len() + 64);
+    if framing == Framing::Payload1 {
+        pages::begin_jsonp(number, &mut out);
+        pages::escape(&String::from_utf8_lossy(&body), &mut out);
+        pages::end_jsonp(&mut out);
+        return ("text/javascript; charset=UTF-8", out);
+    }
     jsonp::begin(number, &mut out);
     jsonp::escape(&String::from_utf8_lossy(&body), &mut out);
     jsonp::end(&mut out);
@@ -52,6 +59,9 @@ pub enum Content {
 ///
 /// The body is not a payload.
 pub fn packets(info: &Info, body: &[u8], is_octets: bool, is_form: bool) -> Result<Vec<Received>, Error> {
+    if info.engine() == EngineVersion::V1 {
+        return packets_09(body, is_form).ok_or(Error::Cut);
+    }
     let form = is_form.then(|| jsonp::payload(body)).transpose()?;
     let body: Cow<'_, [u8]> = form.map_or(Cow::Borrowed(body), |text| Cow::Owned(text.into_bytes()));
     match info.engine() {
@@ -60,6 +70,13 @@ pub fn packets(info: &Info, body: &[u8], is_octets: bool, is_form: bool) -> Resu
         // A form is decoded as UTF-8 by its own rule.
         _ => v3::packets(&body, Encoded::PerhapsTwice)?.map(received).collect(),
     }
+}
+
+fn packets_09(body: &[u8], is_form: bool) -> Option<Vec<Received>> {
+    let form = if is_form { Some(pages::payload(body).ok()?) } else { None };
+    let body = form.as_ref().map_or(body, |text| text.as_bytes());
+    let text = |text: &str| Received { kind: PacketType::Message, data: Content::Text(text.to_owned()) };
+    framing::packets(body).ok()?.map(|packet| packet.ok().map(text)).collect()
 }
 
 fn received(packet: Result<Packet<'_>, Error>) -> Result<Received, Error> {

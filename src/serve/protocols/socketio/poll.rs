@@ -6,7 +6,8 @@
 
 use super::entries::ConnectionEntry;
 use super::envelope::NamespaceEnvelope;
-use super::framing::Framing;
+use super::framing::{Framing, Words};
+use super::packets;
 use super::payload;
 use super::record::{Parts, Place, Reader, Stamp};
 use super::shared::Shared;
@@ -23,7 +24,6 @@ use crate::serve::state::ServerState;
 use crate::transport::{Code, Envelope as _};
 use crate::wire::engineio::PacketType;
 use crate::wire::engineio::handshake::Refusal;
-use crate::wire::socketio::encode;
 use crate::wire::socketio::packet::Version;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -33,6 +33,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// The time within which a GET is answered while the client tries a WebSocket.
 const PROBING: Duration = Duration::from_millis(90);
+
+/// The longest wait of a GET in 0.9. Old proxies end longer ones.
+const LONGEST_09: Duration = Duration::from_secs(20);
 
 /// A connection that polls, in one request.
 pub struct Polling<'a> {
@@ -85,7 +88,8 @@ impl Polling<'_> {
     /// Ends the connection and its sockets.
     pub async fn close(&self, reason: &'static str) -> Result<(), Refused> {
         let Some(record) = self.shared.store.end(self.id.secret()).await? else { return Ok(()) };
-        if let Some(parts) = Parts::read(&record) {
+        // Without an end, the client may recover its sockets.
+        if let Some(parts) = Parts::read(&record).filter(|_| !self.shared.settings.recovery) {
             for socket in parts.writer.sockets {
                 SessionId::parse(&socket.session).iter().for_each(|id| self.state.sessions.end_soon(id, reason));
             }
@@ -114,21 +118,24 @@ impl Polling<'_> {
             return Ok((framing, body.clone()));
         }
         // The same GET again: the browser has lost the connection on which the first one waits.
-        if parts.reader.parked.as_ref().is_some_and(|parked| !parked.is_of(self.t)) {
+        // In 0.9, a new GET takes the place of the old one.
+        let is_09 = framing.words() == Words::V1;
+        if !is_09 && parts.reader.parked.as_ref().is_some_and(|parked| !parked.is_of(self.t)) {
             return Err(self.break_off().await);
         }
         let stamp = Stamp { t: self.t.map(str::to_owned) };
         parts.reader.parked = Some(stamp.clone());
         self.write_reader(&mut parts).await?;
+        let interval = self.shared.settings.ping_interval.min(if is_09 { LONGEST_09 } else { Duration::MAX });
         let probes = parts.mode.probing_until_ms > self.state.hub.log().now_ms();
         let now_ms = || self.state.hub.log().now_ms();
         let ping_at_ms = parts.reader.pinged_ms + self.shared.settings.ping_interval.as_millis() as u64;
         let time = match framing {
             _ if probes => PROBING,
             Framing::Payload4 => Duration::from_millis(ping_at_ms.saturating_sub(now_ms())),
-            _ => self.shared.settings.ping_interval,
+            _ => interval,
         };
-        let time = time.min(self.shared.settings.ping_interval);
+        let time = time.min(interval);
         let mut reading = Reading::open(self, framing, &parts.reader).await.ok_or(UNKNOWN)?;
         tokio::select! {
             () = reading.fill(self, time) => {}
@@ -148,11 +155,12 @@ impl Polling<'_> {
         }
         if reading.out.is_empty() {
             // A client of version 3 that gets pongs does not ask by itself.
-            let kind = if is_cut || framing.version() == Version::V5 { PacketType::Noop } else { PacketType::Pong };
+            let kind =
+                if is_cut || framing.version() == Version::V5 || is_09 { PacketType::Noop } else { PacketType::Pong };
             framing.packet(kind, "", &mut reading.out);
         }
         let body = payload::finish(framing, std::mem::take(&mut reading.out));
-        let last = Some((stamp, body.clone()));
+        let last = (!is_09).then(|| (stamp, body.clone()));
         parts.reader = Reader { parked: None, last, pinged_ms, ..reading.positions() };
         self.write_reader(&mut parts).await?;
         Ok((framing, body))
@@ -181,6 +189,8 @@ struct Reading {
     framing: Framing,
     own: Subscription,
     sockets: Vec<ReadSocket>,
+    /// Namespaces that could not be read this time.
+    unread: Vec<Place>,
     /// Namespaces whose sessions have to be found.
     to_open: Vec<(String, String, String)>,
     out: Vec<u8>,
@@ -192,10 +202,10 @@ impl Reading {
     async fn open(polling: &Polling<'_>, framing: Framing, reader: &Reader) -> Option<Reading> {
         let at: Cursor = reader.at.parse().ok()?;
         let own = polling.state.hub.subscribe(None, &[own_channel(polling.id)?], Start::After(at), None, None);
-        let (sockets, to_open, out) = (Vec::new(), Vec::new(), Vec::new());
-        let mut reading = Reading { framing, own, sockets, to_open, out, is_woken: false, is_closed: false };
-        for Place { namespace, session, at } in &reader.sockets {
-            reading.find(polling, namespace, session, at.as_deref().unwrap_or_default(), true).await;
+        let (sockets, unread, to_open, out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut reading = Reading { framing, own, sockets, unread, to_open, out, is_woken: false, is_closed: false };
+        for Place { namespace, session, at, is_new } in &reader.sockets {
+            reading.find(polling, namespace, session, at.as_deref().unwrap_or_default(), !is_new).await;
         }
         Some(reading)
     }
@@ -211,10 +221,13 @@ impl Reading {
             self.is_closed = true;
             return;
         };
-        match connect::find(state, session, Some(at), time).await {
+        let encoding = envelope.encoding();
+        match connect::find_at(state, session, at, time).await {
             Ok(session) => {
                 let client = session.client.clone();
                 if !is_known {
+                    let pid = shared.settings.recovery.then(|| session.id.secret().clone());
+                    let envelope = envelope.with_pid(pid);
                     envelope.connected(&client, &mut self.out);
                 }
                 let mut subscription = state.hub.subscribe(None, &[], Start::After(at), None, Some(client));
@@ -222,19 +235,21 @@ impl Reading {
                 live.begin(&mut subscription);
                 let channels: Vec<_> = live.state().channels.keys().cloned().collect();
                 state.hub.polled(super::transports::POLLING.name(), channels.iter(), &live.state().client, time);
-                let encoding = envelope.encoding();
                 self.sockets.push(ReadSocket { namespace, live, subscription, encoding });
             }
             // The application has ended it.
             Err(error) if error.code == Code::NoSession => self.disconnected(&namespace),
-            Err(_) => self.is_closed = true,
+            // This node is behind, or the log is away. The client asks again.
+            Err(_) => {
+                let (namespace, session) = (namespace.to_string(), session.to_owned());
+                self.unread.push(Place { namespace, session, at: Some(at.to_string()), is_new: !is_known });
+                self.is_woken = true;
+            }
         }
     }
 
     fn disconnected(&mut self, namespace: &str) {
-        let mut text = Vec::new();
-        encode::disconnect(namespace, &mut text);
-        self.framing.message(&text, &[], &mut self.out);
+        packets::disconnected(self.framing, namespace, &mut self.out);
     }
 
     /// Reads until there is something to answer.
@@ -310,8 +325,9 @@ impl Reading {
             namespace: socket.namespace.to_string(),
             session: socket.live.id().secret().to_string(),
             at: Some(socket.subscription.cursor().to_string()),
+            is_new: false,
         };
-        let sockets = self.sockets.iter().map(place).collect();
+        let sockets = self.sockets.iter().map(place).chain(self.unread.iter().cloned()).collect();
         Reader { at: self.own.cursor().to_string(), sockets, pinged_ms: 0, parked: None, last: None }
     }
 }

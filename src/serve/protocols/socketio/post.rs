@@ -5,14 +5,17 @@
 //! ids, once more.
 
 use super::actions::{self, Source, Work};
-use super::answers::{self, Answer};
 use super::encodings::ack_id;
 use super::entries::ConnectionEntry;
+use super::framing::Words;
+use super::input09::{self, Input09};
 use super::opening::{self, Wanted, public_id};
+use super::packets::{self, Answer, Packet};
 use super::payload::{self, Content, Received};
 use super::poll::{Polling, Refused, UNKNOWN};
 use super::record::{Parts, Place, Stamp};
-use super::sockets::{Client, MAX_PENDING, MAX_SOCKETS, token};
+use super::recovery::{self, Remembered};
+use super::sockets::{Client, MAX_PENDING, MAX_SOCKETS};
 use crate::log::connections::{Part, Swapped};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::id::SessionId;
@@ -115,6 +118,18 @@ impl Posting<'_> {
         for Received { kind, data } in packets {
             self.index += 1;
             match (kind, data) {
+                (EngineType::Message, Content::Text(text)) if self.client.framing.words() == Words::V1 => {
+                    match input09::read(&text).ok_or(Broken)? {
+                        Input09::Packet(packet, receipt) => {
+                            if let Some(text) = receipt {
+                                self.append(entry_of(Packet { text, parts: Vec::new() })).await;
+                            }
+                            self.packet(&packet).await?;
+                        }
+                        Input09::End => self.is_closed = true,
+                        Input09::Nothing => {}
+                    }
+                }
                 (EngineType::Message, Content::Text(text)) => {
                     if let Some(packet) = assembler.text(&text).map_err(|_| Broken)? {
                         self.packet(&packet).await?;
@@ -161,7 +176,7 @@ impl Posting<'_> {
             self.polling.shared.metrics.refused_events.inc();
             self.polling.state.rejections.count(error.code);
         }
-        if let Some(packet) = answers::packet(self.client.framing.charset(), namespace, id, answer) {
+        if let Some(packet) = packets::answered(self.client.framing, namespace, id, answer) {
             self.append(entry_of(packet)).await;
         }
     }
@@ -193,28 +208,27 @@ impl Posting<'_> {
     }
 
     async fn connect(&mut self, packet: &Complete<'_>, namespace: String) {
-        let wanted = self.wanted(packet, &namespace);
-        let opened = match wanted {
-            Ok(wanted) => opening::open(self.polling.state.clone(), self.polling.shared.clone(), wanted).await,
-            Err(error) => Err(error),
+        let (state, shared) = (self.polling.state.clone(), self.polling.shared.clone());
+        let (at, opened) = match self.wanted(packet, &namespace) {
+            Ok((remembered, wanted)) => recovery::recover_or_open(state, shared, remembered, wanted).await,
+            Err(error) => (None, Err(error)),
         };
         match opened {
             Ok(session) => {
                 let id = session.id.secret().to_string();
-                self.parts.writer.sockets.push(Place { namespace: namespace.clone(), session: id.clone(), at: None });
-                let at = session.cursor.to_string();
+                let at = at.unwrap_or(session.cursor).to_string();
+                let place = Place { namespace: namespace.clone(), session: id.clone(), at: None, is_new: false };
+                self.parts.writer.sockets.push(place);
                 self.append(ConnectionEntry::Socket { namespace, session: id, at }).await;
             }
             Err(error) => {
                 self.polling.state.rejections.count(error.code);
-                let mut text = Vec::new();
-                opening::refuse(self.version, &namespace, &error, &mut text);
-                self.append(entry_of(answers::Packet { text, parts: Vec::new() })).await;
+                self.append(entry_of(packets::refused(self.client.framing, &namespace, &error))).await;
             }
         }
     }
 
-    fn wanted(&self, packet: &Complete<'_>, namespace: &str) -> Result<Wanted, ApiError> {
+    fn wanted(&self, packet: &Complete<'_>, namespace: &str) -> Result<(Option<Remembered>, Wanted), ApiError> {
         if self.parts.writer.sockets.len() >= MAX_SOCKETS {
             return Err(ApiError::new(Code::TooManyConnections, "the connection has too many namespaces"));
         }
@@ -222,16 +236,18 @@ impl Posting<'_> {
         let id = id.ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
         let auth = packet.packet.json.as_deref();
         let mut connect = self.client.connect.clone();
-        connect.auth = auth.and_then(|auth| serde_json::from_str(auth).ok());
+        let recovered = auth.filter(|_| self.polling.shared.settings.recovery).and_then(recovery::take);
+        let (remembered, rest) = recovered.unzip();
+        connect.auth = rest.or_else(|| auth.and_then(|auth| serde_json::from_str(auth).ok()));
         for (name, value) in fields(packet.packet.query.as_deref().unwrap_or_default().as_bytes(), None) {
             connect.query.insert(name.into_owned(), value.into_owned());
         }
         let credentials = self.publisher(auth);
-        Ok(Wanted { namespace: namespace.into(), client: id, credentials, connect })
+        Ok((remembered, Wanted { namespace: namespace.into(), client: id, credentials, connect }))
     }
 
     fn publisher(&self, auth: Option<&str>) -> Arc<Credentials> {
-        match auth.and_then(token) {
+        match auth.and_then(opening::token) {
             Some(token) => Arc::new(Credentials::clone(&self.client.credentials).with_token(Some(&token))),
             None => self.client.credentials.clone(),
         }
@@ -248,8 +264,12 @@ impl Posting<'_> {
             None if is_ack => connect::find_latest(state, session).await.map(Arc::new),
             None => connect::find(state, session, None, Duration::ZERO).await.map(Arc::new),
         };
-        // If there is none, the application has ended the socket, and the client does not know it yet.
-        let Ok(session) = found else { return };
+        let session = match found {
+            Ok(session) => session,
+            // The application has ended the socket, and the client does not know it yet.
+            Err(error) if error.code == Code::NoSession => return,
+            Err(error) => return self.answered(&namespace, packet.packet.ack.filter(|_| !is_ack), &Err(error)).await,
+        };
         self.sessions.insert(namespace.clone(), session.clone());
         let id = packet.packet.ack;
         let source =
@@ -278,7 +298,7 @@ impl Posting<'_> {
     }
 }
 
-fn entry_of(packet: answers::Packet) -> ConnectionEntry {
+fn entry_of(packet: Packet) -> ConnectionEntry {
     ConnectionEntry::Packet {
         text: String::from_utf8(packet.text).unwrap_or_default(),
         parts: packet.parts.iter().map(|part| part.to_vec()).collect(),

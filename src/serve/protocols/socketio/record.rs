@@ -17,7 +17,7 @@ const DONE: usize = 8;
 /// What the handshake has fixed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Info {
-    /// The version of Engine.IO: 2, 3 or 4.
+    /// The version of Engine.IO: 2, 3 or 4; 1 for Socket.IO 0.9.
     pub version: u8,
     /// Whether the client takes only `application/octet-stream`.
     pub octets: bool,
@@ -34,6 +34,7 @@ impl Info {
         match self.version {
             4 => EngineVersion::V4,
             3 => EngineVersion::V3,
+            1 => EngineVersion::V1,
             _ => EngineVersion::V2,
         }
     }
@@ -42,6 +43,7 @@ impl Info {
     pub fn payload(&self) -> Framing {
         match self.engine() {
             EngineVersion::V4 => Framing::Payload4,
+            EngineVersion::V1 => Framing::Payload1,
             _ if self.octets => Framing::Octets3,
             _ => Framing::Payload3,
         }
@@ -51,6 +53,7 @@ impl Info {
     pub fn frames(&self) -> Framing {
         match self.engine() {
             EngineVersion::V4 => Framing::Frames4,
+            EngineVersion::V1 => Framing::Frames1,
             _ if self.text => Framing::Frames3Text,
             _ => Framing::Frames3,
         }
@@ -81,6 +84,9 @@ pub struct Place {
     /// The position up to which the client has read its messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
+    /// Whether the client does not know yet that the namespace is connected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_new: bool,
 }
 
 /// The part of GETs.

@@ -6,7 +6,7 @@ use crate::wire::engineio::handshake::{Handshake, Refusal};
 use std::collections::BTreeMap;
 
 /// The fields that belong to the protocol. The application does not get them.
-const OWN_FIELDS: [&str; 6] = ["EIO", "transport", "sid", "t", "b64", "j"];
+const OWN_FIELDS: [&str; 9] = ["EIO", "transport", "sid", "t", "b64", "j", "jsonp", "i", "disconnect"];
 
 /// The fields that are secrets of this server.
 const SECRETS: [&str; 2] = ["token", "session"];
@@ -17,6 +17,8 @@ const MAX_STAMP: usize = 100;
 /// The version of Engine.IO that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineVersion {
+    /// Socket.IO 0.9, which has no Engine.IO below it.
+    V1,
     /// Version 3, as the bundles of Socket.IO 1.0.0 to 1.0.6 speak it. They say `EIO=2`.
     V2,
     /// Version 3.
@@ -62,43 +64,76 @@ impl EngineRequest {
     ///
     /// The transport or the version is not known.
     pub fn parse(query: &str) -> Result<EngineRequest, Refusal> {
-        let (mut own, mut others, mut token) = (BTreeMap::new(), BTreeMap::new(), None);
-        for (name, value) in fields(query.as_bytes(), None) {
-            if OWN_FIELDS.contains(&&*name) {
-                own.entry(name).or_insert(value);
-            } else if SECRETS.contains(&&*name) {
-                token = token.or((name == "token").then(|| value.into_owned()));
-            } else {
-                others.entry(name.into_owned()).or_insert(value.into_owned());
-            }
-        }
-        let transport = match own.get("transport").map(|name| &**name) {
+        let Fields { own, others, token } = Fields::read(query);
+        let transport = match own.get("transport").map(String::as_str) {
             Some("polling") => EngineTransport::Polling,
             Some("websocket") => EngineTransport::WebSocket,
             _ => return Err(Refusal::UnknownTransport),
         };
-        let version = match own.get("EIO").map(|version| &**version) {
+        let version = match own.get("EIO").map(String::as_str) {
             Some("4") => EngineVersion::V4,
             Some("3") => EngineVersion::V3,
             Some("2") => EngineVersion::V2,
             _ => return Err(Refusal::UnsupportedVersion),
         };
-        let sid = own.get("sid").filter(|sid| !sid.is_empty()).map(|sid| sid.to_string());
-        let is_text = own.get("b64").is_some_and(|value| !matches!(&**value, "" | "0" | "false"));
-        let t = own.get("t").filter(|t| (1..=MAX_STAMP).contains(&t.len())).map(|t| t.to_string());
+        let sid = own.get("sid").filter(|sid| !sid.is_empty()).cloned();
+        let is_text = own.get("b64").is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+        let t = own.get("t").filter(|t| (1..=MAX_STAMP).contains(&t.len())).cloned();
         let jsonp = own.get("j").and_then(|number| number.parse().ok());
         Ok(EngineRequest { version, transport, sid, is_text, t, jsonp, token, query: others })
     }
 }
 
+/// The fields of a query.
+struct Fields {
+    own: BTreeMap<String, String>,
+    others: BTreeMap<String, String>,
+    token: Option<String>,
+}
+
+impl Fields {
+    fn read(query: &str) -> Fields {
+        let mut read = Fields { own: BTreeMap::new(), others: BTreeMap::new(), token: None };
+        for (name, value) in fields(query.as_bytes(), None) {
+            if OWN_FIELDS.contains(&&*name) {
+                read.own.entry(name.into_owned()).or_insert(value.into_owned());
+            } else if SECRETS.contains(&&*name) {
+                read.token = read.token.or((name == "token").then(|| value.into_owned()));
+            } else {
+                read.others.entry(name.into_owned()).or_insert(value.into_owned());
+            }
+        }
+        read
+    }
+}
+
+/// The fields of a query of 0.9 that belong to the protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fields09 {
+    /// The number of the callback of a handshake by JSONP.
+    pub jsonp: Option<u32>,
+    /// Whether the page is about to be closed.
+    pub disconnects: bool,
+}
+
 impl EngineRequest {
+    /// Reads a query of 0.9, where the path names the transport and the session.
+    pub fn parse_09(query: &str, transport: EngineTransport, sid: Option<String>) -> (EngineRequest, Fields09) {
+        let Fields { own, others, token } = Fields::read(query);
+        let number = |name: &str| own.get(name).and_then(|number| number.parse().ok());
+        let fields = Fields09 { jsonp: number("jsonp"), disconnects: own.contains_key("disconnect") };
+        let jsonp = number("i");
+        let (version, is_text, t) = (EngineVersion::V1, true, None);
+        (EngineRequest { version, transport, sid, is_text, t, jsonp, token, query: others }, fields)
+    }
+
     /// Whether the client takes only payloads of bytes. Such old clients are known by their time stamps: the time in
     /// milliseconds, and perhaps a number.
     pub fn takes_octets(&self) -> bool {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let is_old = |t: &String| t.split_once('-').map_or(is_number(t), |(time, n)| is_number(time) && is_number(n));
         let is_old = self.version == EngineVersion::V2 || self.t.as_ref().is_some_and(is_old);
-        self.version != EngineVersion::V4 && is_old && !self.is_text && self.jsonp.is_none()
+        matches!(self.version, EngineVersion::V2 | EngineVersion::V3) && is_old && !self.is_text && self.jsonp.is_none()
     }
 }
 

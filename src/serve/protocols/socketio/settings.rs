@@ -1,5 +1,6 @@
 //! The settings of Socket.IO.
 
+use super::browser_client::BrowserClient;
 use crate::message::Channel;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ pub struct SocketIoSettings {
     pub max_payload: usize,
     /// The most connections that poll, on all nodes.
     pub max_connections: usize,
+    /// Whether a client may go on with its socket after a lost connection.
+    pub recovery: bool,
+    /// The library of the page.
+    pub client: Option<BrowserClient>,
 }
 
 /// What one event of a namespace does.

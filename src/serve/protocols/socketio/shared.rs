@@ -23,7 +23,7 @@ impl Shared {
     /// The shared state, with metrics in this registry.
     pub fn new(settings: SocketIoSettings, store: Arc<dyn ConnectionStore>, registry: &mut Registry) -> Shared {
         let metrics = SocketIoMetrics::register(registry);
-        let encodings = Encodings::new(metrics.skipped_messages.clone());
+        let encodings = Encodings::new(metrics.skipped_messages.clone(), settings.recovery);
         Shared { settings, metrics, encodings, store }
     }
 }

@@ -1,13 +1,14 @@
 //! The sockets of one connection: what its packets do, without I/O.
 
 use super::actions::{self, Source, Work};
-use super::answers::{self, Answer};
 use super::encodings::ack_id;
 use super::entries::ConnectionEntry;
 use super::envelope::NamespaceEnvelope;
 use super::framing::Framing;
 use super::opening::{self, Wanted, invalid_namespace, public_id};
+use super::packets::{self, Answer, Packet};
 use super::record::{Place, Reader};
+use super::recovery;
 use super::shared::Shared;
 use crate::cursor::{Cursor, Start};
 use crate::hub::{LIMIT, Subscription};
@@ -15,6 +16,7 @@ use crate::message::{ClientId, Message};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::address::own_channel;
 use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::live::LiveSession;
 use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect;
@@ -27,7 +29,6 @@ use crate::transport::params::fields;
 use crate::transport::{ApiError, Code};
 use crate::wire::engineio::PacketType as EngineType;
 use crate::wire::socketio::assembler::Complete;
-use crate::wire::socketio::encode;
 use crate::wire::socketio::packet::{PacketType, Version};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -141,12 +142,12 @@ impl Sockets {
     pub async fn resume(&mut self, id: &SessionId, reader: &Reader) -> bool {
         let (Ok(at), Some(own)) = (reader.at.parse(), own_channel(id)) else { return false };
         self.left = Some(self.state.hub.subscribe(None, &[own], Start::After(at), None, None));
-        for Place { namespace, session, at } in &reader.sockets {
+        for Place { namespace, session, at, is_new } in &reader.sockets {
             let Some(at) = at.as_ref().and_then(|at| at.parse().ok()) else { return false };
-            match connect::find(&self.state, session, Some(at), CLOSED).await {
+            match connect::find_at(&self.state, session, at, CLOSED).await {
                 Ok(found) => {
                     let publisher = self.client.credentials.clone();
-                    self.opened(&namespace.as_str().into(), publisher, found, at, true);
+                    self.opened(&namespace.as_str().into(), publisher, found, at, !is_new);
                 }
                 Err(error) if error.code == Code::NoSession => self.disconnected(namespace),
                 Err(_) => return false,
@@ -156,9 +157,7 @@ impl Sockets {
     }
 
     fn disconnected(&mut self, namespace: &str) {
-        let mut text = Vec::new();
-        encode::disconnect(namespace, &mut text);
-        self.client.framing.message(&text, &[], &mut self.out);
+        packets::disconnected(self.client.framing, namespace, &mut self.out);
     }
 
     /// Carries out an entry that a request of the time of polling has left.
@@ -170,8 +169,11 @@ impl Sockets {
                 let namespace: Arc<str> = namespace.into();
                 self.connecting.push(namespace.clone());
                 self.tasks.push(Box::pin(async move {
-                    let at = at.parse().ok();
-                    let found = connect::find(&state, &session, at, CLOSED).await;
+                    let at: Option<Cursor> = at.parse().ok();
+                    let found = match at {
+                        Some(at) => connect::find_at(&state, &session, at, CLOSED).await,
+                        None => Err(state.sessions.unknown()),
+                    };
                     Done::Opened(namespace, publisher, at, Box::new(found))
                 }));
             }
@@ -259,18 +261,23 @@ impl Sockets {
             return self.refuse(&namespace, &ApiError::new(Code::NotReady, "there are no random numbers"));
         };
         let mut connect = self.client.connect.clone();
-        connect.auth = auth.and_then(|auth| serde_json::from_str(auth).ok());
+        let recovered = auth.filter(|_| self.shared.settings.recovery).and_then(recovery::take);
+        let (remembered, rest) = recovered.unzip();
+        connect.auth = rest.or_else(|| auth.and_then(|auth| serde_json::from_str(auth).ok()));
         for (name, value) in fields(query.unwrap_or_default().as_bytes(), None) {
             connect.query.insert(name.into_owned(), value.into_owned());
         }
-        let publisher = match auth.and_then(token) {
+        let publisher = match auth.and_then(opening::token) {
             Some(token) => Arc::new(Credentials::clone(&self.client.credentials).with_token(Some(&token))),
             None => self.client.credentials.clone(),
         };
         let wanted = Wanted { namespace: namespace.clone(), client: id, credentials: publisher.clone(), connect };
-        let opening = opening::open(self.state.clone(), self.shared.clone(), wanted);
+        let (state, shared) = (self.state.clone(), self.shared.clone());
         self.connecting.push(namespace.clone());
-        self.tasks.push(Box::pin(async move { Done::Opened(namespace, publisher, None, Box::new(opening.await)) }));
+        self.tasks.push(Box::pin(async move {
+            let (at, opened) = recovery::recover_or_open(state, shared, remembered, wanted).await;
+            Done::Opened(namespace, publisher, at, Box::new(opened))
+        }));
     }
 
     fn event(&mut self, index: usize, packet: &Complete<'_>, key: Option<String>) {
@@ -359,6 +366,16 @@ impl Sockets {
         }
     }
 
+    /// The session of a socket. A client that may recover may be away as long as one that polls.
+    fn live(&self, session: SessionState) -> LiveSession {
+        if !self.shared.settings.recovery {
+            return live_session(&self.state, session);
+        }
+        let mut live = LiveSession::of_poll(&self.state.sessions, &self.state.hub, session);
+        live.set_presence(self.state.presence.clone());
+        live
+    }
+
     /// Adds a socket. `at`: the position up to which the client has read. `is_known`: whether it knows that the namespace
     /// is connected.
     pub fn opened(
@@ -373,6 +390,8 @@ impl Sockets {
             self.state.sessions.end_soon(&session.id, "transport error");
             return self.refuse(namespace, &invalid_namespace());
         };
+        let pid = self.shared.settings.recovery.then(|| session.id.secret().clone());
+        let envelope = envelope.with_pid(pid);
         let (state, envelope) = (&self.state, Arc::new(if is_known { envelope.known() } else { envelope }));
         let (name, start) = (self.client.transport, Start::After(at));
         let subscription = state.hub.subscribe(Some(name), &[], start, None, Some(session.client.clone()));
@@ -381,16 +400,16 @@ impl Sockets {
         let record = SessionRecord::new(state.delivery.open(name));
         let drain = state.drain.clone();
         let mut pump = Pump::new(subscription, envelope.clone(), settings, record, drain, &state.timers);
-        pump.set_session(live_session(state, session));
+        pump.set_session(self.live(session));
         pump.hello();
         self.connected.push(Socket { namespace: namespace.clone(), envelope, publisher, pump });
     }
 
     fn refuse(&mut self, namespace: &str, error: &ApiError) {
         self.state.rejections.count(error.code);
-        let mut text = Vec::new();
-        opening::refuse(self.client.framing.version(), namespace, error, &mut text);
-        self.client.framing.message(&text, &[], &mut self.out);
+        let framing = self.client.framing;
+        let Packet { text, parts } = packets::refused(framing, namespace, error);
+        framing.message(&text, &parts, &mut self.out);
     }
 
     fn answered(&mut self, namespace: &str, id: Option<u64>, answer: Answer) {
@@ -400,8 +419,8 @@ impl Sockets {
         }
         let (framing, is_connected) =
             (self.client.framing, self.connected.iter().any(|it| &*it.namespace == namespace));
-        let packet = answers::packet(framing.charset(), namespace, id, &answer).filter(|_| is_connected);
-        if let Some(answers::Packet { text, parts }) = packet {
+        let packet = packets::answered(framing, namespace, id, &answer).filter(|_| is_connected);
+        if let Some(Packet { text, parts }) = packet {
             framing.message(&text, &parts, &mut self.out);
         }
     }
@@ -416,18 +435,12 @@ impl Sockets {
 
     /// Ends all sockets, because the connection ends.
     pub fn end(&mut self, Closed(reason): Closed) {
+        // Without an end, the client may recover its sockets.
+        if self.shared.settings.recovery {
+            return self.connected.clear();
+        }
         while !self.connected.is_empty() {
             self.remove(self.connected.len() - 1, reason);
         }
     }
-}
-
-/// The token in an `auth` object.
-pub fn token(auth: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Auth {
-        #[serde(default)]
-        token: Option<String>,
-    }
-    serde_json::from_str::<Auth>(auth).ok()?.token
 }

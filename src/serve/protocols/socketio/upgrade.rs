@@ -18,6 +18,7 @@ use crate::serve::net::stream::{ClientStream, Unread};
 use crate::serve::session::session::ProtocolSession;
 use crate::serve::session::task::spawn_parked;
 use crate::serve::state::ServerState;
+use crate::wire::socketio09::encode::UNKNOWN_SESSION;
 use crate::wire::websocket::{self, Decoder, Frame};
 use std::future::poll_fn;
 use std::io;
@@ -45,6 +46,8 @@ pub struct UpgradeSession {
     pub client: Client,
     /// The id of the connection.
     pub id: SessionId,
+    /// Whether the client first tries the WebSocket while it polls. In 0.9, it does not poll before.
+    pub is_tried: bool,
     /// The entry of the access log.
     pub entry: Option<Entry>,
     /// The permit of the client's address.
@@ -60,10 +63,10 @@ impl ProtocolSession for UpgradeSession {
     fn spawn(self: Box<Self>, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
         let counted = peer.counted;
         spawn_parked(async move {
-            let UpgradeSession { shared, client, id, entry, permit } = *self;
+            let UpgradeSession { shared, client, id, is_tried, entry, permit } = *self;
             let mut trial = Trial { shared, state, io, unread: Unread::default(), frames: Decoder::new(MAX_FRAME), id };
             // The future is boxed, so that the connection does not keep space for it.
-            match Box::pin(timeout(TRIAL, trial.run())).await {
+            match Box::pin(timeout(TRIAL, trial.run(is_tried))).await {
                 Ok(Ok(parts)) => {
                     let Trial { shared, state, io, unread, id, .. } = trial;
                     let permits = Permits { entry, _permit: permit };
@@ -74,7 +77,11 @@ impl ProtocolSession for UpgradeSession {
                     }
                 }
                 Ok(Err(_)) | Err(_) => {
-                    trial.give_up().await;
+                    if is_tried {
+                        trial.give_up().await;
+                    } else {
+                        let _ = trial.say(UNKNOWN_SESSION).await;
+                    }
                     let _ = trial.io.write_all(&websocket::empty_close_frame()).await;
                     trial.io.spawn_linger(counted);
                 }
@@ -98,17 +105,23 @@ impl Trial {
     }
 
     /// Returns the record when the client has changed.
-    async fn run(&mut self) -> io::Result<Parts> {
-        self.expect(PROBE).await?;
-        self.begin().await.map_err(|_| io::ErrorKind::NotConnected)?;
-        let mut out = Vec::new();
-        websocket::text_header(PROBED.len(), &mut out);
-        out.extend_from_slice(PROBED.as_bytes());
-        self.io.write_all(&out).await?;
-        self.expect(UPGRADE).await?;
+    async fn run(&mut self, is_tried: bool) -> io::Result<Parts> {
+        if is_tried {
+            self.expect(PROBE).await?;
+            self.begin().await.map_err(|_| io::ErrorKind::NotConnected)?;
+            self.say(PROBED).await?;
+            self.expect(UPGRADE).await?;
+        }
         let record = self.shared.store.end(self.id.secret()).await.map_err(|_| io::ErrorKind::NotConnected)?;
         // Only one WebSocket gets the record.
         record.as_ref().and_then(Parts::read).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    async fn say(&mut self, text: &str) -> io::Result<()> {
+        let mut out = Vec::new();
+        websocket::text_header(text.len(), &mut out);
+        out.extend_from_slice(text.as_bytes());
+        self.io.write_all(&out).await
     }
 
     /// Tells the GETs of the connection to end at once.
