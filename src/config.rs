@@ -7,6 +7,7 @@ mod hook;
 mod message_log;
 mod parse;
 mod presence;
+mod pusher;
 mod values;
 
 pub use access::{AccessFlags, Secret};
@@ -15,6 +16,7 @@ pub use error::BadConfig;
 pub use hook::{HookFlags, Notify};
 pub use message_log::MessageLogFlags;
 pub use presence::PresenceFlags;
+pub use pusher::{PusherApp, PusherFlags};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -128,6 +130,10 @@ pub struct Config {
     /// The flags of presence.
     #[command(flatten)]
     pub presence: PresenceFlags,
+
+    /// The flags of Pusher apps.
+    #[command(flatten)]
+    pub pusher: PusherFlags,
 
     /// The flags of the log of messages.
     #[command(flatten)]
@@ -297,7 +303,7 @@ impl Config {
     pub fn check(&self) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
-        self.access.check(&addresses)?;
+        self.access.check(&addresses, self.pusher.has_apps())?;
         self.hook.check(self.message_log.redis.is_some())?;
         // Incomplete input may use half of the budget, and the longest body must fit into this half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));

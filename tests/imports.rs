@@ -73,7 +73,7 @@ const FOLDERS: [(&str, &[&str]); 17] = [
             "session",
         ],
     ),
-    ("protocols", &["limits", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
+    ("protocols", &["limits", "presence", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
     ("router", &["access", "http", "state", "routes", "protocols"]),
     ("conn", &["net", "limits", "access", "metrics", "http", "state", "publishing", "session", "routes", "router"]),
 ];

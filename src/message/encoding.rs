@@ -20,17 +20,49 @@ pub fn made() -> u64 {
 /// A way to make a message's shared bytes. It is always a `static`, because encodings are compared by their addresses.
 pub struct Encoding {
     name: &'static str,
-    /// Appends the encoded message. `None` stands for the message object, which every message already holds.
-    encode: Option<fn(&Message, &mut Vec<u8>)>,
+    encode: Encode,
+}
+
+/// A function that appends an encoded message.
+type EncodeMessage = dyn Fn(&Message, &mut Vec<u8>) + Send + Sync;
+
+/// How a message is encoded.
+enum Encode {
+    /// As the message object, which every message already holds.
+    Object,
+    /// By a function that appends the encoded message.
+    Function(fn(&Message, &mut Vec<u8>)),
+    /// By a function that keeps values.
+    Closure(Box<EncodeMessage>),
 }
 
 /// The encoding that is the message object as JSON, unchanged.
-pub static OBJECT: Encoding = Encoding { name: "object", encode: None };
+pub static OBJECT: Encoding = Encoding { name: "object", encode: Encode::Object };
 
 impl Encoding {
     /// Makes an encoding of a function that appends the encoded message. The name appears in debug output.
     pub const fn new(name: &'static str, encode: fn(&Message, &mut Vec<u8>)) -> Encoding {
-        Encoding { name, encode: Some(encode) }
+        Encoding { name, encode: Encode::Function(encode) }
+    }
+
+    /// Makes an encoding that depends on values that are known only while the server runs. It stays in memory for good,
+    /// so the caller bounds the number of such encodings.
+    pub fn leak(
+        name: &'static str,
+        encode: impl Fn(&Message, &mut Vec<u8>) + Send + Sync + 'static,
+    ) -> &'static Encoding {
+        Box::leak(Box::new(Encoding { name, encode: Encode::Closure(Box::new(encode)) }))
+    }
+
+    /// Appends the encoded message. Returns false for the message object.
+    fn encode(&self, message: &Message, out: &mut Vec<u8>) -> bool {
+        MADE.fetch_add(u64::from(!matches!(self.encode, Encode::Object)), Ordering::Relaxed);
+        match &self.encode {
+            Encode::Object => return false,
+            Encode::Function(encode) => encode(message, out),
+            Encode::Closure(encode) => encode(message, out),
+        }
+        true
     }
 
     /// Returns the message in this encoding. The first call makes the bytes. The bytes are shared, and kept for as long
@@ -39,11 +71,12 @@ impl Encoding {
         // A variant's object is a frame, too. It is made first, because a frame cannot be made while another frame is
         // being made.
         let object = message.object();
-        let Some(encode) = self.encode else { return object.clone() };
+        if matches!(self.encode, Encode::Object) {
+            return object.clone();
+        }
         let frame = message.frames.get(self, || {
             let mut out = Vec::with_capacity(object.len() + 128);
-            MADE.fetch_add(1, Ordering::Relaxed);
-            encode(message, &mut out);
+            self.encode(message, &mut out);
             out.into()
         });
         frame.clone()
@@ -52,13 +85,10 @@ impl Encoding {
     /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs the bytes only
     /// once: a kept frame would stay in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
-        let Some(encode) = self.encode else { return out.extend_from_slice(message.object()) };
         match message.frames.known(self) {
             Some(frame) => out.extend_from_slice(frame),
-            None => {
-                MADE.fetch_add(1, Ordering::Relaxed);
-                encode(message, out);
-            }
+            None if self.encode(message, out) => {}
+            None => out.extend_from_slice(message.object()),
         }
     }
 }

@@ -14,7 +14,7 @@ pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey,
 pub use encoding::Encoding;
 pub use exclude::{client_name, except_names, present, warn_ignored_exclude};
 pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_ATTACHMENTS, MAX_EXCEPT};
-pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape};
+pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape, unescape};
 pub use pattern::{Pattern, unmatched};
 pub use user::{BadUser, User};
 

@@ -1,5 +1,6 @@
 //! The table of the endpoints.
 
+use crate::serve::protocols::pusher;
 #[cfg(test)]
 use crate::serve::protocols::toy;
 use crate::serve::routes::context::Context;
@@ -31,13 +32,14 @@ const ALL: &[&dyn Endpoint] = &[
 ];
 
 /// Returns the endpoint and the route of a path.
-pub fn find(context: &Context, path: &str) -> Option<(&'static dyn Endpoint, Route)> {
-    ALL.iter().find_map(|endpoint| Some((*endpoint, endpoint.route(context, path)?)))
+pub fn find<'a>(context: &'a Context, path: &str) -> Option<(&'a dyn Endpoint, Route)> {
+    let protocols = context.protocols.iter().map(|protocol| &**protocol);
+    ALL.iter().copied().chain(protocols).find_map(|endpoint| Some((endpoint, endpoint.route(context, path)?)))
 }
 
 /// Returns the transports of all endpoints.
 pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
-    ALL.iter().flat_map(|endpoint| endpoint.transports()).copied()
+    ALL.iter().flat_map(|endpoint| endpoint.transports()).chain(&pusher::TRANSPORTS).copied()
 }
 
 #[cfg(test)]

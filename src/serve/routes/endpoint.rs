@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 pub type Answer<'a> = BoxFuture<'a, Result<Response, ApiError>>;
 
 /// Answers the requests to its paths.
-pub trait Endpoint: Sync {
+pub trait Endpoint: Send + Sync {
     /// The rules for a path, which apply before the endpoint answers; `None` if the path does not belong to this
     /// endpoint. Paths are compared byte for byte.
     fn route(&self, context: &Context, path: &str) -> Option<Route>;
@@ -23,6 +23,11 @@ pub trait Endpoint: Sync {
     /// Refuses a request over a limit, in a form that the path's clients can read.
     fn refuse(&self, _route: &Route, _query: &[u8], refusal: &ApiError) -> Response {
         response::refused(refusal)
+    }
+
+    /// What `/info` says about the endpoint, under a name; `None` if it says nothing.
+    fn info(&self) -> Option<(&'static str, serde_json::Value)> {
+        None
     }
 
     /// The transports for which readers are counted.
@@ -42,12 +47,28 @@ pub struct Route {
     pub limits: Limits,
     /// The transport, if a request to the path subscribes.
     pub transport: Option<&'static dyn Transport>,
+    /// The pages that may request the path.
+    pub origins: Origins,
 }
 
 impl Route {
     /// A page for all clients, to which all limits apply.
-    pub const PAGE: Route =
-        Route { methods: "GET, HEAD, OPTIONS", audience: Audience::Clients, limits: Limits::All, transport: None };
+    pub const PAGE: Route = Route {
+        methods: "GET, HEAD, OPTIONS",
+        audience: Audience::Clients,
+        limits: Limits::All,
+        transport: None,
+        origins: Origins::Known,
+    };
+}
+
+/// The pages that may request a path on the public listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Pages of this server, and of the origins that the operator allows.
+    Known,
+    /// All pages: the path has its own keys and does not read cookies.
+    Any,
 }
 
 /// The clients that may request a path, and the listeners that serve it.
