@@ -8,6 +8,7 @@ mod message_log;
 mod parse;
 mod presence;
 mod pusher;
+mod socketio;
 mod values;
 
 pub use access::{AccessFlags, Secret};
@@ -17,6 +18,7 @@ pub use hook::{HookFlags, Notify};
 pub use message_log::MessageLogFlags;
 pub use presence::PresenceFlags;
 pub use pusher::{PusherApp, PusherFlags};
+pub use socketio::{OnAction, SocketIoFlags};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -134,6 +136,10 @@ pub struct Config {
     /// The flags of Pusher apps.
     #[command(flatten)]
     pub pusher: PusherFlags,
+
+    /// The flags of Socket.IO.
+    #[command(flatten)]
+    pub socketio: SocketIoFlags,
 
     /// The flags of the log of messages.
     #[command(flatten)]
@@ -313,6 +319,7 @@ impl Config {
             ));
         }
         self.presence.patterns()?;
+        self.socketio.check(self.max_buffer_bytes)?;
         self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return bad("--tls-cert and --tls-key need each other: set both or neither".into());

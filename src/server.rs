@@ -4,6 +4,7 @@ mod access;
 #[cfg(feature = "demo")]
 mod demo;
 mod descriptors;
+mod drain;
 mod error;
 mod hook;
 mod listen;
@@ -11,6 +12,7 @@ mod open_log;
 mod pusher;
 mod reload;
 mod run;
+mod socketio;
 mod state;
 
 pub use error::{RunError, StartError};
@@ -22,11 +24,11 @@ use crate::config::{AccessLogTo, BadConfig, Config};
 use crate::logging;
 use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Timers, Tls};
 use crate::systemd::Sockets;
+use drain::DrainTimes;
 use error::bad_flag;
 use futures_util::future::BoxFuture;
 use open_log::{Bridge, OpenLog};
 use prometheus_client::registry::Registry;
-use run::DrainTimes;
 use state::{OpenDemo, Parts};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -102,7 +104,7 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, calls, bridge, is_listening } =
+        let OpenLog { log, appender, remote_counts, presence, sessions, connections, calls, bridge, is_listening } =
             open_log::open_log(config, endpoint, metrics).await?;
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
@@ -119,6 +121,7 @@ impl Server {
             log,
             remote_counts,
             sessions,
+            connections,
             presence,
             is_listening,
             origins,

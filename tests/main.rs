@@ -78,6 +78,7 @@ mod several_channels;
 mod slow_readers;
 mod smuggling;
 mod soak;
+mod socketio;
 mod sse;
 mod tls;
 mod tokens;

@@ -4,6 +4,7 @@ use crate::support;
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use support::guarded::{KEY, bearer, get, knock};
 use support::token::{SECRET, token};
@@ -358,23 +359,68 @@ async fn until_ids(node: &Node, channel: &str, expected: &BTreeSet<String>, limi
     .await;
 }
 
-/// Many members over three nodes on all transports, and the death of one node.
-#[tokio::test]
+/// A user that polls, each time at the next node. A node that does not answer is left out.
+async fn poll_in_turn(
+    nodes: Vec<SocketAddr>,
+    first: usize,
+    transport: Transport,
+    client: String,
+    token: String,
+    from: String,
+) {
+    let mut cursor = from;
+    for turn in first.. {
+        let query = format!("channel=room:all&client={client}&token={token}&timeout=2&cursor={cursor}");
+        let answer = Request::get(&transport.url(&query)).try_send(nodes[turn % nodes.len()]).await;
+        let Some(answer) = answer.filter(|answer| answer.status == 200) else { continue };
+        let text = answer.text();
+        let batch = text.trim_start_matches("/**/cb(").trim_end_matches(';').trim_end_matches(')');
+        let batch: Value = serde_json::from_str(batch).unwrap_or_else(|error| panic!("{text}: {error}"));
+        cursor = batch["cursor"].as_str().expect("a cursor").to_owned();
+        if !transport.waits() {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+}
+
+/// Many members over three nodes on all transports, and the death of one node. The users of its streams and sockets are
+/// removed; those that poll do not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_members_of_a_dead_node_are_removed_once() {
     let is_long = std::env::var_os("LONGTAIL_LONG").is_some();
-    let count = if is_long { 1000 } else { 200 };
+    let count = if is_long { 1000 } else { 150 };
     let redis = RedisServer::start().await;
-    let mut nodes = three(&redis, &["--presence-members", "1000"]).await;
-    let mut told = witness(&nodes[1], "room:all").await;
-    let transports: Vec<Transport> =
-        nodes[0].transports().await.into_iter().filter(|transport| transport.is_stream()).collect();
-    let mut readers = Vec::new();
-    for index in 0..count {
-        let (node, transport) = (&nodes[index % 3], &transports[index / 3 % transports.len()]);
-        let token = user(&format!("user-{index:04}"), json!({"n": index}));
-        readers.push(Reader::open(node, transport, Subscription::to(&["room:all"]).with("token", &token)).await);
+    let mut flags = FLAGS;
+    flags[7] = "20";
+    let flags = [&flags[..], &["--presence-members", "1000"]].concat();
+    let mut nodes =
+        vec![start_on(&redis, &flags).await, start_on(&redis, &flags).await, start_on(&redis, &flags).await];
+    for node in &nodes {
+        settled(node).await;
     }
-    let all: BTreeSet<String> = (0..count).map(|index| format!("user-{index:04}")).collect();
+    let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.http).collect();
+    let mut told = witness(&nodes[1], "room:all").await;
+    let transports = nodes[0].transports().await;
+    let cursor = nodes[0].get(&format!("/poll?channel=room:all&token={}", anybody())).await.json()["cursor"].clone();
+    let cursor = cursor.as_str().expect("a cursor");
+    let (mut readers, mut polling) = (Vec::new(), tokio::task::JoinSet::new());
+    let (mut all, mut left) = (BTreeSet::new(), BTreeSet::new());
+    for index in 0..count {
+        let (node, transport) = (index % 3, &transports[index / 3 % transports.len()]);
+        let name = format!("user-{index:04}");
+        let token = user(&name, json!({"n": index}));
+        if transport.is_poll() {
+            let client = format!("client-{index}");
+            polling.spawn(poll_in_turn(addresses.clone(), node, transport.clone(), client, token, cursor.to_owned()));
+        } else {
+            let subscription = Subscription::to(&["room:all"]).with("token", &token);
+            readers.push(Reader::open(&nodes[node], transport, subscription).await);
+        }
+        if transport.is_poll() || node != 0 {
+            left.insert(name.clone());
+        }
+        all.insert(name);
+    }
     for node in &nodes {
         until_ids(node, "room:all", &all, WAIT).await;
     }
@@ -383,26 +429,31 @@ async fn the_members_of_a_dead_node_are_removed_once() {
         *counts.entry(change(&mut told).await).or_default() += 1;
     }
     assert!(counts.iter().all(|((is_added, _), count)| *is_added && *count == 1), "{counts:?}");
-    // The readers of the first node are those of every third user.
     let dead = nodes.remove(0);
     support::redis::signal(dead.pid(), "KILL");
     let killed = Instant::now();
-    let left: BTreeSet<String> = all.iter().enumerate().filter(|(n, _)| n % 3 != 0).map(|(_, id)| id.clone()).collect();
     for node in &nodes {
         until_ids(node, "room:all", &left, WAIT).await;
     }
     let took = killed.elapsed();
-    println!("the lists of all nodes were right {took:?} after the kill, with {count} members");
     counts.clear();
     for _ in 0..count - left.len() {
         *counts.entry(change(&mut told).await).or_default() += 1;
     }
+    println!(
+        "{count} members, of which {} poll: the lists of all nodes were right {took:?} after the kill, and {} members were \
+         removed",
+        polling.len(),
+        counts.values().sum::<usize>()
+    );
     let expected: BTreeMap<_, _> = all.difference(&left).map(|id| (removed(id), 1)).collect();
     assert_eq!(counts, expected);
-    assert!(took > Duration::from_secs(3), "{took:?}: a lease lasts");
+    assert!(took > Duration::from_secs(3) && took < Duration::from_secs(10), "{took:?}");
     // Nothing else comes: the next change is that of a newcomer.
-    let _newcomer = open(&nodes[0], &transports[0], "room:all", &user("newcomer", json!(1))).await;
+    let sse = nodes[0].transport("sse").await;
+    let _newcomer = open(&nodes[0], &sse, "room:all", &user("newcomer", json!(1))).await;
     assert_eq!(change(&mut told).await, added("newcomer"));
+    assert!(polling.try_join_next().is_none(), "the users who poll still do");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@
 //
 // The script ignores tests everywhere. A test is an item below `#[cfg(test)]` (or `cfg(all(test, …))`), a file named
 // `tests.rs`, a file that begins with `#![cfg(test)]`, and a file whose `mod` line stands below `#[cfg(test)]`, with
-// all files below it.
+// all files below it. The `mod` line may name the file by `#[path = "…"]`.
 //
 // Lines: `lines` are all lines of a file outside tests, including blank lines and comments. `code` does not count blank
 // lines and lines that contain only a comment. The length of a file is its `lines`.
@@ -26,14 +26,15 @@
 // `Name` itself. `mod name;` is not an import, either. The binary's `longtail::` is the library's `crate::`. The script
 // does not see methods and trait implementations, because code can reach them without a name of their file.
 //
-// A folder's files are those directly within it, and `name.rs` where there is a folder `name`. A file directly in the
-// source folder without such a folder is a folder of its own. An import between two folders is an import between two of
-// their files.
+// A circle of files is a set of files each of which reaches each other one by imports. The head of a folder (`mod.rs`,
+// or `name.rs` beside the folder `name`) is a file like any other. A floor is one more than the highest floor among the
+// imports; all members of a circle stand on the same floor. The ground floor, 0, imports nothing.
 //
-// A circle is a set of files (or folders) each of which reaches each other one by imports. A floor is one more than the
-// highest floor among the imports; all members of a circle stand on the same floor. The ground floor, 0, imports
-// nothing. The head of a folder (`mod.rs`, or `name.rs` beside the folder `name`) often defines what the folder's files
-// use, and names them too. So circles of files are given twice: all of them, and those that are left without the heads.
+// Circles of folders are looked for within each folder separately. There, each file is one part, and each folder in it
+// is one part with all that is below it; `name.rs` belongs to the folder `name` beside it. So `serve` as a whole may not
+// be in a circle with `hub`, and `serve/session` may not be in one with `serve/routes`. But a folder and a folder within
+// it are not compared: `hub/memory` is a part of the hub. It may use files of `hub` that stand below it, and files of
+// `hub` that stand above it may use it. A circle among these is a circle of parts of `hub`.
 'use strict';
 
 import { readFileSync, readdirSync } from 'node:fs';
@@ -128,10 +129,12 @@ function endOfItem(code, at) {
 
 const TEST_ATTRIBUTE = /#\[cfg\((?:test|all\((?:[^()]*,\s*)?test\s*[,)][^\]]*)\)?\]/g;
 
-// The spans of code that are compiled for tests only, and the modules whose `mod` line is within them.
-function testSpans(code) {
+// The spans of code that are compiled for tests only, and the modules whose `mod` line is within them: their names, or
+// their files if `#[path = "…"]` names these. (The blanked code does not have the text of an attribute.)
+function testSpans(code, text) {
   const spans = [];
   const modules = [];
+  const paths = [];
   for (const found of code.matchAll(TEST_ATTRIBUTE)) {
     let at = found.index + found[0].length;
     for (;;) {
@@ -141,10 +144,11 @@ function testSpans(code) {
     }
     const end = endOfItem(code, at);
     const module = /^\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;/.exec(code.slice(at, end));
-    if (module) modules.push(module[1]);
+    const path = module && /#\[\s*path\s*=\s*"([^"]*)"\s*\]/.exec(text.slice(found.index, end));
+    if (path) paths.push(path[1]); else if (module) modules.push(module[1]);
     if (!spans.some(([from, to]) => from <= found.index && end <= to)) spans.push([found.index, end]);
   }
-  return { spans, modules };
+  return { spans, modules, paths };
 }
 
 function lineStarts(text) {
@@ -186,15 +190,17 @@ function read(src) {
     const name = relative(src, path).replaceAll('\\', '/');
     const text = readFileSync(path, 'utf8');
     const code = blanked(text);
-    const { spans, modules } = testSpans(code);
+    const { spans, modules, paths } = testSpans(code, text);
     const isTest = basename(name) === 'tests.rs' || /^\s*#!\[cfg\(test\)\]/.test(code);
-    return { name, module: moduleOf(name), text, code, spans, testModules: modules, isTest };
+    return { name, module: moduleOf(name), text, code, spans, testModules: modules, testPaths: paths, isTest };
   });
   const byModule = new Map(files.map((file) => [file.module, file]));
   const isBelow = (module, root) => module === root || module.startsWith(`${root}::`);
   for (const file of files) {
-    for (const child of file.testModules) {
-      const root = file.module === '' ? child : `${file.module}::${child}`;
+    // The path of a `mod` line that is not in braces is relative to the file that contains the line.
+    const ofPaths = file.testPaths.map((path) => moduleOf(join(dirname(file.name), path).replaceAll('\\', '/')));
+    const ofNames = file.testModules.map((child) => (file.module === '' ? child : `${file.module}::${child}`));
+    for (const root of [...ofNames, ...ofPaths]) {
       for (const other of files) if (isBelow(other.module, root)) other.isTest = true;
     }
     if (file.isTest) for (const other of files) if (file.module !== '' && isBelow(other.module, file.module)) other.isTest = true;
@@ -469,21 +475,43 @@ function layout(graph) {
   return { floors, circles, arrows };
 }
 
-// Whether a file is the head of a folder: `mod.rs`, or `name.rs` beside the folder `name`.
-function isHead(name, files) {
-  return basename(name) === 'mod.rs' || files.some((file) => file.name.startsWith(`${name.replace(/\.rs$/, '')}/`));
-}
-
-function folderOf(name, files) {
+// The names of the parts that contain a file, from the source folder down, with the file last.
+function partsOf(name, files) {
   const own = name.replace(/\.rs$/, '');
-  return name.includes('/') && !(isHead(name, files) && basename(name) !== 'mod.rs') ? dirname(name) : own;
+  const hasFolder = files.some((file) => file.name.startsWith(`${own}/`));
+  return hasFolder ? [...own.split('/'), basename(name)] : name.split('/');
 }
 
-// The circles that remain if the heads of folders are ignored.
-function circlesWithoutHeads(graph, files) {
-  const keep = (name) => !isHead(name, files);
-  const rest = [...graph].filter(([name]) => keep(name)).map(([name, next]) => [name, new Set([...next].filter(keep))]);
-  return layout(new Map(rest)).circles;
+// The imports between the parts of each folder: for each folder, its parts, the parts that these import, and the imports
+// of files behind each pair.
+function folderGraphs(graph, files) {
+  const places = new Map(files.map((file) => [file.name, partsOf(file.name, files)]));
+  const folders = new Map();
+  for (const parts of places.values()) {
+    for (let n = 0; n < parts.length; n++) {
+      const folder = parts.slice(0, n).join('/');
+      if (!folders.has(folder)) folders.set(folder, { graph: new Map(), between: new Map() });
+      folders.get(folder).graph.set(parts[n], new Set());
+    }
+  }
+  for (const [from, next] of graph) {
+    for (const to of next) {
+      const [a, b] = [places.get(from), places.get(to)];
+      const n = a.findIndex((part, index) => part !== b[index]);
+      const { graph: parts, between } = folders.get(a.slice(0, n).join('/'));
+      parts.get(a[n]).add(b[n]);
+      const pair = `${a[n]} → ${b[n]}`;
+      between.set(pair, [...(between.get(pair) ?? []), `${from} → ${to}`]);
+    }
+  }
+  return folders;
+}
+
+function layoutOfFolder([folder, { graph, between }]) {
+  const { floors, circles } = layout(graph);
+  const inCircles = circles.flatMap((circle) =>
+    [...between].filter(([pair]) => pair.split(' → ').every((part) => circle.includes(part))));
+  return { folder, floors, circles, importsInCircles: Object.fromEntries(inCircles) };
 }
 
 function quantile(sorted, q) {
@@ -498,23 +526,9 @@ function structure(src) {
   for (const file of files) measure(file);
   const nameTable = new Names(byModule);
   const graph = new Map(files.map((file) => [file.name, imports(file, nameTable)]));
-  const folders = new Map();
-  for (const file of files) folders.set(folderOf(file.name, files), new Set());
-  const between = new Map();
-  for (const [from, next] of graph) {
-    for (const to of next) {
-      const [a, b] = [folderOf(from, files), folderOf(to, files)];
-      if (a === b) continue;
-      folders.get(a).add(b);
-      const key = `${a} → ${b}`;
-      between.set(key, [...(between.get(key) ?? []), `${from} → ${to}`]);
-    }
-  }
+  const folders = [...folderGraphs(graph, files)].sort(([a], [b]) => (a < b ? -1 : 1)).map(layoutOfFolder);
   const lengths = files.map((file) => file.lines).sort((a, b) => a - b);
   const functions = files.flatMap((file) => file.functions).sort((a, b) => b.lines - a.lines);
-  const byFolders = layout(folders);
-  const inCircles = byFolders.circles.flatMap((circle) =>
-    [...between].filter(([key]) => key.split(' → ').every((folder) => circle.includes(folder))));
   const sum = (list, of) => list.reduce((all, one) => all + of(one), 0);
   return {
     src: relative(process.cwd(), src) || '.',
@@ -529,8 +543,7 @@ function structure(src) {
     longestFunctions: functions.slice(0, 10),
     longFunctions: functions.filter((one) => one.lines > MOST_LINES_OF_A_FUNCTION),
     fileGraph: layout(graph),
-    circlesWithoutHeads: circlesWithoutHeads(graph, files),
-    folderGraph: { ...byFolders, importsInCircles: Object.fromEntries(inCircles) },
+    folders,
     imports: Object.fromEntries([...graph].map(([from, next]) => [from, [...next].sort()])),
   };
 }
@@ -546,8 +559,8 @@ function wrap(words, indent) {
 
 function print(found) {
   const say = (text = '') => console.log(text);
-  const graph = (title, { floors, circles, arrows }) => {
-    say(`\n${title}: ${floors.length} floors, ${arrows} imports, ${circles.length} circles`);
+  const graph = (title, { floors, circles }) => {
+    say(`\n${title}`);
     for (let n = floors.length - 1; n >= 0; n--) say(`  ${String(n).padStart(2)}  ${wrap(floors[n], 6)}`);
     for (const circle of circles) say(`  circle of ${circle.length}: ${wrap(circle, 6)}`);
   };
@@ -565,11 +578,12 @@ function print(found) {
     say(`all over ${MOST_LINES_OF_A_FUNCTION} lines:`);
     list(found.longFunctions);
   }
-  graph('files', found.fileGraph);
-  say(`  circles when heads of folders are left out: ${found.circlesWithoutHeads.length}`);
-  for (const circle of found.circlesWithoutHeads) say(`  circle of ${circle.length}: ${wrap(circle, 6)}`);
-  graph('folders', found.folderGraph);
-  for (const [pair, between] of Object.entries(found.folderGraph.importsInCircles)) say(`  ${pair}: ${wrap(between.map((one, n) => (n + 1 < between.length ? `${one},` : one)), 6)}`);
+  const { floors, circles, arrows } = found.fileGraph;
+  graph(`files: ${floors.length} floors, ${arrows} imports, ${circles.length} circles`, found.fileGraph);
+  for (const one of found.folders) {
+    graph(`in ${join(found.src, one.folder)}: ${one.floors.length} floors, ${one.circles.length} circles`, one);
+    for (const [pair, between] of Object.entries(one.importsInCircles)) say(`  ${pair}: ${wrap(between.map((each, n) => (n + 1 < between.length ? `${each},` : each)), 6)}`);
+  }
 }
 
 const args = process.argv.slice(2);
@@ -591,7 +605,7 @@ if (json) console.log(JSON.stringify(found, null, 1)); else print(found);
 if (check) {
   const wrong = [
     [found.fileGraph.circles.length, 'circles between files'],
-    [found.folderGraph.circles.length, 'circles between folders'],
+    [found.folders.reduce((sum, one) => sum + one.circles.length, 0), 'circles between the parts of a folder'],
     [found.longFunctions.length, `functions over ${MOST_LINES_OF_A_FUNCTION} lines`],
     [found.longFiles.length, `files over ${MOST_LINES_OF_A_FILE} lines`],
   ].filter(([count]) => count > 0);

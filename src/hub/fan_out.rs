@@ -28,10 +28,12 @@
 //! A write never waits: the sockets do not block, and the reader's task handles a socket that is full. After many
 //! writes the tail lets other tasks run. With several threads, a large fan-out is divided among them.
 
+use super::Hub;
+use super::limit::LIMIT;
+use super::message_id::id_of;
 use super::news::{FanOutShare, Messages, News};
 use super::reader::Reader;
 use super::undelivered::Undelivered;
-use super::{Hub, LIMIT, id_of};
 use crate::cursor::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

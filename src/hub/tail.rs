@@ -6,17 +6,16 @@
 
 use super::Hub;
 use super::fan_out::fan_out;
+use super::tail_state::Tail;
 use super::undelivered::Undelivered;
 use crate::log::{Descent, Extent, TailEvent};
 use crate::message::Kind;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_stream::Stream;
 use tracing::{info, warn};
 
 /// The interval at which entries that are too old are dropped.
@@ -25,15 +24,6 @@ const EVICTION_PERIOD: Duration = Duration::from_secs(1);
 /// The maximum time for which the tail collects messages before it delivers them, if new messages arrive in each turn.
 /// A turn without a message ends this time at once, so a single message does not wait.
 const GATHERING: Duration = Duration::from_micros(500);
-
-/// The log's tail, and the messages that it has returned.
-pub(super) struct Tail {
-    events: Pin<Box<dyn Stream<Item = TailEvent> + Send>>,
-    /// The waker of the task that follows the log. It is woken for the next event, whichever task polls the tail.
-    waker: Waker,
-    undelivered: Undelivered,
-    is_over: bool,
-}
 
 impl Tail {
     /// Reads the tail's new events, but stops when there are enough messages for one delivery. Returns whether the
@@ -53,11 +43,6 @@ impl Tail {
             }
         }
         has_moved
-    }
-
-    /// Whether several messages are undelivered, and the first and the last of them are in the same channel.
-    pub(super) fn is_gathering(&self) -> bool {
-        matches!(&*self.undelivered.messages, [(first, _), .., (last, _)] if first == last)
     }
 
     /// Reads the tail's new events, and wakes the task that delivers messages.

@@ -1,6 +1,6 @@
 //! The messages that the tail has read and the fan-out has not delivered yet.
 
-use super::LIMIT;
+use super::limit::LIMIT;
 use super::news::Messages;
 use crate::message::Message;
 use smallvec::smallvec;

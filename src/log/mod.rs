@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod clock;
+pub mod connections;
 mod extent;
 pub mod idempotency;
 pub mod memory;

@@ -1,44 +1,9 @@
 //! A message on its way into the log, before it has a position.
 
 use super::extras::{ExceptItem, Extras, MAX_EXCEPT};
-use super::{BadEvent, Channel, Channels, ClientId, Event, Kind, Message, exclude};
+use super::{BadEvent, Channel, Channels, ClientId, Event, Kind, Message, Payload, exclude};
 use crate::cursor::Cursor;
-use crate::wire::json;
 use std::sync::Arc;
-
-/// The content of a message, as a JSON text on one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload(String);
-
-impl Payload {
-    /// Makes a payload of any text. Valid JSON is kept as it is, and other text becomes a JSON string.
-    pub fn from_any(text: &str) -> Payload {
-        Payload(json::payload(text))
-    }
-
-    /// Makes a payload of a text. The text becomes a JSON string even if it would be valid JSON by itself.
-    pub fn from_text(text: &str) -> Payload {
-        let mut out = Vec::with_capacity(text.len() + 2);
-        json::quote(text, &mut out);
-        Payload(String::from_utf8(out).unwrap_or_default())
-    }
-
-    /// The JSON text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is an array.
-    pub fn is_array(&self) -> bool {
-        self.0.trim_start().starts_with('[')
-    }
-
-    /// Whether data is at most `max` bytes long. For a JSON string only its text counts, because its quotes and escapes
-    /// may have been added here.
-    pub fn fits(data: &str, max: usize) -> bool {
-        data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
-    }
-}
 
 /// A message on its way into the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +78,11 @@ impl Draft {
     /// Returns about how much memory the draft takes.
     pub fn size(&self) -> usize {
         let extras = self.extras.as_deref().map_or(0, Extras::size);
-        size_of::<Draft>() + self.channel.as_str().len() + self.event.as_str().len() + self.payload.0.len() + extras
+        size_of::<Draft>()
+            + self.channel.as_str().len()
+            + self.event.as_str().len()
+            + self.payload.as_str().len()
+            + extras
     }
 
     /// Makes the message with this content. `cursor` is the position right after the message. A volatile message does

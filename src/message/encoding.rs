@@ -4,9 +4,9 @@
 //! know the transport or protocol.
 
 use super::Message;
+use super::frames::FrameKey;
 use bytes::Bytes;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of times that this process has encoded a message. It counts once for each message and encoding.
@@ -19,7 +19,8 @@ pub fn made() -> u64 {
 
 /// A way to make a message's shared bytes. It is always a `static`, because encodings are compared by their addresses.
 pub struct Encoding {
-    name: &'static str,
+    /// The key of its frame in a message, which holds the name.
+    key: FrameKey,
     encode: Encode,
 }
 
@@ -37,12 +38,12 @@ enum Encode {
 }
 
 /// The encoding that is the message object as JSON, unchanged.
-pub static OBJECT: Encoding = Encoding { name: "object", encode: Encode::Object };
+pub static OBJECT: Encoding = Encoding { key: FrameKey("object"), encode: Encode::Object };
 
 impl Encoding {
     /// Makes an encoding of a function that appends the encoded message. The name appears in debug output.
     pub const fn new(name: &'static str, encode: fn(&Message, &mut Vec<u8>)) -> Encoding {
-        Encoding { name, encode: Encode::Function(encode) }
+        Encoding { key: FrameKey(name), encode: Encode::Function(encode) }
     }
 
     /// Makes an encoding that depends on values that are known only while the server runs. It stays in memory for good,
@@ -51,7 +52,7 @@ impl Encoding {
         name: &'static str,
         encode: impl Fn(&Message, &mut Vec<u8>) + Send + Sync + 'static,
     ) -> &'static Encoding {
-        Box::leak(Box::new(Encoding { name, encode: Encode::Closure(Box::new(encode)) }))
+        Box::leak(Box::new(Encoding { key: FrameKey(name), encode: Encode::Closure(Box::new(encode)) }))
     }
 
     /// Appends the encoded message. Returns false for the message object.
@@ -74,7 +75,7 @@ impl Encoding {
         if matches!(self.encode, Encode::Object) {
             return object.clone();
         }
-        let frame = message.frames.get(self, || {
+        let frame = message.frames.get(&self.key, || {
             let mut out = Vec::with_capacity(object.len() + 128);
             self.encode(message, &mut out);
             out.into()
@@ -85,7 +86,7 @@ impl Encoding {
     /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs the bytes only
     /// once: a kept frame would stay in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
-        match message.frames.known(self) {
+        match message.frames.known(&self.key) {
             Some(frame) => out.extend_from_slice(frame),
             None if self.encode(message, out) => {}
             None => out.extend_from_slice(message.object()),
@@ -103,50 +104,9 @@ impl Eq for Encoding {}
 
 impl fmt::Debug for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        f.write_str(self.key.0)
     }
 }
-
-/// A message's frames, one for each encoding that was used. The list only grows, and is read without a lock. Most
-/// retained messages are never read again, and an empty list is one word and a flag.
-#[derive(Default)]
-pub(super) struct Frames(OnceLock<Box<Frame>>);
-
-struct Frame {
-    encoding: &'static Encoding,
-    bytes: Bytes,
-    next: Frames,
-}
-
-impl Frames {
-    /// Returns the frame of an encoding; `None` if it was not made yet.
-    fn known(&self, encoding: &Encoding) -> Option<&Bytes> {
-        let mut frames = self;
-        while let Some(frame) = frames.0.get() {
-            if frame.encoding == encoding {
-                return Some(&frame.bytes);
-            }
-            frames = &frame.next;
-        }
-        None
-    }
-
-    /// Returns the frame of an encoding. The first call makes the frame. If two callers ask at the same time, one of
-    /// them makes it while the other waits.
-    pub(super) fn get(&self, encoding: &'static Encoding, make: impl Fn() -> Bytes) -> &Bytes {
-        let mut frames = self;
-        loop {
-            let frame = frames.0.get_or_init(|| Box::new(Frame { encoding, bytes: make(), next: Frames::default() }));
-            if frame.encoding == encoding {
-                return &frame.bytes;
-            }
-            frames = &frame.next;
-        }
-    }
-}
-
-// Every retained message has a list of frames.
-const _: () = assert!(size_of::<Frames>() <= 16);
 
 #[cfg(test)]
 mod tests {
@@ -188,9 +148,9 @@ mod tests {
     fn to_write_keeps_nothing() {
         let message = message();
         TWICE.write(&message, &mut Vec::new());
-        assert!(message.frames.known(&TWICE).is_none());
+        assert!(message.frames.known(&TWICE.key).is_none());
         TWICE.frame(&message);
-        assert!(message.frames.known(&TWICE).is_some());
-        assert!(message.frames.known(&LENGTH).is_none());
+        assert!(message.frames.known(&TWICE.key).is_some());
+        assert!(message.frames.known(&LENGTH.key).is_none());
     }
 }

@@ -143,6 +143,21 @@ impl Event {
     }
 }
 
+impl Event {
+    /// The name of an event between an application and one client. Streams carry such events in objects of their own, so
+    /// the names that streams use for themselves are allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`BadEvent::Malformed`].
+    pub fn of_session(name: &str) -> Result<Event, BadEvent> {
+        match name.parse() {
+            Err(BadEvent::Reserved) => Ok(Event(name.into())),
+            other => other,
+        }
+    }
+}
+
 impl Default for Event {
     fn default() -> Event {
         // All messages without an event name of their own share this allocation.

@@ -55,12 +55,14 @@ pub use net::timers::Timers;
 pub use net::tls::{BadCertificate, Tls};
 pub use presence::metrics::PresenceMetrics;
 pub use presence::service::{Presence, PresenceSettings};
-pub use protocols::pusher::{PusherAppSettings, PusherEndpoint};
+pub use protocols::pusher::{Pusher, PusherAppSettings};
+pub use protocols::socketio::SocketIo;
+pub use protocols::socketio::settings::{Action as SocketIoAction, Rule as SocketIoRule, SocketIoSettings};
 pub use router::endpoints::transports;
 pub use routes::context::Context;
 pub use routes::demo_state::Demo;
 #[cfg(feature = "demo")]
 pub use routes::demo_state::HOP;
-pub use routes::endpoint::Endpoint;
+pub use routes::protocol::Protocol;
 pub use session::poll_cache::PollCache;
 pub use state::{ServerState, Settings};

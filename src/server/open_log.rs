@@ -5,6 +5,7 @@ use super::{StartError, bad_flag};
 use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
+use crate::log::connections::{ConnectionStore, MemoryConnections};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
 use crate::log::redis::{
@@ -38,6 +39,8 @@ pub struct OpenLog {
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The records of connections that poll.
+    pub connections: Arc<dyn ConnectionStore>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -82,12 +85,14 @@ pub async fn open_log(
         let presence = has_presence.then(|| Arc::new(MemoryPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
         let is_listening = watch::channel(true).1;
         let sessions = Arc::new(MemorySessions::new(log.clone()));
+        let connections = Arc::new(MemoryConnections::new(log.clone()));
         return Ok(OpenLog {
             log,
             appender: None,
             remote_counts: None,
             presence,
             sessions,
+            connections,
             calls: None,
             bridge: None,
             is_listening,
@@ -116,6 +121,7 @@ pub async fn open_log(
         remote_counts: Some(remote_counts),
         calls,
         presence,
+        connections: sessions.clone(),
         sessions,
         bridge: Some(bridge),
         is_listening,

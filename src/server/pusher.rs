@@ -1,10 +1,10 @@
-//! Builds the endpoint of Pusher from its flags.
+//! Builds the protocol Pusher from its flags.
 
 use super::access::warn_if_short;
 use super::bad_flag;
 use crate::config::{BadConfig, PusherApp, PusherFlags};
 use crate::message::Pattern;
-use crate::serve::{Endpoint, PusherAppSettings, PusherEndpoint};
+use crate::serve::{Protocol, Pusher, PusherAppSettings};
 use prometheus_client::registry::Registry;
 
 /// Reads the apps of the flags.
@@ -35,8 +35,8 @@ pub fn presence_patterns(apps: &[PusherApp]) -> impl Iterator<Item = Pattern> {
     apps.iter().map(|app| Pattern::new(&format!("{}presence-*", app.prefix())))
 }
 
-/// The endpoint, if there are apps.
-pub fn endpoint(apps: Vec<PusherApp>, metrics: &mut Registry) -> Option<Box<dyn Endpoint>> {
+/// The protocol, if there are apps.
+pub fn protocol(apps: Vec<PusherApp>, metrics: &mut Registry) -> Option<Box<dyn Protocol>> {
     if apps.is_empty() {
         return None;
     }
@@ -50,5 +50,5 @@ pub fn endpoint(apps: Vec<PusherApp>, metrics: &mut Registry) -> Option<Box<dyn 
         max_connections: app.max_connections,
         enabled: app.enabled,
     });
-    Some(Box::new(PusherEndpoint::new(settings, metrics)))
+    Some(Box::new(Pusher::new(settings, metrics)))
 }

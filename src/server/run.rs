@@ -1,5 +1,6 @@
 //! Runs a server: its background tasks, the drain, and the end.
 
+use super::drain;
 use super::{RunError, Server};
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{self, Presence, ServerState};
@@ -17,14 +18,6 @@ use tracing::{error, info};
 /// messages, and the server removes the counts of this node.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// The times of the steps of a drain.
-pub struct DrainTimes {
-    /// The time for which the server still accepts connections after the signal to stop.
-    pub delay: Duration,
-    /// The time that readers have to disconnect after the drain has begun.
-    pub limit: Duration,
-}
-
 impl Server {
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are closed or the drain time is up.
     ///
@@ -36,7 +29,7 @@ impl Server {
         let mut background = Background::spawn(&mut self);
         let state = self.context.state.clone();
         let serving = serve::serve(self.context, self.listeners, self.drain.limit);
-        let serving = serve_until(shutdown, serving, state.clone(), self.drain);
+        let serving = drain::serve_until(shutdown, serving, state.clone(), self.drain);
         let ended = tokio::select! {
             served = serving => served.map_err(RunError::from),
             ended = self.reactor_task => Err(reactor_failure(ended)),
@@ -57,37 +50,6 @@ impl Server {
         info!("stopped");
         ended
     }
-}
-
-/// Serves until `shutdown` resolves, and during the drain.
-async fn serve_until(
-    shutdown: impl Future<Output = ()>,
-    serving: impl Future<Output = io::Result<()>>,
-    state: Arc<ServerState>,
-    times: DrainTimes,
-) -> io::Result<()> {
-    tokio::pin!(serving);
-    tokio::select! {
-        served = &mut serving => return served,
-        () = shutdown => {}
-    }
-    if !times.delay.is_zero() {
-        info!(seconds = times.delay.as_secs(), "not ready: connections are still taken until the drain begins");
-        // A load balancer stops sending clients to the node only after it has seen that `/readyz` answers 503.
-        state.drain.announce();
-        systemd::stopping();
-        tokio::select! {
-            served = &mut serving => return served,
-            () = tokio::time::sleep(times.delay) => {}
-        }
-    }
-    info!(seconds = times.limit.as_secs(), "draining: readers are told to reconnect");
-    // Before the drain begins, the server finds all requests that have already arrived. Otherwise, the drain would
-    // treat their connections as idle and cut them.
-    state.reactor.catch_up().await;
-    state.drain.begin();
-    systemd::stopping();
-    serving.await
 }
 
 fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {

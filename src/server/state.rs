@@ -1,9 +1,10 @@
 //! Builds the state that every request uses, from parts that are already open.
 
-use super::pusher;
+use super::{pusher, socketio};
 use crate::config::{Config, PusherApp};
 use crate::hub::Hub;
 use crate::log::MessageLog;
+use crate::log::connections::ConnectionStore;
 use crate::log::presence::PresenceStore;
 use crate::log::sessions::SessionStore;
 use crate::log::subscriber_counts::SubscriberCounts;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The records of connections that poll.
+    pub connections: Arc<dyn ConnectionStore>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// The rules for pages that may use the server.
@@ -78,7 +81,8 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, &parts.pusher_apps, store, metrics));
-    let protocols = pusher::endpoint(parts.pusher_apps, metrics).into_iter().collect();
+    let socketio = socketio::protocol(config, parts.connections, metrics);
+    let protocols = socketio.into_iter().chain(pusher::protocol(parts.pusher_apps, metrics)).collect();
     let settings_of_sessions =
         SessionSettings { most: config.max_sessions as usize, away: Duration::from_secs(config.away_seconds) };
     let sessions = ClientSessions::new(settings_of_sessions, parts.sessions, SessionMetrics::register(metrics));

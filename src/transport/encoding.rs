@@ -1,7 +1,7 @@
 //! The encodings of these transports: the bytes that all receivers of one kind share.
 
 use crate::cursor::Cursor;
-use crate::message::{Encoding, Kind, Message};
+use crate::message::{Encoding, Event, Kind, Message};
 use crate::wire::{json, multipart, script, sse, websocket};
 
 pub use crate::message::encoding::OBJECT;
@@ -38,7 +38,11 @@ pub static DATA_EVENT: Encoding = Encoding::new("data event", |message, out| {
     let text = json::text_of(payload);
     let is_change = |name: &str| [Kind::MemberAdded, Kind::MemberRemoved].iter().any(|kind| kind.as_str() == name);
     // A bare payload does not say whether it is a change of the members or a message, so no message has such a name here.
-    let is_forged = |name: &str| message.is_for_readers() && is_change(name);
+    // An event of a session may have any name, but not one of the stream's own events.
+    let is_forged = |name: &str| match message.is_control() {
+        true => is_change(name) || name.parse::<Event>().is_err(),
+        false => message.is_for_readers() && is_change(name),
+    };
     let name = Some(message.event().as_str()).filter(|name| *name != "message" && !is_forged(name));
     event(message, name, text.as_deref().unwrap_or(payload).as_bytes(), out);
 });
@@ -61,7 +65,7 @@ fn event(message: &Message, name: Option<&str>, data: &[u8], out: &mut Vec<u8>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Draft, Event, Payload};
+    use crate::message::{Draft, Payload};
 
     static ALL: [&Encoding; 7] = [&OBJECT, &LINE, &SCRIPT, &EVENT, &DATA_EVENT, &PART, &TEXT_FRAME];
 

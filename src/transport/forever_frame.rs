@@ -1,9 +1,7 @@
 //! The forever frame: a page for a hidden frame. The page never ends, and calls functions of its parent.
 
-use super::{
-    Accepted, ApiError, Code, Control, Envelope, Lifecycle, PADDING, Params, RequestHead, Transport, encoding,
-};
-use super::{HEARTBEAT_PADDING, pad};
+use super::padding::{HEARTBEAT_PADDING, PADDING, pad};
+use super::{Accepted, ApiError, Code, Control, Envelope, Lifecycle, Params, RequestHead, Transport, encoding};
 use crate::message::Encoding;
 use crate::wire::script;
 use std::borrow::Cow;

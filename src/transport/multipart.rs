@@ -1,10 +1,8 @@
 //! XHR multipart: a response of many parts, each a message (`multipart/x-mixed-replace`, Netscape
 //! 1.1 and Firefox up to 21; `multipart/mixed` for clients that ask for it).
 
-use super::{
-    Accepted, ApiError, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, PADDING, Params, RequestHead, Transport,
-    encoding, pad,
-};
+use super::padding::{HEARTBEAT_PADDING, PADDING, pad};
+use super::{Accepted, ApiError, Control, Envelope, Lifecycle, Params, RequestHead, Transport, encoding};
 use crate::message::Encoding;
 use crate::wire::multipart;
 

@@ -1,8 +1,8 @@
 //! Server-Sent Events (WHATWG HTML 9.2).
 
+use super::padding::{HEARTBEAT_PADDING, PADDING};
 use super::{
-    Accepted, ApiError, CloseReason, Code, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, PADDING, Params,
-    RequestHead, Transport, encoding,
+    Accepted, ApiError, CloseReason, Code, Control, Envelope, Lifecycle, Params, RequestHead, Transport, encoding,
 };
 use crate::message::Encoding;
 use crate::wire::sse;

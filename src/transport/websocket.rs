@@ -89,7 +89,8 @@ impl<D: Dialect> Decode for FrameDecoder<D> {
         Ok(frame.map(|frame| match frame {
             Frame::Text(text) => Input::Command(text.into()),
             Frame::Ping(payload) => Input::Reply(websocket::pong_frame(&payload)),
-            Frame::Pong => Input::Nothing,
+            // The decoder of this transport refuses binary messages.
+            Frame::Pong | Frame::Binary(_) => Input::Nothing,
             // The code is sent back (RFC 6455 §5.5.1), or an empty frame if there was no code.
             Frame::Close(Some((code, _))) => Input::Close(websocket::close_frame(code, "")),
             Frame::Close(None) => Input::Close(websocket::empty_close_frame()),

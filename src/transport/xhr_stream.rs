@@ -1,9 +1,7 @@
 //! XHR streaming: one JSON object per line of a response that the browser reads while it grows.
 
-use super::{
-    Accepted, ApiError, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, PADDING, Params, RequestHead, Transport,
-    encoding, pad,
-};
+use super::padding::{HEARTBEAT_PADDING, PADDING, pad};
+use super::{Accepted, ApiError, Control, Envelope, Lifecycle, Params, RequestHead, Transport, encoding};
 use crate::message::Encoding;
 
 /// `/xhr-stream`.

@@ -58,6 +58,11 @@ pub fn text_header(len: usize, out: &mut Vec<u8>) {
     header(TEXT, len, out);
 }
 
+/// Appends the header of a binary frame (section 5.2). The caller then writes the payload of `len` bytes.
+pub fn binary_header(len: usize, out: &mut Vec<u8>) {
+    header(BINARY, len, out);
+}
+
 /// A close frame (section 5.5.1). `reason` is cut to the 123 bytes that fit, at a character boundary.
 ///
 /// `code` is not checked. The codes 1005, 1006 and 1015 must not be sent (section 7.4.1).
@@ -119,6 +124,8 @@ fn header(opcode: u8, len: usize, out: &mut Vec<u8>) {
 pub enum Frame {
     /// A whole text message, its fragments joined.
     Text(String),
+    /// A whole binary message, if the decoder accepts them.
+    Binary(Bytes),
     /// A ping. The payload of the ping has to be sent back in a pong.
     Ping(Bytes),
     /// A pong, solicited or not. The payload of the pong is dropped.
@@ -147,6 +154,7 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
+    accepts_binary: bool,
     state: State,
 }
 
@@ -168,6 +176,8 @@ struct UnderWay {
     message: Vec<u8>,
     /// Whether a text frame without FIN has arrived, so that continuations have to follow.
     fragmented: bool,
+    /// Whether the message is binary.
+    is_binary: bool,
     /// The payload of the control frame that is arriving. It is separate from `message`, since control frames may come
     /// between fragments.
     control: Vec<u8>,
@@ -185,10 +195,16 @@ struct Header {
 }
 
 impl Decoder {
-    /// A decoder for messages of at most `max_message` bytes in all fragments together.
+    /// A decoder for text messages of at most `max_message` bytes in all fragments together.
     #[must_use]
     pub fn new(max_message: usize) -> Self {
-        Self { max_message, state: State::Between }
+        Self { max_message, accepts_binary: false, state: State::Between }
+    }
+
+    /// A decoder that accepts binary messages, too.
+    #[must_use]
+    pub fn with_binary(max_message: usize) -> Self {
+        Self { accepts_binary: true, ..Self::new(max_message) }
     }
 
     /// The length limit of a message, in bytes.
@@ -219,7 +235,7 @@ impl Decoder {
             State::Between => Box::default(),
             State::Within(under_way) => under_way,
         };
-        let decoded = under_way.advance(self.max_message, buf);
+        let decoded = under_way.advance(self.max_message, self.accepts_binary, buf);
         // The connection may linger until the peer has read the close frame, but a half-received message is freed here.
         self.state = match &decoded {
             Err(violation) => State::Ended(Box::new(Err(*violation))),
@@ -248,11 +264,16 @@ impl UnderWay {
         self.arriving.is_none() && !self.fragmented
     }
 
-    fn advance(&mut self, max_message: usize, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+    fn advance(
+        &mut self,
+        max_message: usize,
+        accepts_binary: bool,
+        buf: &mut BytesMut,
+    ) -> Result<Option<Frame>, Violation> {
         loop {
             let mut header = match self.arriving {
                 Some(header) => header,
-                None => match self.header(max_message, buf)? {
+                None => match self.header(max_message, accepts_binary, buf)? {
                     Some(header) => header,
                     None => return Ok(None),
                 },
@@ -278,12 +299,17 @@ impl UnderWay {
     }
 
     /// Takes a frame's header (section 5.2) if all of it is there, and checks it as far as possible.
-    fn header(&self, max_message: usize, buf: &mut BytesMut) -> Result<Option<Header>, Violation> {
+    fn header(
+        &mut self,
+        max_message: usize,
+        accepts_binary: bool,
+        buf: &mut BytesMut,
+    ) -> Result<Option<Header>, Violation> {
         let &[first, second, ref rest @ ..] = &buf[..] else {
             return Ok(None);
         };
         let (fin, opcode) = (first & FIN != 0, first & OPCODE);
-        self.check(first, second)?;
+        self.check(first, second, accepts_binary)?;
         let (len, extended) = match (second & !MASKED, rest) {
             (126, &[a, b, ..]) => (u64::from(u16::from_be_bytes([a, b])), 2),
             (127, &[a, b, c, d, e, f, g, h, ..]) => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 8),
@@ -312,11 +338,14 @@ impl UnderWay {
             return Ok(None);
         };
         buf.advance(2 + extended + 4);
+        if matches!(opcode, TEXT | BINARY) {
+            self.is_binary = opcode == BINARY;
+        }
         Ok(Some(Header { fin, opcode, mask: [a, b, c, d], remaining }))
     }
 
     /// Checks the first two bytes of a header.
-    fn check(&self, first: u8, second: u8) -> Result<(), Violation> {
+    fn check(&self, first: u8, second: u8, accepts_binary: bool) -> Result<(), Violation> {
         if first & RSV != 0 {
             return Err(violation(1002, "a reserved bit is set, but no extension was agreed on"));
         }
@@ -328,8 +357,8 @@ impl UnderWay {
         match first & OPCODE {
             CONTINUATION if !self.fragmented => Err(violation(1002, "a continuation frame came without a message")),
             TEXT | BINARY if self.fragmented => Err(violation(1002, "a new message begins inside a fragmented one")),
-            BINARY => Err(violation(1003, "binary messages are not accepted")),
-            CONTINUATION | TEXT => Ok(()),
+            BINARY if !accepts_binary => Err(violation(1003, "binary messages are not accepted")),
+            CONTINUATION | TEXT | BINARY => Ok(()),
             CLOSE | PING | PONG if first & FIN == 0 => Err(violation(1002, "the control frame is fragmented")),
             CLOSE | PING | PONG if usize::from(second & !MASKED) > MAX_CONTROL => {
                 Err(violation(1002, "the control frame is too long"))
@@ -356,7 +385,11 @@ impl UnderWay {
         }
         // The text is checked when it is complete, because a fragment may end within a character. `take` also frees the
         // buffer's capacity.
-        let text = String::from_utf8(mem::take(&mut self.message));
+        let message = mem::take(&mut self.message);
+        if self.is_binary {
+            return Ok(Some(Frame::Binary(message.into())));
+        }
+        let text = String::from_utf8(message);
         text.map(|text| Some(Frame::Text(text))).map_err(|_| violation(1007, "the text is not UTF-8"))
     }
 }

@@ -73,7 +73,8 @@ async fn refused_connections_get_the_code_that_their_library_obeys() {
 
 #[tokio::test]
 async fn pages_of_every_origin_may_connect_and_pings_are_answered() {
-    let node = Node::start(&["--pusher-app", APP]).await;
+    // With --open, /metrics does not need a key.
+    let node = Node::start(&["--pusher-app", APP, "--open"]).await;
     let handshake = crate::support::websocket::handshake(&format!("/app/{KEY}?protocol=7"));
     let mut socket = RawWebSocket::open_by(node.http, handshake.header("Origin", "https://app.example")).await;
     assert_eq!(socket.frame().await.expect("a frame").json()["event"], "pusher:connection_established");

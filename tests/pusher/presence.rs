@@ -80,8 +80,15 @@ async fn members_of_a_node_that_died_are_gone_from_every_list() {
     for id in ["1", "2", "3"] {
         let mut client = PusherClient::open(&dies).await;
         client.join("presence-a", &user(id)).await;
+        // The watcher is not told about itself.
         assert_eq!(watcher.expect("pusher_internal:member_added").await["user_id"], id);
         others.push(client);
+    }
+    for (client, others) in others.iter_mut().zip([&["2", "3"][..], &["3"], &[]]) {
+        for id in others {
+            assert_eq!(client.expect("pusher_internal:member_added").await["user_id"], *id);
+        }
+        client.expect_nothing().await;
     }
     trigger(&dies, "presence-a", "x", "1").await;
     assert_eq!(watcher.expect("x").await, 1);

@@ -5,6 +5,7 @@ mod bad_input;
 mod calls;
 mod changes;
 mod endings;
+mod killed_nodes;
 mod lagging;
 mod nodes;
 mod positions;
@@ -25,7 +26,7 @@ async fn start(log: Log, args: &[&str]) -> World {
     world
 }
 
-async fn settled(node: &Node) {
+pub async fn settled(node: &Node) {
     let what = "the node to write control entries";
     eventually(what, async || {
         let page = node.get("/metrics").await.text();

@@ -6,7 +6,7 @@ use super::door::{self, Door, Stream};
 use super::http::Response;
 use super::quiet::Quiet;
 use super::{LineClient, Node, Published, Request, SOON, Transport, came, quote, within};
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -326,13 +326,23 @@ impl Reader {
                         self.raw.extend_from_slice(line.as_bytes());
                         let item = Item::parse(&line);
                         // The answer to our own subscribe is not returned.
-                        if item.kind != Kind::Ack {
+                        if item.kind != Kind::Ack || item.raw("ref").is_some() {
                             return Some(item);
                         }
                     }
                     None => self.source = Source::Ended,
                 },
             }
+        }
+    }
+
+    /// Sends a command on a WebSocket or a TCP connection to a server that may be gone. Without an open connection, it
+    /// does nothing.
+    pub async fn try_command(&mut self, command: &str) {
+        match &mut self.source {
+            Source::Ws(socket) => drop(socket.send(Frame::text(command)).await),
+            Source::Tcp(client) => client.try_send(format!("{command}\n").as_bytes()).await,
+            Source::Between | Source::Http { .. } | Source::Ended => {}
         }
     }
 

@@ -1,19 +1,11 @@
 //! Copies messages out of a ring, within a limit.
 
 use crate::cursor::Id;
-use crate::hub::id_of;
+use crate::hub::limit::Limit;
+use crate::hub::message_id::id_of;
 use crate::message::{ClientId, Message};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// The limit on the messages that one step copies out. The first message is copied even if it is larger.
-#[derive(Clone, Copy, Debug)]
-pub struct Limit {
-    /// The maximum number of messages; at least 1.
-    pub messages: usize,
-    /// The maximum number of bytes of JSON.
-    pub bytes: usize,
-}
 
 /// The index of the first message after a position. Most readers are at the end of the ring, so the search looks there
 /// first.

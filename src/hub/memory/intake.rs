@@ -2,7 +2,7 @@
 
 use super::{Memory, View, hash_of};
 use crate::cursor::{Cursor, Id};
-use crate::hub::id_of;
+use crate::hub::message_id::id_of;
 use crate::hub::undelivered::Undelivered;
 use crate::log::{Descent, Extent};
 use crate::message::{Kind, Message};

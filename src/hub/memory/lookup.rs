@@ -1,9 +1,10 @@
 //! Looks up a reader's position in the node's memory, and copies the messages after it.
 
-use super::copy::{Copier, Limit, Recipient, copy_one, unseen};
+use super::copy::{Copier, Recipient, copy_one, unseen};
 use super::{Memory, Registration, View};
 use crate::cursor::{Cursor, Id};
-use crate::hub::id_of;
+use crate::hub::limit::Limit;
+use crate::hub::message_id::id_of;
 use crate::log::{Descent, Resolved};
 use crate::message::{Channel, Message};
 use std::sync::Arc;

@@ -6,12 +6,12 @@ mod copy;
 mod intake;
 mod lookup;
 
-pub use copy::Limit;
 pub(super) use copy::{Copier, Recipient};
 pub(super) use lookup::Lookup;
 
+use super::counts::{ChannelCounts, Retained};
+use super::message_id::id_of;
 use super::reader::Reader;
-use super::{ChannelCounts, Retained};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::subscriber_counts::Counts;
 use crate::log::{Lineage, Retention};
@@ -97,7 +97,7 @@ impl Slot {
     /// which are kept for different times.
     fn drop_oldest(&mut self, id: Id) {
         match self.ring.front() {
-            Some(first) if super::id_of(first) != id => self.ring.retain(|entry| super::id_of(entry) != id),
+            Some(first) if id_of(first) != id => self.ring.retain(|entry| id_of(entry) != id),
             _ => drop(self.ring.pop_front()),
         }
     }
@@ -239,7 +239,7 @@ impl Memory {
         let slot = self.slots.get(slot)?;
         match slot.ring.len().checked_sub(n)? {
             0 => Some(slot.since),
-            rest => slot.ring.get(rest - 1).map(|message| super::id_of(message)),
+            rest => slot.ring.get(rest - 1).map(|message| id_of(message)),
         }
     }
 

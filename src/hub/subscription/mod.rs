@@ -2,6 +2,7 @@
 //!
 //! This file has the methods that transports call to change and query a subscription. [`step`] reads messages.
 
+mod outside_memory;
 mod step;
 
 pub use step::{Gap, Step};
@@ -13,9 +14,9 @@ use super::parking::{Allowance, Written};
 use super::reader::Reader;
 use crate::cursor::{Cursor, Epoch, Id, Start};
 use crate::message::{Channel, ClientId};
+use outside_memory::{LogRequest, OutsideMemory};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use step::{LogRequest, OutsideMemory};
 
 /// A reader with a cursor over any set of channels.
 ///
@@ -220,6 +221,35 @@ impl Subscription {
     /// The channels that the subscription reads.
     pub fn names(&self) -> impl Iterator<Item = &Channel> {
         self.registrations.iter().map(|registration| &registration.channel)
+    }
+
+    fn set_at(&mut self, at: Cursor) {
+        if at != self.at {
+            self.at = at;
+            self.settle();
+        }
+    }
+
+    /// Drops a question to the log that concerned other channels.
+    fn drop_request(&mut self) {
+        if self.is_asking() {
+            self.settle();
+        }
+    }
+
+    fn is_asking(&self) -> bool {
+        self.outside.as_deref().is_some_and(|outside| matches!(outside.request, LogRequest::UnderWay(_)))
+    }
+
+    /// Forgets the question and the answer about the previous position. A gap that was reported to the reader still
+    /// counts up to its end.
+    fn settle(&mut self) {
+        if let Some(outside) = self.outside.as_deref_mut() {
+            outside.request = LogRequest::NotAsked;
+            if outside.told <= self.at.id {
+                self.outside = None;
+            }
+        }
     }
 
     fn park_slots(&self) {

@@ -1,13 +1,14 @@
 //! Reads the next messages: from the node's memory, or from the log if the memory does not have them.
 
 use super::Subscription;
+use super::outside_memory::{LogRequest, OutsideMemory, PageFuture};
 use crate::cursor::{Cursor, Epoch, Id};
+use crate::hub::Hub;
+use crate::hub::limit::Limit;
 use crate::hub::memory::{Copier, Lookup, Recipient};
-use crate::hub::{Hub, Limit, id_of};
+use crate::hub::message_id::id_of;
 use crate::log::{Descent, Page, Resolved};
 use crate::message::{Kind, Message};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,58 +40,7 @@ pub enum Step {
     Ahead,
 }
 
-/// The state of a reader whose position is not in the node's memory.
-pub(super) struct OutsideMemory {
-    pub(super) request: LogRequest,
-    /// The reader got a gap for entries that are missing up to this position, and continues with the remaining entries.
-    pub(super) told: Id,
-    /// Whether the reader has not named a position and has not read yet. Such a reader does not miss dropped entries.
-    pub(super) is_fresh: bool,
-}
-
-/// The state of the question to the log about a reader's position.
-pub(super) enum LogRequest {
-    /// The reader has to ask the log.
-    NotAsked,
-    /// The log was asked, but its answer is still under way.
-    UnderWay(PageFuture),
-    /// The log has confirmed that the position is ahead of this node, but not ahead of the log. The epoch is the node's
-    /// epoch at that time.
-    Ahead(Option<Epoch>),
-}
-
-type PageFuture = Pin<Box<dyn Future<Output = Page> + Send>>;
-
 impl Subscription {
-    pub(super) fn set_at(&mut self, at: Cursor) {
-        if at != self.at {
-            self.at = at;
-            self.settle();
-        }
-    }
-
-    /// Drops a question to the log that concerned other channels.
-    pub(super) fn drop_request(&mut self) {
-        if self.is_asking() {
-            self.settle();
-        }
-    }
-
-    fn is_asking(&self) -> bool {
-        self.outside.as_deref().is_some_and(|outside| matches!(outside.request, LogRequest::UnderWay(_)))
-    }
-
-    /// Forgets the question and the answer about the previous position. A gap that was reported to the reader still
-    /// counts up to its end.
-    fn settle(&mut self) {
-        if let Some(outside) = self.outside.as_deref_mut() {
-            outside.request = LogRequest::NotAsked;
-            if outside.told <= self.at.id {
-                self.outside = None;
-            }
-        }
-    }
-
     /// Begins at a later position than requested. Dropped entries before this position do not count as missed.
     fn begin_at(&mut self, at: Cursor, told: Id) {
         self.at = at;

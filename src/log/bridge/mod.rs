@@ -13,6 +13,7 @@
 //! [`member`] is the protocol without its connections, [`queue`] holds the waiting messages, and `lua/bridge.lua` is
 //! the side in Redis.
 
+mod config;
 mod member;
 mod queue;
 mod script;
@@ -23,9 +24,9 @@ mod simulated;
 mod simulation;
 
 pub use super::publish_payload::{BadPattern, parse_patterns};
+pub use config::BridgeConfig;
 
 use super::redis::RedisLog;
-use crate::message::Pattern;
 use session::Session;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,18 +34,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
-
-/// The settings of the bridge.
-#[derive(Clone, Debug)]
-pub struct BridgeConfig {
-    /// The patterns of PUBLISH channels.
-    pub patterns: Vec<Pattern>,
-    /// How many messages may wait to be appended.
-    pub queue: usize,
-}
-
-/// How many bytes may wait to be appended.
-const QUEUE_BYTES: usize = 64 << 20;
 
 /// How long a session continues to append its waiting messages after its subscription is lost, and at the end of the
 /// process.

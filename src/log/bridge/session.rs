@@ -4,17 +4,15 @@
 mod connect;
 mod receive;
 mod script_call;
+mod state;
 
-use super::member::{JITTER, Member, Moved, PATIENCE, Request};
-use super::queue::Bounds;
-use super::script::Server;
-use super::{BridgeConfig, QUEUE_BYTES};
-use crate::log::redis::{Connection, RedisLog, ScriptError};
+pub(super) use state::Session;
+
+use crate::log::redis::ScriptError;
 use crate::message::Pattern;
 use futures_util::FutureExt;
 use redis::{Client, Value};
-use sha1::{Digest, Sha1};
-use std::sync::Arc;
+use state::{Ended, UnreachableServer, timed_out};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -25,84 +23,13 @@ use tracing::{debug, warn};
 /// members.
 const TICK: Duration = Duration::from_millis(800);
 
-/// How long a session waits after a request without a usable answer.
-const RETRY: Duration = Duration::from_millis(150);
-
 /// After this time without an answer to its pings, a subscription counts as dead.
 const PING: Duration = Duration::from_secs(5);
-
-/// How long Redis may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many messages the session receives in a row before it checks whether a request is due.
 const MESSAGES_IN_A_ROW: usize = 500;
 
-/// The reason why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
-    /// The subscription did not begin, or was lost.
-    #[error("{0}")]
-    Unsubscribed(ScriptError),
-    /// The log has moved to another server (a failover). The new server delivers PUBLISHes in another order.
-    #[error("the log has moved to another server")]
-    Moved,
-    /// In a Cluster: the other nodes listen to a server that this node cannot reach.
-    #[error("this node cannot reach the server to which the other nodes listen: {0}")]
-    Unreachable(ScriptError),
-    /// The session was away for so long that Redis has forgotten its numbers.
-    #[error("the bridge's numbers in Redis differ from the numbers that this node knew")]
-    LostTrack,
-}
-
-impl From<Moved> for Ended {
-    fn from(_: Moved) -> Ended {
-        Ended::Moved
-    }
-}
-
-/// Set in a Cluster if members listen to a server that this node cannot reach. The parts are the server, the last sign
-/// of life from these members, and the time of this sign.
-pub(super) type UnreachableServer = Option<(String, String, Instant)>;
-
-pub(super) struct Session {
-    log: Arc<RedisLog>,
-    member: Member,
-    /// The channel of markers.
-    markers: String,
-    /// The keys of the bridge's state.
-    keys: [String; 2],
-    /// The connection to the server that holds the log. Without a Cluster the subscription is at the same server.
-    control: Option<Connection>,
-    server: Server,
-    /// How many messages this session has added to the gauge of waiting messages.
-    waiting: i64,
-    is_finishing: bool,
-    /// The time before which the script does not run again after a request without a usable answer.
-    rests_until: Instant,
-}
-
-type ScriptAnswer = (Option<Connection>, Request, Result<Value, ScriptError>);
-
 impl Session {
-    pub(super) fn new(log: Arc<RedisLog>, config: &BridgeConfig) -> Session {
-        let id = uuid::Uuid::new_v4().to_string();
-        let names = log.keys();
-        // Members with other patterns receive PUBLISHes in another order and cannot count together with this one.
-        let globs: Vec<_> = config.patterns.iter().map(Pattern::to_string).collect();
-        let group: String = Sha1::digest(globs.join(" ")).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let markers = names.beside(&format!("bridge:{group}"));
-        let keys = [markers.clone(), names.beside(&format!("bridge:{group}:taken"))];
-        let bounds = Bounds { messages: config.queue, bytes: QUEUE_BYTES };
-        let now = Instant::now();
-        let member = Member::new(id, bounds, PATIENCE + JITTER.mul_f64(fastrand::f64()), now);
-        let (control, server) = (None, Server::default());
-        Session { log, member, markers, keys, control, server, waiting: 0, is_finishing: false, rests_until: now }
-    }
-
-    pub(super) fn has_joined(&self) -> bool {
-        self.member.has_joined()
-    }
-
     /// Listens until the session has to end.
     pub(super) async fn listen(
         &mut self,
@@ -220,19 +147,4 @@ impl Session {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.log.metrics().waiting.dec_by(self.waiting);
-        // If the member has ended, it no longer holds the lease.
-        if self.member.holds() && !self.is_finishing {
-            self.log.metrics().holds_lease.set(0);
-        }
-    }
-}
-
 enum Never {}
-
-fn timed_out() -> Ended {
-    let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
-    Ended::Unsubscribed(ScriptError::Unanswered(silence.into()))
-}

@@ -9,11 +9,14 @@
 //! new lease and adds all its connections again. What then still hangs on the old lease ends with it. A call without an
 //! answer may have been carried out. What it told is told again, which has no other effect.
 
+mod connections;
 mod polling;
+
+pub use connections::{NodePresence, Outcome, Place};
 
 use super::{Call, Deadline, GRACE, Join, Joined, Renewed};
 use crate::message::{Channel, ClientId, User};
-use std::collections::{HashMap, HashSet, VecDeque};
+use connections::{Connection, Phase};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -29,102 +32,7 @@ const DEADLINES: usize = 1000;
 /// takes a new lease, and the old one ends all of them.
 const CLOSED: usize = 10_000;
 
-/// A connection of this node: its channel and its name.
-pub type Place = (Channel, Arc<str>);
-
-/// What a join has led to, as soon as it is known.
-pub type Outcome = oneshot::Receiver<Joined>;
-
-/// The connections of one node.
-pub struct NodePresence {
-    node: Box<str>,
-    /// How long a polling client is not away after its last answer.
-    away: Duration,
-    lease: Arc<str>,
-    leases: u64,
-    opened: u64,
-    connections: HashMap<Place, Connection>,
-    /// The polling connections of each user in each channel.
-    polling: HashMap<(Channel, Arc<str>), usize>,
-    /// How many of the connections poll.
-    polls: usize,
-    /// The numbers of the last call on the lease, and of the last one that the store has answered.
-    called: u64,
-    answered: u64,
-    /// Connections that the store has to be told of.
-    waiting: VecDeque<Place>,
-    /// Connections in the store whose deadline has changed.
-    changed: HashSet<Place>,
-    /// Whether the store has lost something.
-    has_lost: bool,
-}
-
-struct Connection {
-    user: Arc<User>,
-    phase: Phase,
-    /// For a polling client, the time until which it is not away, as far as the store has been told or will be.
-    until: Option<Instant>,
-    /// How many polls of the client are parked. Meanwhile the time is moved on again and again.
-    parked: usize,
-    /// Whether the user has been a member by this connection. Then the store has lost it, if it does not have it.
-    is_again: bool,
-    /// Whether the store may have the connection, so that it has to be told when the connection is closed.
-    is_stored: bool,
-    is_closed: bool,
-    /// Whether its user may not read the channel any more, so that the connection does not have the grace.
-    is_revoked: bool,
-    replaces: Option<Arc<str>>,
-    /// The callers that wait for the outcome of the next join.
-    outcomes: Vec<oneshot::Sender<Joined>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The store has to be told.
-    Waiting,
-    /// The store is being told.
-    Joining,
-    Stored,
-    /// The channel is full: the user is not a member by this connection.
-    Refused,
-}
-
 impl NodePresence {
-    /// A node without connections. The name must be unique among all nodes. A polling client is away for `away` after
-    /// its last answer.
-    pub fn new(node: &str, away: Duration) -> NodePresence {
-        NodePresence {
-            node: node.into(),
-            away,
-            lease: format!("{node}.0").into(),
-            leases: 0,
-            opened: 0,
-            connections: HashMap::new(),
-            polling: HashMap::new(),
-            polls: 0,
-            called: 0,
-            answered: 0,
-            waiting: VecDeque::new(),
-            changed: HashSet::new(),
-            has_lost: false,
-        }
-    }
-
-    /// The node's lease.
-    pub fn lease(&self) -> &Arc<str> {
-        &self.lease
-    }
-
-    /// How many connections the node has.
-    pub fn len(&self) -> usize {
-        self.connections.len()
-    }
-
-    /// Whether the node has no connections.
-    pub fn is_empty(&self) -> bool {
-        self.connections.is_empty()
-    }
-
     /// Opens a connection of a stream or a socket. If its client has polled before, the connection takes the place of
     /// the polling one, unless a poll is still parked there.
     pub fn open(&mut self, channel: &Channel, user: &Arc<User>, client: Option<&ClientId>) -> (Place, Outcome) {
@@ -325,66 +233,5 @@ impl NodePresence {
                 self.waiting.push_back(place.clone());
             }
         }
-    }
-
-    fn insert(
-        &mut self,
-        place: Place,
-        user: &Arc<User>,
-        until: Option<Instant>,
-        replaces: Option<Arc<str>>,
-        outcome: oneshot::Sender<Joined>,
-    ) {
-        if until.is_some() {
-            self.polls += 1;
-            *self.polling.entry((place.0.clone(), user.id().into())).or_default() += 1;
-        }
-        let connection = Connection {
-            user: user.clone(),
-            phase: Phase::Waiting,
-            until,
-            parked: 0,
-            is_again: false,
-            is_stored: false,
-            is_closed: false,
-            is_revoked: false,
-            replaces,
-            outcomes: vec![outcome],
-        };
-        self.connections.insert(place.clone(), connection);
-        self.waiting.push_back(place);
-    }
-
-    /// Removes a connection without telling the store.
-    fn forget(&mut self, place: &Place) {
-        self.changed.remove(place);
-        let Some(connection) = self.connections.remove(place) else { return };
-        if connection.until.is_some() {
-            self.polls -= 1;
-            let of_user = (place.0.clone(), connection.user.id().into());
-            if let Some(count) = self.polling.get_mut(&of_user) {
-                *count -= 1;
-                if *count == 0 {
-                    self.polling.remove(&of_user);
-                }
-            }
-        }
-    }
-}
-
-impl Connection {
-    fn set_user(&mut self, user: &Arc<User>) -> Outcome {
-        self.is_again &= self.user.id() == user.id();
-        self.user = user.clone();
-        self.outcome()
-    }
-
-    /// The outcome of the next join.
-    fn outcome(&mut self) -> Outcome {
-        let (sender, outcome) = oneshot::channel();
-        // While the store is away a client may ask again and again, and does not wait for the outcome.
-        self.outcomes.retain(|caller| !caller.is_closed());
-        self.outcomes.push(sender);
-        outcome
     }
 }

@@ -72,6 +72,7 @@ pub(super) static SESSIONS_END: LazyLock<Script> =
     script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_end.lua");
 pub(super) static SESSIONS_LIST: LazyLock<Script> =
     script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_list.lua");
+pub(super) static CONNECTIONS: LazyLock<Script> = script!("lua/presence.lua", "lua/connections.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
 
 /// One connection. After an error other than [`ScriptError::Refused`] the connection must be dropped.

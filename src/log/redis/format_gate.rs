@@ -3,7 +3,6 @@
 //! The drafts wait outside the queue, so that they do not delay other publishers. The gate queues the drafts in the
 //! order in which they came.
 
-use super::RedisLog;
 use super::peers::Peers;
 use crate::log::AppendError;
 use std::sync::{Arc, Weak};
@@ -47,7 +46,7 @@ impl FormatGate {
     /// The format may not be written before the time is over, or too many appends wait.
     pub(super) fn pass(
         &self,
-        log: Weak<RedisLog>,
+        peers: Weak<Peers>,
         format: u32,
         until: Instant,
     ) -> impl Future<Output = Result<Place, AppendError>> + Send + 'static {
@@ -57,7 +56,7 @@ impl FormatGate {
             let place = place.map_err(|_| unavailable("too many messages wait for other nodes"))?;
             let waiting = async {
                 let line = line.lock_owned().await;
-                log.upgrade()?.peers.may_write(format).await;
+                peers.upgrade()?.may_write(format).await;
                 Some(Place { _line: line, _place: place })
             };
             let passed = tokio::time::timeout_at(until, waiting).await.ok().flatten();

@@ -10,8 +10,9 @@
 
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};
-use super::{RedisConfig, RedisLog, ScriptError, entry, format};
+use super::{Keys, RedisConfig, ScriptError, entry, format};
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use redis::Value;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -84,9 +85,14 @@ pub(super) struct Peer {
 pub(super) struct Peers {
     node: String,
     record: Record,
+    keys: Keys,
+    /// The limits that the renewal script writes beside the records: the longest payload, and the bytes of keys.
+    limits: [String; 2],
     state: Mutex<State>,
     /// Wakes the drafts that wait until a format may be written.
     renewed: Notify,
+    /// The metric of the format that may be written.
+    written: Gauge,
 }
 
 #[derive(Default)]
@@ -144,9 +150,17 @@ impl Renewals {
 }
 
 impl Peers {
-    pub(super) fn new(config: &RedisConfig) -> Peers {
-        let (node, renewed) = (uuid::Uuid::new_v4().to_string(), Notify::new());
-        Peers { node, record: Record::of(config), state: Mutex::default(), renewed }
+    /// `written` is the metric of the format that may be written.
+    pub(super) fn new(config: &RedisConfig, written: Gauge) -> Peers {
+        Peers {
+            node: uuid::Uuid::new_v4().to_string(),
+            record: Record::of(config),
+            keys: Keys::new(&config.prefix),
+            limits: [config.max_payload, config.key_bytes].map(|limit| limit.to_string()),
+            state: Mutex::default(),
+            renewed: Notify::new(),
+            written,
+        }
     }
 
     /// Returns the format in which entries may be written now.
@@ -184,9 +198,9 @@ impl Peers {
     }
 
     /// Ends the renewals. Returns the record's key and field, which the caller deletes.
-    pub(super) fn leave(&self, log: &RedisLog) -> (String, &str) {
+    pub(super) fn leave(&self) -> (String, &str) {
         self.state.lock().has_left = true;
-        (log.keys.beside("peers"), &self.node)
+        (self.keys.beside("peers"), &self.node)
     }
 
     /// Renews this node's record, and reads the records of the other nodes.
@@ -194,7 +208,7 @@ impl Peers {
     /// # Errors
     ///
     /// The connection is lost. A refusal by Redis is logged instead, and the renewal is tried again later.
-    pub(super) async fn renew(&self, log: &RedisLog, connection: &mut Connection) -> Result<(), ScriptError> {
+    pub(super) async fn renew(&self, connection: &mut Connection) -> Result<(), ScriptError> {
         let is_refused = |(_, at): &(String, Instant)| at.elapsed() < REFUSED;
         {
             let state = self.state.lock();
@@ -204,9 +218,9 @@ impl Peers {
         }
         let record = serde_json::to_string(&self.record).unwrap_or_default();
         let life = LIFE.as_millis().to_string();
-        let keys = [&log.keys.log, &log.keys.beside("peers"), &log.keys.beside("settings")];
-        let (max_payload, key_bytes) = (log.config.max_payload.to_string(), log.config.key_bytes.to_string());
-        let args = [&self.node, &record, &life, &max_payload, &key_bytes];
+        let keys = [&self.keys.log, &self.keys.beside("peers"), &self.keys.beside("settings")];
+        let [max_payload, key_bytes] = &self.limits;
+        let args = [&self.node, &record, &life, max_payload, key_bytes];
         let reply = connection.run(&PEERS, &keys.map(String::as_str), &args).await;
         let reply = match reply {
             Err(error @ ScriptError::Refused(_)) => {
@@ -224,7 +238,7 @@ impl Peers {
         let awake = peers.iter().filter(|peer| peer.is_awake);
         let theirs: Vec<_> = awake.map(|peer| (peer.record.name.as_str(), &peer.record.settings)).collect();
         state.agreement.look(&self.record.settings, &theirs);
-        log.metrics.format.set(i64::from(state.standing.write_format(Instant::now())));
+        self.written.set(i64::from(state.standing.write_format(Instant::now())));
         drop(state);
         self.renewed.notify_waiters();
         Ok(())
@@ -333,7 +347,7 @@ mod tests {
             key_bytes: 1,
             subscribe: Vec::new(),
         };
-        let peers = Peers::new(&config);
+        let peers = Peers::new(&config, Gauge::default());
         let renew = |common: u32| {
             peers.state.lock().standing.renew(true, common, Instant::now());
             peers.renewed.notify_waiters();
@@ -351,7 +365,7 @@ mod tests {
             peers.may_write(format::EXTENDED).await;
             assert_eq!(begun.elapsed(), 6 * PERIOD);
         });
-        let (peers, begun) = (Peers::new(&config), Instant::now());
+        let (peers, begun) = (Peers::new(&config, Gauge::default()), Instant::now());
         peers.state.lock().standing.renew(false, 2, begun);
         tokio::time::advance(SETTLED - STALE).await;
         peers.state.lock().standing.renew(true, 2, Instant::now());

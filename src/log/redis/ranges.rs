@@ -1,7 +1,8 @@
 //! The connection that reads ranges of the log and publishes volatile messages.
 
 use super::connection::ReplyLimits;
-use super::{Connection, RedisLog, ScriptError, connection, decode, entry, entry_fields};
+use super::range_connection::RangeConnection;
+use super::{RedisLog, ScriptError, connection, decode, entry, entry_fields};
 use crate::cursor::{Cursor, Epoch};
 use crate::log::{AppendError, Page, Resolved};
 use crate::message::Draft;
@@ -12,27 +13,6 @@ use tokio::time::Instant;
 /// The approximate number of bytes in a page. It is several times the size of a usual page: between two pages, a reader
 /// is told of a gap if entries after its position were deleted one by one.
 const PAGE_BYTES: usize = 4 << 20;
-
-/// The connection for ranges and volatile messages.
-#[derive(Default)]
-pub(super) struct RangeConnection {
-    pub(super) connection: Option<Connection>,
-    /// The value of [`RedisLog::tail_breaks`] when the connection was opened.
-    tail_breaks: u64,
-    /// The time since which the connection has waited for an answer. If a caller is dropped before its answer has
-    /// arrived, the next caller sees here that the answer is missing.
-    asked: Option<Instant>,
-}
-
-impl RangeConnection {
-    /// Keeps the connection if an answer came.
-    fn has_answered(&mut self, is_well: bool) {
-        self.asked = None;
-        if !is_well {
-            self.connection = None;
-        }
-    }
-}
 
 impl RedisLog {
     /// Returns the connection, for one request.

@@ -72,7 +72,7 @@ impl RedisSessions {
     }
 
     /// Runs a script on behalf of a client.
-    async fn ask(&self, script: &Script, args: &[String]) -> Result<Vec<Value>, Unreachable> {
+    pub(super) async fn ask(&self, script: &Script, args: &[String]) -> Result<Vec<Value>, Unreachable> {
         self.run(&self.requests, script, args).await
     }
 

@@ -144,7 +144,7 @@ impl SubscriberCounts for RedisSubscriberCounts {
                 pipeline.cmd("ZREM").arg(keys.beside("nodes")).arg(&self.node);
                 pipeline.cmd("DEL").arg(keys.beside(&format!("census:{}", self.node)));
                 // The node's record is deleted here, since this is the only call at the end of a node.
-                let (peers, node) = self.log.peers.leave(&self.log);
+                let (peers, node) = self.log.peers.leave();
                 pipeline.cmd("HDEL").arg(peers).arg(node);
                 if let Err(error) = connection.send_all(&pipeline, 3).await {
                     tracing::debug!(%error, "this node could not remove its counts; the other nodes will drop them later");

@@ -153,7 +153,7 @@ impl ControlEntry {
 impl Send {
     /// Its event, if the name may be used.
     pub fn name(&self) -> Option<Event> {
-        self.event.parse().ok()
+        Event::of_session(&self.event).ok()
     }
 }
 

@@ -59,7 +59,7 @@ pub async fn open(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Resu
     }
 }
 
-/// Begins a session. What the application answers is a part of its first state.
+/// Begins a native session.
 async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<SessionState, ApiError> {
     let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
     let head = state.hub.head().ok_or_else(late)?;
@@ -67,17 +67,33 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
     let mut session = SessionState::new(id, NATIVE, "/", client, head);
     session.user = request.user.clone();
     session.name_all(request.channels).map_err(too_many)?;
+    admit(state, session, request.credentials, request.connect, request.time).await
+}
+
+/// Stores a session that begins, and asks the application about it if the application wants that. What the application
+/// answers is a part of the session's first state.
+///
+/// # Errors
+///
+/// The reason why the client cannot have the session.
+pub async fn admit(
+    state: &Arc<ServerState>,
+    mut session: SessionState,
+    credentials: &Arc<Credentials>,
+    connect: Connect,
+    time: Duration,
+) -> Result<SessionState, ApiError> {
     let sessions = &state.sessions;
     if !state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Connect)) {
-        sessions.create(&mut session, request.time, true).await?;
+        sessions.create(&mut session, time, true).await?;
         sessions.metrics.opened("opened");
         return Ok(session);
     }
     // The session has its place before the application is asked. So the application hears of the end of every session
     // that it has accepted, whatever fails after that.
-    sessions.create(&mut session, request.time, false).await?;
+    sessions.create(&mut session, time, false).await?;
     let id = session.id.clone();
-    let accepted = match ask(state, &session, request.credentials.clone(), request.connect).await {
+    let accepted = match ask(state, &session, credentials.clone(), connect).await {
         Ok(Some(answered)) if answered.session.disconnect => {
             sessions.metrics.opened("refused");
             Err(ApiError::new(Code::Forbidden, "the application refuses the connection"))
@@ -91,7 +107,7 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
             return Err(refusal);
         }
     };
-    match accept(state, session, answered, request.time).await {
+    match accept(state, session, answered, time).await {
         Ok(session) => {
             sessions.metrics.opened("opened");
             Ok(session)

@@ -206,7 +206,7 @@ pub fn sent_events(json: Option<&RawValue>, max_payload: usize) -> Result<Vec<Se
     const FORM: &str = "a send that is not a list of events";
     let items: Vec<SendFields<'_>> = list(json).ok_or(FORM)?;
     let event = |fields: SendFields<'_>| {
-        fields.event.parse::<Event>().map_err(|_| "a send whose event is not an event name")?;
+        Event::of_session(&fields.event).map_err(|_| "a send whose event is not an event name")?;
         let args = match (fields.args, fields.data) {
             (Some(args), None) if args.get().starts_with('[') => one_line(args),
             (None, Some(data)) => format!("[{}]", one_line(data)),
@@ -420,7 +420,7 @@ mod tests {
             (r#"{"ttl":-1}"#, "a ttl"),
             (r#"{"ttl":"secret"}"#, "a ttl"),
             (r#"{"send":{"event":"secret"}}"#, "a send"),
-            (r#"{"send":[{"event":"hello"}]}"#, "not an event name"),
+            (r#"{"send":[{"event":"a\u000a"}]}"#, "not an event name"),
             (r#"{"send":[{"event":"e","args":1}]}"#, "not an array"),
             (r#"{"send":[{"event":"e","args":["0123456789"]}]}"#, "--max-message-bytes"),
             (r#"{"send":[{"event":"e","ack":""}]}"#, "ack is not a name"),

@@ -1,6 +1,5 @@
 //! A call to the application: what a client does, and what the application already knows about it.
 
-use super::HookRequest;
 use super::call_type::CallType;
 use crate::cursor::Cursor;
 use crate::message::{Channel, ClientId};
@@ -18,6 +17,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// A request to the application.
+pub type HookRequest = Request<Full<Bytes>>;
 
 /// A call.
 pub struct HookCall {
@@ -74,6 +76,13 @@ pub enum CallContent {
     },
 }
 
+impl Connect {
+    /// A token, as JSON.
+    pub fn token(token: &str) -> Option<Box<RawValue>> {
+        serde_json::value::to_raw_value(token).ok()
+    }
+}
+
 /// The request of a client that wants to begin a session.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Connect {
@@ -85,8 +94,8 @@ pub struct Connect {
     pub transport: String,
     /// The fields of its query, without secrets.
     pub query: BTreeMap<String, String>,
-    /// The token.
-    pub auth: Option<String>,
+    /// The token as a JSON string, or what the client of another protocol says about itself.
+    pub auth: Option<Box<RawValue>>,
     /// Distinguishes the calls for one session.
     #[serde(skip)]
     pub number: u64,
@@ -157,7 +166,7 @@ impl CallContent {
         match self {
             CallContent::Connect(connect) => {
                 let query: usize = connect.query.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
-                query + connect.auth.as_ref().map_or(0, String::len)
+                query + connect.auth.as_ref().map_or(0, |auth| auth.get().len())
             }
             CallContent::Event(event) => 2 * event.size(),
             CallContent::Ack { name, args, .. } => 2 * (name.len() + args.get().len()),

@@ -18,12 +18,9 @@ use crate::serve::application::client::Reply;
 use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
 use answer::{Accepted, Answer, SessionAnswer};
-use bytes::Bytes;
 use call::{Caller, HookCall};
 use call_type::CallType;
 use http::HttpTransport;
-use http_body_util::Full;
-use hyper::Request;
 use metrics::HookMetrics;
 use prometheus_client::registry::Registry;
 use queue::{CallQueue, Permits, Place};
@@ -233,6 +230,3 @@ impl Hook {
         answer::read(&replied?, call.caller.session.is_some(), max_payload, read)
     }
 }
-
-/// A request to the application.
-type HookRequest = Request<Full<Bytes>>;

@@ -1,6 +1,6 @@
 //! Signs the calls to the application, so that it can distinguish them from requests of other programs.
 
-use super::HookRequest;
+use super::call::HookRequest;
 use crate::serve::access::secret_file;
 use hyper::header::{HeaderName, HeaderValue};
 use parking_lot::RwLock;

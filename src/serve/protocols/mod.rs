@@ -2,5 +2,6 @@
 //! entry in the table of endpoints in `src/serve/router/endpoints.rs`.
 
 pub mod pusher;
+pub mod socketio;
 #[cfg(test)]
 pub mod toy;

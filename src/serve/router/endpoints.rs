@@ -1,14 +1,14 @@
 //! The table of the endpoints.
 
-use crate::serve::protocols::pusher;
 #[cfg(test)]
 use crate::serve::protocols::toy;
+use crate::serve::protocols::{pusher, socketio};
 use crate::serve::routes::context::Context;
 #[cfg(feature = "demo")]
 use crate::serve::routes::demo;
 use crate::serve::routes::endpoint::{Endpoint, Route};
 use crate::serve::routes::{
-    assets, channels, diagnose, event, health, info, members, metrics, publish, sessions, transports,
+    assets, channels, diagnose, event, health, info, members, metrics, protocols, publish, sessions, transports,
 };
 use crate::transport::Transport;
 
@@ -27,19 +27,23 @@ const ALL: &[&dyn Endpoint] = &[
     #[cfg(feature = "demo")]
     &demo::DemoApi,
     &assets::Assets,
+    &protocols::Protocols,
     #[cfg(test)]
     &toy::Toy,
 ];
 
 /// Returns the endpoint and the route of a path.
-pub fn find<'a>(context: &'a Context, path: &str) -> Option<(&'a dyn Endpoint, Route)> {
-    let protocols = context.protocols.iter().map(|protocol| &**protocol);
-    ALL.iter().copied().chain(protocols).find_map(|endpoint| Some((endpoint, endpoint.route(context, path)?)))
+pub fn find(context: &Context, path: &str) -> Option<(&'static dyn Endpoint, Route)> {
+    ALL.iter().find_map(|endpoint| Some((*endpoint, endpoint.route(context, path)?)))
 }
 
 /// Returns the transports of all endpoints.
 pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
-    ALL.iter().flat_map(|endpoint| endpoint.transports()).chain(&pusher::TRANSPORTS).copied()
+    ALL.iter()
+        .flat_map(|endpoint| endpoint.transports())
+        .chain(&socketio::TRANSPORTS)
+        .chain(&pusher::TRANSPORTS)
+        .copied()
 }
 
 #[cfg(test)]

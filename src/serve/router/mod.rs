@@ -10,7 +10,7 @@ use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{self, ExtendedConnect, Request};
 use crate::serve::routes::context::Context;
 use crate::serve::routes::endpoint::{Call, Endpoint, Limits, Origins, Route};
-use crate::serve::routes::response::{self, Body, Response};
+use crate::serve::routes::response::{self, Body, EchoOrigin, Response};
 use crate::serve::routes::{operators, redirect};
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code, Lifecycle, Params};
@@ -65,6 +65,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         state.rejections.count(*code);
     }
     if is_allowed {
+        let is_by_star = is_by_star && response.extensions().get::<EchoOrigin>().is_none();
         OriginPolicy::write_cors(origin, is_by_star, response.headers_mut());
     }
     if peer.is_over_limit && version != Version::HTTP_2 {

@@ -1,7 +1,7 @@
 //! The data that the routes need in addition to the state of the server.
 
 use super::demo_state::Demo;
-use super::endpoint::Endpoint;
+use super::protocol::Protocol;
 use crate::serve::session::poll_cache::PollCache;
 use crate::serve::state::ServerState;
 use prometheus_client::registry::Registry;
@@ -19,8 +19,8 @@ pub struct Context {
     pub tcp_address: Option<SocketAddr>,
     /// Whether this node has subscribed to the PUBLISH messages of Redis at least once. Always true without Redis.
     pub is_listening: watch::Receiver<bool>,
-    /// The endpoints of other protocols that flags switch on.
-    pub protocols: Vec<Box<dyn Endpoint>>,
+    /// The protocols of other libraries that flags switch on.
+    pub protocols: Vec<Box<dyn Protocol>>,
     /// The demo, if the server was started with it.
     pub demo: Option<Demo>,
     /// The metrics that `/metrics` shows.

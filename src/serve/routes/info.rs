@@ -64,7 +64,7 @@ fn answer(context: &Context) -> Response {
         let settings = &presence.settings;
         info["presence"] = serde_json::json!({ "members": settings.members, "info_bytes": settings.info_bytes });
     }
-    for (name, value) in context.protocols.iter().filter_map(|protocol| protocol.info()) {
+    for (name, value) in context.protocols.iter().map(|protocol| protocol.info()) {
         info[name] = value;
     }
     if let Some(demo) = &context.demo {

@@ -281,7 +281,7 @@ impl<'a> Checked<'a> {
             origin: text(&self.request.head.headers, "origin").map(str::to_owned),
             transport: self.transport.name().to_owned(),
             query: fields.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
-            auth: credentials.token().map(str::to_owned),
+            auth: credentials.token().and_then(Connect::token),
             number: 0,
         }
     }

@@ -308,7 +308,7 @@ impl CommandHandler {
         let connect = Connect {
             ip: Some(credentials.ip),
             transport: credentials.transport.to_owned(),
-            auth: credentials.token().map(str::to_owned),
+            auth: credentials.token().and_then(Connect::token),
             ..Connect::default()
         };
         // From then on, the node renews the deadline.

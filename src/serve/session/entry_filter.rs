@@ -1,7 +1,7 @@
 //! The entries that a connection of another protocol reads but does not pass on to its client.
 
 use crate::cursor::Cursor;
-use crate::message::{Channel, Message};
+use crate::message::{Channel, Message, User};
 use std::sync::Arc;
 
 /// The entries to leave out.
@@ -17,6 +17,8 @@ pub enum Skip {
 #[derive(Default)]
 pub struct EntryFilter {
     skipped: Vec<Skipped>,
+    /// The client's own user in channels with members. The client knows that it is there itself.
+    own: Vec<(Channel, Arc<User>)>,
     has_ended: bool,
 }
 
@@ -36,6 +38,18 @@ impl EntryFilter {
         self.skipped.push(Skipped { channel, upto, what });
     }
 
+    /// Leaves out entries about the client's own user in a channel.
+    pub fn skip_own(&mut self, channel: Channel, user: Arc<User>) {
+        self.forget(&channel);
+        self.own.push((channel, user));
+    }
+
+    /// Forgets a channel that the client does not read any more.
+    pub fn forget(&mut self, channel: &Channel) {
+        self.own.retain(|(own, _)| own != channel);
+        self.skipped.retain(|skipped| skipped.channel != *channel);
+    }
+
     /// Whether a control entry has ended the connection.
     pub fn has_ended(&self) -> bool {
         self.has_ended
@@ -48,9 +62,18 @@ impl EntryFilter {
                 self.has_ended |= message.event().as_str() == TERMINATE;
                 return false;
             }
-            !self.skipped.iter().any(|skipped| skipped.covers(message))
+            !self.skipped.iter().any(|skipped| skipped.covers(message)) && !self.is_own(message)
         });
         self.skipped.retain(|skipped| skipped.upto.epoch == at.epoch && skipped.upto.id > at.id);
+    }
+}
+
+impl EntryFilter {
+    /// Whether an entry is about the client's own user.
+    fn is_own(&self, message: &Message) -> bool {
+        let is_of = |user: &User| User::parse(message.payload()).is_ok_and(|named| named.id() == user.id());
+        message.kind().is_of_members()
+            && self.own.iter().any(|(channel, user)| channel == message.channel() && is_of(user))
     }
 }
 
@@ -103,6 +126,23 @@ mod tests {
         assert_eq!(filter.skipped.len(), 1, "the position of b is reached");
         filter.take(&mut Vec::new(), at(6));
         assert!(filter.skipped.is_empty() && !filter.has_ended());
+    }
+
+    #[test]
+    fn a_client_is_not_told_about_its_own_user() {
+        let cursor = Cursor { id: Id { ms: 1, seq: 0 }, epoch: Epoch::random() };
+        let entry = |name: &str, user: &str| {
+            let data = User::new(user, None).expect("a user").data().to_owned();
+            Arc::new(Draft::member(Kind::MemberAdded, channel(name), &data).into_message(Some(cursor)))
+        };
+        let mut filter = EntryFilter::default();
+        filter.skip_own(channel("a"), Arc::new(User::new("7", Some("{}")).expect("a user")));
+        let mut batch = vec![entry("a", "7"), entry("a", "8"), entry("b", "7")];
+        filter.take(&mut batch, cursor);
+        assert_eq!(batch.len(), 2);
+        filter.forget(&channel("a"));
+        filter.take(&mut vec![entry("a", "7")], cursor);
+        assert!(filter.own.is_empty());
     }
 
     #[test]

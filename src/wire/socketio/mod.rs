@@ -2,9 +2,10 @@
 //!
 //! [`packet`] and [`event`] read them, [`encode`] writes them, [`assembler`] joins a packet with its binary parts, and
 //! [`placeholders`] finds the places of these parts in the JSON. Facts were read from the documents of the protocol
-//! (versions 4 and 5) and from `socket.io-parser`.
+//! (versions 4 and 5) and from `socket.io-parser`. [`binary`] is the form of binary parts outside of Socket.IO.
 
 pub mod assembler;
+pub mod binary;
 pub mod encode;
 pub mod error;
 pub mod event;

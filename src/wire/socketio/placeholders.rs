@@ -53,7 +53,7 @@ pub fn write(index: usize, out: &mut Vec<u8>) {
 }
 
 /// The position behind the string that begins at a position.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
+pub(super) fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += found;

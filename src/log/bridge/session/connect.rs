@@ -1,6 +1,6 @@
 //! Chooses the server that a session subscribes to, and connects to it.
 
-use super::{ANSWER_TIMEOUT, Ended, Session, UnreachableServer, timed_out};
+use super::state::{ANSWER_TIMEOUT, Ended, Session, UnreachableServer, timed_out};
 use crate::log::bridge::member::{Request, Want};
 use crate::log::bridge::script::{self, Server};
 use crate::log::redis::{BRIDGE, ScriptError};

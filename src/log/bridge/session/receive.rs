@@ -1,6 +1,6 @@
 //! How a session handles the messages that it receives.
 
-use super::{Ended, Session};
+use super::state::{Ended, Session};
 use crate::log::bridge::member::Marker;
 use crate::log::bridge::queue::PublishSlot;
 use crate::log::publish_payload;

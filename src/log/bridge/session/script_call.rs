@@ -1,12 +1,16 @@
 //! Runs the script for a session, and handles the answer.
 
-use super::{ANSWER_TIMEOUT, Ended, RETRY, ScriptAnswer, Session};
+use super::state::{ANSWER_TIMEOUT, Ended, ScriptAnswer, Session};
 use crate::log::BoxFuture;
 use crate::log::bridge::member::Request;
 use crate::log::bridge::script;
 use crate::log::redis::{BRIDGE, ScriptError};
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+
+/// How long a session waits after a request without a usable answer.
+const RETRY: Duration = Duration::from_millis(150);
 
 impl Session {
     /// Runs the script in a future of its own, so that the session can receive messages at the same time.

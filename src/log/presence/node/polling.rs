@@ -4,7 +4,7 @@
 //! The time until which a client is not away only moves on. So it does not matter which of several requests ends first,
 //! nor which of several nodes tells the store last that the client has left it.
 
-use super::{Connection, NodePresence, Outcome, Phase, Place};
+use super::connections::{Connection, NodePresence, Outcome, Phase, Place};
 use crate::log::presence::{GRACE, PERIOD};
 use crate::message::{Channel, ClientId, User};
 use std::sync::Arc;

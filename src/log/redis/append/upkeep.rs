@@ -1,7 +1,7 @@
 //! The regular tasks of the appender besides appending: it moves the mark, renews the node's record, looks for the
 //! primary and trims the log.
 
-use super::Appender;
+use super::appender::Appender;
 use crate::log::redis::connection::{MARK, TRIM};
 use crate::log::redis::{RedisLog, entry, text};
 use tracing::warn;
@@ -25,7 +25,7 @@ impl Appender {
         }
         let Some(connection) = &mut self.connection else { return };
         let renewed = async {
-            log.peers.renew(log, connection).await?;
+            log.peers.renew(connection).await?;
             self.functions.look_after(connection, false).await
         };
         if let Err(error) = renewed.await {

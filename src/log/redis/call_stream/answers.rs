@@ -1,6 +1,6 @@
 //! Reads the answers to this node's calls, with one blocking connection.
 
-use super::{CallStream, FIRST_PAUSE, rest};
+use super::stream::{CallStream, FIRST_PAUSE, rest};
 use crate::cursor::Id;
 use crate::log::redis::entry::array;
 use crate::log::redis::{Connection, ScriptError, text};

@@ -1,6 +1,6 @@
 //! Sends calls to the stream. All calls that come during a round trip are sent together in the next one.
 
-use super::{CallStream, FIRST_PAUSE, StreamCall, Unanswered, rest};
+use super::stream::{CallStream, FIRST_PAUSE, StreamCall, Unanswered, rest};
 use crate::log::redis::connection::{ANSWER_TIMEOUT, CALLS, Connection};
 use crate::log::redis::{RedisLog, ScriptError};
 use redis::Value;

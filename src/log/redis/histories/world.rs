@@ -9,7 +9,7 @@ use super::model::{Entry, Memory, Place, Stream, Token, Told, judge};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::redis::append::Appender;
 use crate::log::redis::connection::{self, TRIM};
-use crate::log::redis::ranges::RangeConnection;
+use crate::log::redis::range_connection::RangeConnection;
 use crate::log::redis::tail::Tail;
 use crate::log::redis::{Connection, Endpoint, RedisConfig, RedisLog, ScriptError, entry, text};
 use crate::log::{Extent, Resolved, Retention, TailEvent};

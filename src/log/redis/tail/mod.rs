@@ -3,47 +3,21 @@
 
 mod open;
 mod read;
+mod state;
 
-use super::connection::TailRead;
-use super::local_append::AppendedRun;
-use super::read_history::Read;
-use super::verify::Position;
-use super::{Connection, RedisLog, ScriptError};
-use crate::cursor::{Cursor, Epoch, Id};
-use crate::log::{BoxFuture, Lineage, TailEvent};
-use crate::message::Message;
-use std::collections::VecDeque;
+pub(super) use state::Tail;
+
+use super::{Connection, RedisLog};
+use crate::log::TailEvent;
+use state::{COUNT, QUIET, Reading, TailState};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
-use tracing::info;
-
-/// The maximum number of entries that are read at a time.
-const COUNT: usize = 512;
 
 /// The approximate number of bytes that are read at a time on a slow path.
 const SLOW_BYTES: usize = 1 << 20;
-
-/// The maximum time for which an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
-const BLOCK: Duration = Duration::from_millis(1000);
-
-/// If a blocking `XREAD` has not returned after its own time and this additional time, the node treats Redis as
-/// unreachable.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// While this node's appends follow one another, each of them also checks the log for the tail, and an `XREAD` would
-/// only repeat the check. After this time without an append, the tail itself reads again. So an entry of another
-/// publisher may be delayed by this time.
-const QUIET: Duration = Duration::from_millis(1);
-
-const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The number of earlier epochs in which this node remembers its position: a log may be moved away and put back.
-const PAST: usize = 64;
 
 pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
     let mut volatile = log.volatile.subscribe();
@@ -71,68 +45,7 @@ pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
     }
 }
 
-/// A read that is under way. It owns the connection, so that the tail can emit events at the same time.
-type Reading = BoxFuture<'static, (Connection, Result<TailRead, ScriptError>)>;
-
-enum TailState {
-    /// There is no connection, or the log has to be opened again.
-    Closed,
-    /// There is a connection, but no read is under way.
-    Idle(Connection),
-    /// An `XREAD` is under way.
-    Reading(Reading),
-    /// This node appends, and the tail follows its appends without reading.
-    Following { connection: Connection, last: Instant, quiet: Pin<Box<Sleep>> },
-}
-
-pub(super) struct Tail {
-    log: Arc<RedisLog>,
-    state: TailState,
-    /// The time for which a read waits for entries; `None` in a test in which a read must not wait.
-    block: Option<Duration>,
-    /// The next events.
-    events: VecDeque<TailEvent>,
-    /// The position up to which the tail has read all entries, and its epoch.
-    at: Option<(Epoch, Position)>,
-    past: VecDeque<(Epoch, Position)>,
-    /// The log's epochs at the time when the log was opened.
-    lineage: Option<Lineage>,
-    end: Id,
-    caught_up: bool,
-    /// Whether this node has appended entries since the last read began.
-    has_own: bool,
-    is_lost: bool,
-    /// Whether a read did not return in time. If so, and until the tail has caught up, it reads only as many bytes at a
-    /// time as a slow path can carry in time. Such a read costs Redis more, so it is not the usual one.
-    is_slow: bool,
-    pause: Duration,
-    /// The error of the last attempt to reach the log, as it was logged.
-    reported: String,
-    /// The error of the last read on a working connection, as it was logged.
-    unread: Option<String>,
-}
-
 impl Tail {
-    pub(super) fn new(log: Arc<RedisLog>) -> Tail {
-        Tail {
-            log,
-            block: Some(BLOCK),
-            state: TailState::Closed,
-            events: VecDeque::new(),
-            at: None,
-            past: VecDeque::new(),
-            lineage: None,
-            end: Id::ZERO,
-            caught_up: false,
-            has_own: false,
-            is_lost: false,
-            is_slow: false,
-            pause: FIRST_PAUSE,
-            reported: String::new(),
-            unread: None,
-        }
-    }
-
     async fn next(&mut self) -> TailEvent {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -170,14 +83,6 @@ impl Tail {
         }))
     }
 
-    fn has_moved(&self, connection: &Connection) -> bool {
-        let has_moved = self.log.has_moved(connection.server().1);
-        if has_moved {
-            info!("the log has moved to another server");
-        }
-        has_moved
-    }
-
     async fn wait(&mut self, mut reading: Reading) -> TailState {
         tokio::select! {
             biased;
@@ -211,42 +116,6 @@ impl Tail {
             return TailState::Closed;
         }
         TailState::Following { connection, last, quiet }
-    }
-
-    /// Goes on with this node's own appends, if the next append continues at this position.
-    fn take_own(&mut self, own: Option<AppendedRun>) -> bool {
-        let Some((epoch, at)) = self.at else { return false };
-        let Some((messages, upto)) = own.and_then(|own| own.beyond(Cursor { id: at.id, epoch })) else { return false };
-        let read: Vec<Read> =
-            messages.into_iter().filter_map(|message| Some((message.cursor()?.id, Some(message)))).collect();
-        let added = at.added.map(|added| added + read.len() as u64);
-        self.go_on(at.id, read, Position { id: upto, added });
-        true
-    }
-
-    /// Goes on after a hole: the entries up to a position were deleted, or this node cannot read them.
-    fn go_on_behind(&mut self, hole: Option<Id>, at: Id, mut read: Vec<Read>, to: Position) {
-        let after = hole.map_or(at, |hole| hole.max(at));
-        read.retain(|(id, _)| *id > after);
-        self.go_on(after, read, to);
-    }
-
-    /// Goes on to a position, unless the tail is already past it.
-    fn go_on(&mut self, after: Id, read: Vec<Read>, to: Position) {
-        let Some((epoch, at)) = &mut self.at else { return };
-        if to.id < at.id {
-            return;
-        }
-        let (epoch, is_news) = (*epoch, to.id > at.id);
-        *at = to;
-        self.log.note_read(epoch, after, &read, to);
-        self.log.control_entries.note(&read, &self.log.config.retention);
-        if is_news {
-            let age_ms = self.log.clock.now_ms().saturating_sub(to.id.ms);
-            self.log.metrics.lag.set(age_ms as f64 / 1000.0);
-            let messages: Vec<Arc<Message>> = read.into_iter().filter_map(|(_, message)| message).collect();
-            self.events.push_back(TailEvent::Entries { after, messages, upto: to.id });
-        }
     }
 }
 

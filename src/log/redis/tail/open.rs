@@ -1,12 +1,20 @@
 //! Opens the log for the tail, and finds the position at which the tail continues.
 
-use super::{BLOCK, FIRST_PAUSE, GRACE, LONGEST_PAUSE, PAST, Tail, TailState};
+use super::state::{BLOCK, FIRST_PAUSE, LONGEST_PAUSE, Tail, TailState};
 use crate::cursor::Cursor;
 use crate::log::redis::ScriptError;
 use crate::log::redis::entry::Counters;
 use crate::log::redis::verify::Position;
 use crate::log::{Descent, Extent, Resolved, TailEvent};
+use std::time::Duration;
 use tracing::{info, warn};
+
+/// If a blocking `XREAD` has not returned after its own time and this additional time, the node treats Redis as
+/// unreachable.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The number of earlier epochs in which this node remembers its position: a log may be moved away and put back.
+const PAST: usize = 64;
 
 impl Tail {
     pub(super) async fn open(&mut self) -> TailState {

@@ -1,14 +1,13 @@
 //! Handles the answer to an `XREAD`: checks that it is complete, and finds the position at which the tail continues.
 
-use super::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
-use crate::cursor::{Cursor, Epoch, Id};
+use super::state::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
+use crate::cursor::{Cursor, Id};
 use crate::log::TailEvent;
 use crate::log::redis::connection::TailRead;
 use crate::log::redis::decode::Decoded;
 use crate::log::redis::entry::{self, Identity};
-use crate::log::redis::read_history::{Read, ReadHistory};
 use crate::log::redis::verify::{Position, Verdict, judge};
-use crate::log::redis::{Connection, RedisLog, ScriptError, connection};
+use crate::log::redis::{Connection, ScriptError, connection};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -141,22 +140,5 @@ impl Tail {
             }
         }
         Ok(connection)
-    }
-}
-
-impl RedisLog {
-    /// Continues the history of the entries that were read, or begins a new history if the tail is at another position.
-    pub(super) fn begin_history(&self, at: Cursor, added: Option<u64>) {
-        let mut seen = self.seen.lock();
-        let stays = seen.as_ref().is_some_and(|seen| seen.epoch() == at.epoch && seen.at().id == at.id);
-        if !stays {
-            *seen = Some(ReadHistory::new(at, added));
-        }
-    }
-
-    pub(super) fn note_read(&self, epoch: Epoch, after: Id, read: &[Read], to: Position) {
-        if let Some(seen) = self.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
-            seen.go_on(after, read.iter().cloned(), to);
-        }
     }
 }

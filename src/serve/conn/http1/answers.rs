@@ -168,7 +168,7 @@ impl Answers {
                 self.write_head(state, head.status, &head.headers);
                 write_chunked(&mut self.out);
             }
-            Session::Duplex(_) => {
+            Session::Duplex(_) | Session::Protocol(_) => {
                 self.write_head(state, head.status, &head.headers);
                 write_length(None, &mut self.out);
             }

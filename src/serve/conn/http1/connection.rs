@@ -56,5 +56,6 @@ fn begin(context: Arc<Context>, io: ClientStream, peer: Peer, session: Session) 
             tokio::spawn(go_on(context, io, peer, next));
         }),
         Session::Duplex(duplex) => duplex.spawn(state, io, peer),
+        Session::Protocol(session) => session.spawn(state, io, peer),
     }
 }

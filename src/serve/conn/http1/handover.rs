@@ -60,7 +60,7 @@ impl Handover {
             Body::Pieces(pieces) => BodyForHyper::Pieces(pieces),
             Body::Session(session) => {
                 // A 101 has no body: hyper's connection ends after the head.
-                let is_duplex = matches!(session, Session::Duplex(_));
+                let is_duplex = matches!(session, Session::Duplex(_) | Session::Protocol(_));
                 self.leave(session);
                 if is_duplex { BodyForHyper::Whole(None) } else { BodyForHyper::Session(self.clone()) }
             }

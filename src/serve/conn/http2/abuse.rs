@@ -2,7 +2,7 @@
 //! closing the connection.
 
 use super::frames::{FrameFollower, Seen};
-use super::{STREAMS, WINDOW};
+use super::limits::{STREAMS, WINDOW};
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::limits::token_bucket::{Refill, TokenBucket};

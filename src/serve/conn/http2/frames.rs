@@ -1,7 +1,7 @@
 //! Reads the heads of the frames that a client sends (RFC 9113 §4.1), to find the purpose of each byte.
 
-use super::STREAMS;
 use super::field_names::FieldNames;
+use super::limits::STREAMS;
 use std::collections::BTreeSet;
 
 const DATA: u8 = 0;

@@ -11,6 +11,7 @@ pub mod abuse;
 pub mod body;
 pub mod field_names;
 pub mod frames;
+mod limits;
 pub mod request;
 pub mod stream;
 
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{PingPong, Reason, RecvStream};
 use hyper::Request;
+use limits::{OWN_RESETS, PENDING_RESETS, STREAMS, UNSENT, WINDOW, WINDOWS};
 use request::RequestTask;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -33,26 +35,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
-
-/// The maximum number of requests of a connection at a time. RFC 9113 §6.5.2 recommends at least 100, because all tabs
-/// of a browser share one connection.
-const STREAMS: u32 = 128;
-
-/// Bytes of request bodies that may arrive before a handler reads them: the limit for one request, and for all requests
-/// of a connection together.
-const WINDOW: u32 = 64 << 10;
-const WINDOWS: u32 = 1 << 20;
-
-/// The maximum number of bytes that a stream may hand over before the client has accepted them. These bytes count as
-/// written, and the memory budget does not count them. So the number is small: one frame, which is 2 MiB for all
-/// streams of a connection.
-const UNSENT: usize = 16 << 10;
-
-/// The limit on two kinds of streams: streams that the client has reset before the server has seen them
-/// (CVE-2023-44487), and streams that the server had to reset because of an error that the client provoked
-/// (CVE-2025-8671).
-const PENDING_RESETS: usize = 20;
-const OWN_RESETS: usize = 100;
 
 /// A connection that is silent for this long gets a PING. Without the PING, the server would not notice for minutes
 /// that a client has vanished, because the system's send buffers continue to accept bytes.

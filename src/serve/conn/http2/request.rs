@@ -90,6 +90,7 @@ impl RequestTask {
             // An HTTP/2 stream carries only one request.
             Body::Session(Session::Stream(stream)) => stream.spawn(state, io, self.peer, |_, _| {}),
             Body::Session(Session::Duplex(duplex)) => duplex.spawn(state, io, self.peer),
+            Body::Session(Session::Protocol(session)) => session.spawn(state, io, self.peer),
             // Over HTTP/2 the handler itself waits for a long poll: see `routes/poll.rs`.
             Body::Session(Session::LongPoll(_)) => {}
             Body::Whole(bytes) => {

@@ -118,6 +118,7 @@ impl Connection {
     fn unsubscribe(&mut self, pump: &mut Pump, name: &str) {
         let Ok(channel) = self.app.channel(name) else { return };
         pump.subscription().remove(&channel);
+        pump.filter().forget(&channel);
         self.memberships.retain(|membership| membership.channel != channel);
     }
 

@@ -7,8 +7,9 @@ use super::state::PusherState;
 use super::transport::{Frames, PusherSocket, refusal};
 use crate::message::ClientId;
 use crate::serve::http::headers::last_field;
+use crate::serve::http::peer::Peer;
+use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
-use crate::serve::routes::endpoint::Call;
 use crate::serve::routes::response::{self, Body, Response};
 use crate::serve::session::duplex::DuplexSession;
 use crate::serve::session::open::open_pump;
@@ -34,9 +35,13 @@ struct Admitted {
 /// # Errors
 ///
 /// The request is not the handshake of a WebSocket.
-pub async fn open(pusher: &PusherState, call: Call<'_>, key: &str) -> Result<Response, ApiError> {
-    let Call { context, peer, request, .. } = call;
-    let state = &context.state;
+pub async fn open(
+    pusher: &PusherState,
+    state: &Arc<ServerState>,
+    peer: &Peer,
+    request: Request,
+    key: &str,
+) -> Result<Response, ApiError> {
     // The body is kept until this function ends: hyper would otherwise begin to discard it before the response is ready.
     let (head, _body) = request.into_parts();
     let upgrade = match Upgrade::check(&head) {

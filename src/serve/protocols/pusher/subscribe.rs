@@ -82,6 +82,9 @@ impl Connection {
         if let Some(user) = &user {
             self.join(state, &channel, user).await?;
         }
+        if let Some(user) = &user {
+            pump.filter().skip_own(channel.clone(), user.clone());
+        }
         read(pump, &channel);
         let data = match &user {
             Some(user) => match self.members(state, pump, &channel, user).await {

@@ -7,8 +7,8 @@ mod refusal;
 use super::apps::App;
 use super::metrics::Refused;
 use super::state::PusherState;
+use crate::serve::http::request;
 use crate::serve::routes::channels::percent_decoded;
-use crate::serve::routes::endpoint::Call;
 use crate::serve::routes::response::{self, Response};
 use crate::serve::state::ServerState;
 use crate::transport::ApiError;
@@ -71,11 +71,11 @@ pub fn methods(path: &str) -> Option<&'static str> {
 }
 
 /// Answers a request to the API.
-pub async fn answer(pusher: &PusherState, call: Call<'_>) -> Response {
-    if call.path() == UP {
+pub async fn answer(pusher: &PusherState, state: &Arc<ServerState>, request: request::Request) -> Response {
+    if request.uri().path() == UP {
         return response::json(StatusCode::OK, "{\"health\":\"OK\"}");
     }
-    match try_answer(pusher, call).await {
+    match try_answer(pusher, state, request).await {
         Ok(response) => response,
         Err(refusal) => {
             pusher.metrics.refused(Refused::Request);
@@ -84,9 +84,11 @@ pub async fn answer(pusher: &PusherState, call: Call<'_>) -> Response {
     }
 }
 
-async fn try_answer(pusher: &PusherState, call: Call<'_>) -> Result<Response, Refusal> {
-    let Call { context, mut request, .. } = call;
-    let state = &context.state;
+async fn try_answer(
+    pusher: &PusherState,
+    state: &Arc<ServerState>,
+    mut request: request::Request,
+) -> Result<Response, Refusal> {
     let path = request.uri().path().to_owned();
     let (id, resource) = read(&path).ok_or_else(|| Refusal::new(404, "there is no such path"))?;
     let app = pusher.apps.with_id(id).ok_or_else(|| Refusal::new(404, "there is no app with this id"))?;

@@ -1,0 +1,96 @@
+//! Begins the session of a socket: one namespace of one connection.
+
+use super::shared::Shared;
+use crate::message::{Channel, ClientId};
+use crate::serve::access::credentials::Credentials;
+use crate::serve::access::query::{AccessRequest, Action};
+use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::registry::CLOSED;
+use crate::serve::client_sessions::state::{Membership, SessionState};
+use crate::serve::events::connect;
+use crate::serve::events::service::user_of;
+use crate::serve::hook::call::Connect;
+use crate::serve::hook::call_type::CallType;
+use crate::serve::state::ServerState;
+use crate::transport::{ApiError, Code};
+use crate::wire::json;
+use crate::wire::socketio::encode;
+use crate::wire::socketio::packet::Version;
+use std::sync::Arc;
+
+/// The dialect of the sessions, as the application sees it.
+pub const DIALECT: &str = "socket.io";
+
+/// The number of random bytes of a socket's public id.
+const ID_BYTES: usize = 15;
+
+/// A namespace that a client wants to connect.
+pub struct Wanted {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The public id of the socket.
+    pub client: ClientId,
+    /// The credentials of the request.
+    pub credentials: Arc<Credentials>,
+    /// What the application is told.
+    pub connect: Connect,
+}
+
+/// A new public id of a socket; `None` if the system has no random numbers.
+pub fn public_id() -> Option<ClientId> {
+    let secret = SessionId::random()?;
+    // A part of random characters is random, too. The rest is dropped, so the id does not tell a session's id.
+    secret.secret().get(..ID_BYTES * 4 / 3)?.parse().ok()
+}
+
+/// The channel of a whole namespace.
+pub fn channel_of(namespace: &str) -> Option<Channel> {
+    Channel::escaped(namespace.as_bytes()).ok()
+}
+
+/// The error for a namespace that does not exist. Clients know these words.
+pub fn invalid_namespace() -> ApiError {
+    ApiError::new(Code::Forbidden, "Invalid namespace")
+}
+
+/// Begins the session of a socket.
+///
+/// # Errors
+///
+/// The reason why the client cannot have the namespace.
+pub async fn open(state: Arc<ServerState>, shared: Arc<Shared>, wanted: Wanted) -> Result<SessionState, ApiError> {
+    let Wanted { namespace, client, credentials, connect } = wanted;
+    let not_ready = || ApiError::new(Code::NotReady, "the server has not read its log yet; try again in a moment");
+    let channel = channel_of(&namespace).ok_or_else(invalid_namespace)?;
+    let decides = state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Connect));
+    if !decides && !shared.settings.names(&namespace) {
+        let channels = vec![channel.clone()];
+        let credentials = Credentials::clone(&credentials);
+        let request = AccessRequest { action: Action::Subscribe, channels, client: None, credentials };
+        state.authorizer.ask(request).await.map_err(|_| invalid_namespace())?;
+    }
+    if !state.is_ready().await {
+        return Err(not_ready());
+    }
+    let head = state.hub.head().ok_or_else(not_ready)?;
+    let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
+    let mut session = SessionState::new(id, DIALECT, &namespace, client, head);
+    let joined = Membership { joined: Some(head), is_named: false };
+    for channel in shared.settings.joins_of(&namespace).chain([&channel]) {
+        session.channels.insert(channel.clone(), joined);
+    }
+    // A page may have tokens that are for its application only.
+    session.user = state.authorizer.identify(&credentials, None).ok().and_then(|(_, subject)| user_of(subject));
+    connect::admit(&state, session, &credentials, connect, CLOSED).await
+}
+
+/// Appends the packet that refuses a namespace.
+pub fn refuse(version: Version, namespace: &str, error: &ApiError, out: &mut Vec<u8>) {
+    match version {
+        Version::V5 => encode::error_v5(namespace, &error.message, error.data.as_deref(), out),
+        Version::V4 => {
+            let message = || json::quoted(&error.message);
+            encode::error_v4(namespace, &error.data.as_deref().map_or_else(message, str::to_owned), out);
+        }
+    }
+}

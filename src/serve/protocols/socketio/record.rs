@@ -1,0 +1,202 @@
+//! The record of a connection that polls: what a request on any node has to know of the others.
+//!
+//! GETs change the part of readers: the positions up to which the client has read, and the last answer, so that a
+//! repeated GET gets the same one. POSTs change the part of writers: the namespaces, and the last POSTs, so that a
+//! repeated POST is carried out once.
+
+use super::framing::Framing;
+use super::request::EngineVersion;
+use crate::log::connections::{ConnectionRecord, ConnectionStore, Part, Swapped, Versioned};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How many POSTs are known to be done.
+const DONE: usize = 8;
+
+/// What the handshake has fixed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Info {
+    /// The version of Engine.IO: 2, 3 or 4.
+    pub version: u8,
+    /// Whether the client takes only `application/octet-stream`.
+    pub octets: bool,
+    /// Whether the client takes only text.
+    pub text: bool,
+    /// The id of all its sockets, in versions 2 and 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+}
+
+impl Info {
+    /// The version.
+    pub fn engine(&self) -> EngineVersion {
+        match self.version {
+            4 => EngineVersion::V4,
+            3 => EngineVersion::V3,
+            _ => EngineVersion::V2,
+        }
+    }
+
+    /// The form of answers to polls.
+    pub fn payload(&self) -> Framing {
+        match self.engine() {
+            EngineVersion::V4 => Framing::Payload4,
+            _ if self.octets => Framing::Octets3,
+            _ => Framing::Payload3,
+        }
+    }
+
+    /// The form of WebSocket frames.
+    pub fn frames(&self) -> Framing {
+        match self.engine() {
+            EngineVersion::V4 => Framing::Frames4,
+            _ if self.text => Framing::Frames3Text,
+            _ => Framing::Frames3,
+        }
+    }
+}
+
+/// A request, by the time stamp that its client has given it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The stamp.
+    pub t: Option<String>,
+}
+
+impl Stamp {
+    /// Whether a request repeats the one with this stamp.
+    pub fn is_of(&self, t: Option<&str>) -> bool {
+        t.is_some() && self.t.as_deref() == t
+    }
+}
+
+/// A namespace of the connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// The namespace.
+    pub namespace: String,
+    /// Its session.
+    pub session: String,
+    /// The position up to which the client has read its messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+/// The part of GETs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reader {
+    /// The position in the connection's own channel.
+    pub at: String,
+    /// The namespaces.
+    #[serde(default)]
+    pub sockets: Vec<Place>,
+    /// The time of the last ping, in milliseconds of the log's clock. Clients of version 4 need pings on schedule.
+    #[serde(default)]
+    pub pinged_ms: u64,
+    /// The GET that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Stamp>,
+    /// The last GET, and its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<(Stamp, Vec<u8>)>,
+}
+
+/// The part of POSTs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Writer {
+    /// The namespaces.
+    #[serde(default)]
+    pub sockets: Vec<Place>,
+    /// The POST that is carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<Stamp>,
+    /// The stamps of the last POSTs that are done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<String>,
+    /// The text of a packet whose binary parts have not all come, and the parts that have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half: Option<(String, Vec<Vec<u8>>)>,
+}
+
+impl Writer {
+    /// Notes that the POST with this stamp is done.
+    pub fn finish(&mut self, t: Option<&str>) {
+        self.doing = None;
+        self.done.extend(t.map(str::to_owned));
+        if self.done.len() > DONE {
+            self.done.remove(0);
+        }
+    }
+}
+
+/// Whether the client tries a WebSocket, and up to when, in milliseconds of the log's clock.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Mode {
+    /// The end of the trial.
+    #[serde(default)]
+    pub probing_until_ms: u64,
+}
+
+/// The parts of a record, as values with their versions.
+pub struct Parts {
+    /// What the handshake has fixed.
+    pub info: Info,
+    /// The part of GETs.
+    pub reader: Reader,
+    /// The part of POSTs.
+    pub writer: Writer,
+    /// The trial of a WebSocket.
+    pub mode: Mode,
+    versions: [u64; 3],
+}
+
+impl Parts {
+    /// Reads a record; `None` if it is not one of this version's.
+    pub fn read(record: &ConnectionRecord) -> Option<Parts> {
+        fn part<T: DeserializeOwned>(text: &str) -> Option<T> {
+            serde_json::from_str(text).ok()
+        }
+        Some(Parts {
+            info: part(&record.info)?,
+            reader: part(&record.reader.text)?,
+            writer: part(&record.writer.text)?,
+            mode: part(&record.mode.text)?,
+            versions: [record.reader.version, record.writer.version, record.mode.version],
+        })
+    }
+
+    /// A new record.
+    pub fn record(info: &Info, reader: &Reader, writer: &Writer) -> ConnectionRecord {
+        fn part<T: Serialize>(value: &T) -> Versioned {
+            Versioned { text: serde_json::to_string(value).unwrap_or_default(), version: 0 }
+        }
+        ConnectionRecord {
+            info: part(info).text,
+            reader: part(reader),
+            writer: part(writer),
+            mode: part(&Mode::default()),
+        }
+    }
+
+    /// Writes one part, if no other request has changed it.
+    pub async fn write(
+        &mut self,
+        store: &dyn ConnectionStore,
+        id: &str,
+        part: Part,
+        ends_in: Duration,
+    ) -> Result<Swapped, crate::log::Unreachable> {
+        let (index, text) = match part {
+            Part::Reader => (0, serde_json::to_string(&self.reader)),
+            Part::Writer => (1, serde_json::to_string(&self.writer)),
+            Part::Mode => (2, serde_json::to_string(&self.mode)),
+        };
+        let next = Versioned { text: text.unwrap_or_default(), version: self.versions[index] };
+        let swapped = store.swap(id, part, &next, ends_in).await?;
+        if swapped == Swapped::Done {
+            self.versions[index] += 1;
+        }
+        Ok(swapped)
+    }
+}
