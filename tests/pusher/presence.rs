@@ -76,6 +76,8 @@ async fn members_of_a_node_that_died_are_gone_from_every_list() {
         (start_on(&redis, &["--pusher-app", APP]).await, start_on(&redis, &["--pusher-app", APP]).await);
     let mut watcher = PusherClient::open(&stays).await;
     watcher.join("presence-a", &user("watcher")).await;
+    // A new node may write entries about members when all nodes can read them.
+    eventually("the watcher to be a member", async || (users(&stays).await == ["watcher"]).then_some(())).await;
     let mut others = Vec::new();
     for id in ["1", "2", "3"] {
         let mut client = PusherClient::open(&dies).await;

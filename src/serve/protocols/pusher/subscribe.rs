@@ -90,7 +90,10 @@ impl Connection {
             Some(user) => match self.members(state, pump, &channel, user).await {
                 Ok(data) => data,
                 // Without the list, the client would show a wrong one. It comes back in a moment.
-                Err(_) => return Ok(pump.bye(CloseReason::TooManyConnections, None)),
+                Err(_) => {
+                    pump.bye(CloseReason::TooManyConnections, None);
+                    return Ok(());
+                }
             },
             None => "{}".to_owned(),
         };
