@@ -193,6 +193,11 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub max_sessions: u64,
 
+    /// Limit on client sessions that clients of one IP address have begun at this node. 0 means that there is no limit
+    #[arg(long, env = "LONGTAIL_MAX_SESSIONS_PER_IP", value_name = "N", default_value_t = 1000)]
+    #[arg(help_heading = "Limits")]
+    pub max_sessions_per_ip: u64,
+
     /// Limit on requests and commands per second from one IP address. 0 means that there is no limit
     #[arg(long, env = "LONGTAIL_REQUEST_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub request_rate: u32,

@@ -14,6 +14,7 @@ mod reload;
 mod run;
 mod socketio;
 mod state;
+mod transitions;
 
 pub use error::{RunError, StartError};
 pub use reload::Reloader;
@@ -22,7 +23,10 @@ pub use reload::Reloader;
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
 use crate::logging;
-use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Timers, Tls};
+use crate::serve::{
+    AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Timers, Tls, TransitionMetrics,
+    TransitionSource,
+};
 use crate::systemd::Sockets;
 use drain::DrainTimes;
 use error::bad_flag;
@@ -49,6 +53,8 @@ pub struct Server {
     waits_for_log: bool,
     /// The accept loops of the demo's ports.
     demo_tasks: Vec<BoxFuture<'static, ()>>,
+    /// What the application is told about channels and members, if it is told anything.
+    transitions: Option<TransitionSource>,
     bridge: Option<Bridge>,
 }
 
@@ -104,8 +110,19 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, sessions, connections, calls, bridge, is_listening } =
-            open_log::open_log(config, endpoint, metrics).await?;
+        let OpenLog {
+            log,
+            appender,
+            remote_counts,
+            presence,
+            sessions,
+            connections,
+            told,
+            calls,
+            bridge,
+            is_listening,
+        } = open_log::open_log(config, endpoint, metrics).await?;
+        let members = presence.clone();
         let (calls, calls_task) = calls.unzip();
         let hook = hook::hook(&config.hook, http, calls, metrics);
         let (reactor, reactor_task) = Reactor::start()?;
@@ -136,8 +153,13 @@ impl Server {
             demo: demo.api,
             pusher_apps: apps,
         };
+        let notifies = config.hook.notifies_transitions();
+        let told_metrics = notifies.then(|| TransitionMetrics::register(registry.sub_registry_with_prefix("longtail")));
+        let context = Arc::new(state::context(config, registry, parts));
+        let transitions = told_metrics.and_then(|metrics| transitions::source(&context.state, members, told, metrics));
         Ok(Server {
-            context: Arc::new(state::context(config, registry, parts)),
+            context,
+            transitions,
             listeners,
             reactor_task,
             needed_tasks: appender.into_iter().chain(calls_task).chain([timers_task]).collect(),

@@ -576,3 +576,19 @@ async fn flags_that_contradict_are_refused() {
         assert!(code == 64 && said.contains(why), "{args:?}: {code} {said}");
     }
 }
+
+/// Calls about channels go to workers like other calls.
+#[tokio::test]
+async fn a_worker_hears_of_channels() {
+    let redis = RedisServer::start().await;
+    let worker = Worker::start(&redis).await;
+    let node = start_on(&redis, &["--hook-stream", "app", "--hook-notify", "occupied"]).await;
+    let mut socket = RawWebSocket::open(&node, "/ws?channel=a").await;
+    socket.next_of("hello").await;
+    let call = worker.next().await;
+    assert_eq!((&call.body["type"], &call.body["channel"]), (&json!("occupied"), &json!("a")), "{}", call.body);
+    assert!(call.field("cookie").is_none());
+    assert_eq!(worker.answer(&call, &json!({})).await, 1);
+    eventually("nothing that waits", async || (node.metric("longtail_transitions_waiting").await == 0.0).then_some(()))
+        .await;
+}

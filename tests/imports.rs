@@ -30,19 +30,20 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// Each folder of `src/serve` (and its file `state`), and the folders that it may use.
-const FOLDERS: [(&str, &[&str]); 17] = [
+const FOLDERS: [(&str, &[&str]); 18] = [
     ("net", &[]),
     ("application", &[]),
     ("limits", &[]),
     ("presence", &[]),
     ("client_sessions", &["presence"]),
     ("access", &["application", "limits", "presence"]),
-    ("hook", &["application", "limits", "access"]),
+    ("transitions", &[]),
+    ("hook", &["application", "limits", "access", "transitions"]),
     ("metrics", &["net", "limits"]),
     ("http", &["net", "limits", "access"]),
     ("state", &["net", "limits", "presence", "client_sessions", "access", "hook", "metrics", "http"]),
     ("publishing", &["limits", "access", "metrics", "state"]),
-    ("events", &["limits", "client_sessions", "access", "hook", "metrics", "state", "publishing"]),
+    ("events", &["limits", "client_sessions", "access", "hook", "metrics", "state", "publishing", "transitions"]),
     (
         "session",
         &[

@@ -53,6 +53,7 @@ mod log_conformance;
 mod log_lines;
 mod metrics;
 mod mistakes;
+mod notifications;
 mod open_mode;
 mod parsers;
 mod php;

@@ -1,5 +1,6 @@
 //! Access to Redis: a user with the least privileges, TLS, and a Cluster.
 
+use crate::sessions::application::Application;
 use crate::support;
 
 use serde_json::json;
@@ -142,6 +143,33 @@ async fn the_least_privileges() {
     let denied: Vec<String> = redis::from_redis_value(redis.command(&["ACL", "LOG"]).await)
         .map(|log: Vec<redis::Value>| log.iter().map(|entry| format!("{entry:?}")).collect())
         .expect("the ACL log");
+    assert!(denied.is_empty(), "{denied:#?}");
+}
+
+/// Calls about channels and members need no more.
+#[tokio::test]
+async fn the_least_privileges_for_calls_about_channels() {
+    let redis = RedisServer::start().await;
+    set_user(&redis, &acl_line()).await;
+    let url = redis.url().replace("redis://", "redis://longtail:sesame@");
+    let application = Application::start(|_| (204, serde_json::Value::Null)).await;
+    let types = "occupied,vacated,member_added,member_removed";
+    let hook = ["--redis", &url, "--hook-url", &application.url, "--hook-notify", types];
+    let node = Node::start(&[&hook[..], &["--token-secret", SECRET, "--presence", "room"]].concat()).await;
+    let ann = token(&json!({"sub": "ann", "subscribe": ["room"], "exp": seconds(600)}));
+    let subscription = Subscription::to(&["room"]).with("token", &ann);
+    let reader = Reader::open(&node, &node.transport("sse").await, subscription).await;
+    application.wait("occupied", 1).await;
+    application.wait("member_added", 1).await;
+    let told = "{longtail:log}:transitions:told";
+    eventually("the record", async || (redis.number(&["ZCARD", told]).await == 2).then_some(())).await;
+    redis.command(&["DEL", told]).await;
+    eventually("the record again", async || (redis.number(&["ZCARD", told]).await == 2).then_some(())).await;
+    redis.command(&["DEL", "longtail:log"]).await;
+    drop(reader);
+    application.wait("vacated", 1).await;
+    application.wait("member_removed", 1).await;
+    let denied: Vec<redis::Value> = redis::from_redis_value(redis.command(&["ACL", "LOG"]).await).expect("the ACL log");
     assert!(denied.is_empty(), "{denied:#?}");
 }
 

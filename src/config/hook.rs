@@ -5,12 +5,11 @@ use super::error::BadConfig;
 use clap::Args;
 use hyper::Uri;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-/// The types of calls that have a source in this build.
-const SUPPORTED: [&str; 4] = ["connect", "event", "ack", "disconnect"];
-
-/// The types of calls without a source in this build.
-const UNSUPPORTED: [&str; 4] = ["occupied", "vacated", "member_added", "member_removed"];
+/// The types of calls.
+const TYPES: [&str; 8] =
+    ["connect", "event", "ack", "disconnect", "occupied", "vacated", "member_added", "member_removed"];
 
 /// The types of calls that the application gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +19,16 @@ impl Notify {
     /// Whether the application gets calls of this type.
     pub fn has(&self, kind: &str) -> bool {
         self.0.contains(&kind)
+    }
+
+    /// Whether the application gets calls about the members of channels.
+    pub fn has_members(&self) -> bool {
+        self.has("member_added") || self.has("member_removed")
+    }
+
+    /// Whether the application gets calls about channels or members, which no request of a client causes.
+    pub fn has_transitions(&self) -> bool {
+        self.has_members() || self.has("occupied") || self.has("vacated")
     }
 }
 
@@ -48,9 +57,10 @@ pub struct HookFlags {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
     pub hook_timeout: u64,
 
-    /// Types of calls that the application gets, with commas between them
+    /// Types of calls that the application gets, with commas between them: connect, event, ack, disconnect; and
+    /// occupied, vacated (a channel gets its first reader, or loses its last one), member_added, member_removed
     #[arg(long, env = "LONGTAIL_HOOK_NOTIFY", value_name = "TYPES", default_value = "connect,event")]
-    #[arg(value_parser = notify, help_heading = "Application")]
+    #[arg(help_heading = "Application")]
     pub hook_notify: Notify,
 
     /// Limit on events per second from one client. 0 means that there is no limit
@@ -73,17 +83,26 @@ fn stream_name(text: &str) -> Result<String, String> {
 fn notify(text: &str) -> Result<Notify, String> {
     let mut types = Vec::new();
     for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
-        if UNSUPPORTED.contains(&name) {
-            let supported = SUPPORTED.join(", ");
-            return Err(format!("this build cannot call the application for {name} yet: use {supported}"));
-        }
-        let known = SUPPORTED.into_iter().find(|known| *known == name);
-        types.push(known.ok_or_else(|| format!("use {}, with commas between them", SUPPORTED.join(", ")))?);
+        let known = TYPES.into_iter().find(|known| *known == name);
+        types.push(known.ok_or_else(|| format!("use {}, with commas between them", TYPES.join(", ")))?);
     }
     Ok(Notify(types))
 }
 
+impl FromStr for Notify {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Notify, String> {
+        notify(text)
+    }
+}
+
 impl HookFlags {
+    /// Whether an application gets calls about channels or members.
+    pub fn notifies_transitions(&self) -> bool {
+        (self.hook_url.is_some() || self.hook_stream.is_some()) && self.hook_notify.has_transitions()
+    }
+
     /// Checks rules that involve more than one flag.
     pub(super) fn check(&self, has_redis: bool) -> Result<(), BadConfig> {
         let bad = |text: &str| Err(BadConfig::new(text.into()));
@@ -114,20 +133,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_that_have_no_source_yet_are_refused() {
+    fn types_are_words_with_commas_between_them() {
         for (text, types) in [
             ("connect,event", &["connect", "event"][..]),
             ("event", &["event"]),
             ("ack disconnect", &["ack", "disconnect"]),
+            ("occupied,vacated", &["occupied", "vacated"]),
+            ("member_added,member_removed", &["member_added", "member_removed"]),
             ("", &[]),
         ] {
             assert_eq!(notify(text), Ok(Notify(types.to_vec())), "{text}");
         }
-        for name in UNSUPPORTED {
-            let error = notify(&format!("event,{name}")).expect_err("refused");
-            assert!(error.contains(name) && error.contains("this build"), "{error}");
-        }
-        assert!(notify("events").expect_err("refused").contains("use connect, event, ack, disconnect"));
+        assert!(
+            notify("events").expect_err("refused").contains("use connect, event, ack, disconnect, occupied, vacated")
+        );
     }
 
     #[test]

@@ -5,11 +5,11 @@ use crate::log::subscriber_counts::SubscriberCounts;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
-/// The interval at which changes are reported. The counts of other nodes may be out of date by up to this time.
-const PERIOD: Duration = Duration::from_secs(2);
+/// The usual interval at which changes are reported. The counts of other nodes may be out of date by up to this time.
+pub const REPORT_PERIOD: Duration = Duration::from_secs(2);
 
-pub(super) async fn report(hub: &Hub, counts: &dyn SubscriberCounts) {
-    let mut tick = tokio::time::interval(PERIOD.mul_f64(0.9 + 0.2 * fastrand::f64()));
+pub(super) async fn report(hub: &Hub, counts: &dyn SubscriberCounts, period: Duration) {
+    let mut tick = tokio::time::interval(period.mul_f64(0.9 + 0.2 * fastrand::f64()));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut everything = true;
     loop {

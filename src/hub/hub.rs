@@ -195,6 +195,14 @@ impl Hub {
         least.into_iter().collect()
     }
 
+    /// The channels that have readers on this node.
+    pub fn occupied(&self) -> Vec<Channel> {
+        let mut channels: BTreeSet<Channel> = self.memory.read().read_channels().cloned().collect();
+        channels.extend(self.polling.lock().channels().cloned());
+        channels.retain(|channel| !channel.is_reserved());
+        channels.into_iter().collect()
+    }
+
     /// The changes of this node's counts since the last report, or all counts.
     pub(super) fn changes(&self, everything: bool) -> Vec<CountChange> {
         let mut polling = self.polling.lock();

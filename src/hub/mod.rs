@@ -25,6 +25,7 @@ mod tail;
 mod tail_state;
 mod undelivered;
 
+pub use count_reporter::REPORT_PERIOD;
 pub use counts::{ChannelCounts, Retained};
 pub use fan_out_stats::{FanOutCounts, FanOutObserver, FanOutReport, MAX_TRANSPORTS};
 pub use hub::Hub;
@@ -37,11 +38,12 @@ use crate::cursor::Start;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::message::{Channel, ClientId};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Hub {
-    /// Reports the readers of this node to the other nodes. It does not return.
-    pub async fn report_counts(self: Arc<Hub>, counts: Arc<dyn SubscriberCounts>) {
-        count_reporter::report(&self, &*counts).await;
+    /// Reports the readers of this node to the other nodes, at this interval. It does not return.
+    pub async fn report_counts(self: Arc<Hub>, counts: Arc<dyn SubscriberCounts>, period: Duration) {
+        count_reporter::report(&self, &*counts, period).await;
     }
 
     /// Follows the log's tail. Returns when the tail has ended.

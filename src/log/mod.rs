@@ -16,6 +16,7 @@ pub mod queued;
 pub mod redis;
 pub mod sessions;
 pub mod subscriber_counts;
+pub mod told;
 
 pub use extent::{Ancestor, Descent, Extent, Lineage, Resolved};
 

@@ -29,6 +29,15 @@ pub struct RemoteCounts {
     pub pollers: Counts,
 }
 
+/// Channels that have readers, on all nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OccupiedChannels {
+    /// The channels, in any order. A channel may be there twice.
+    pub channels: Vec<Channel>,
+    /// The name up to which these are all; `None` if there are no more.
+    pub upto: Option<String>,
+}
+
 /// The exchange of subscriber counts between nodes.
 pub trait SubscriberCounts: Send + Sync {
     /// Reports changes. With `everything`, the changes take the place of all earlier reports. A report without changes
@@ -51,4 +60,12 @@ pub trait SubscriberCounts: Send + Sync {
         after: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Channel>, Unreachable>>;
+
+    /// Returns the channels that have readers on any node, this one included, after a name. A node that has not
+    /// reported for `silence` does not count.
+    fn occupied<'a>(
+        &'a self,
+        after: &'a str,
+        silence: Duration,
+    ) -> BoxFuture<'a, Result<OccupiedChannels, Unreachable>>;
 }

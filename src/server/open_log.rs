@@ -9,10 +9,11 @@ use crate::log::connections::{ConnectionStore, MemoryConnections};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
 use crate::log::redis::{
-    CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSessions, RedisSubscriberCounts,
+    CallStream, Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSessions, RedisSubscriberCounts, RedisTold,
 };
 use crate::log::sessions::{MemorySessions, SessionStore};
 use crate::log::subscriber_counts::SubscriberCounts;
+use crate::log::told::{MemoryTold, ToldStore};
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ pub struct OpenLog {
     pub presence: Option<Arc<dyn PresenceStore>>,
     /// The records of client sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The record of what the application was told about channels and members.
+    pub told: Arc<dyn ToldStore>,
     /// The records of connections that poll.
     pub connections: Arc<dyn ConnectionStore>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
@@ -92,6 +95,7 @@ pub async fn open_log(
             remote_counts: None,
             presence,
             sessions,
+            told: Arc::new(MemoryTold::default()),
             connections,
             calls: None,
             bridge: None,
@@ -115,7 +119,9 @@ pub async fn open_log(
     let presence = || Arc::new(RedisPresence::new(log.clone(), most, info_bytes)) as Arc<dyn PresenceStore>;
     let presence = has_presence.then(presence);
     let sessions = Arc::new(RedisSessions::new(log.clone()));
+    let told = Arc::new(RedisTold::new(log.clone()));
     Ok(OpenLog {
+        told,
         log,
         appender: Some(appender),
         remote_counts: Some(remote_counts),

@@ -2,8 +2,9 @@
 
 use super::drain;
 use super::{RunError, Server};
+use crate::hub::REPORT_PERIOD;
 use crate::log::subscriber_counts::SubscriberCounts;
-use crate::serve::{self, Presence, ServerState};
+use crate::serve::{self, Presence, ServerState, TRANSITIONS_REPORT_PERIOD, transition_sender};
 use crate::systemd;
 use futures_util::future::select_all;
 use std::future::Future;
@@ -72,6 +73,8 @@ struct Background {
     presence: Option<(Arc<Presence>, JoinHandle<()>)>,
     /// Keeps the records of client sessions.
     sessions: (Arc<ServerState>, JoinHandle<()>),
+    /// Tells the application about channels and members.
+    transitions: Option<JoinHandle<()>>,
     /// Appends PUBLISHes to the log.
     bridge: Option<JoinHandle<()>>,
     stop_bridge: watch::Sender<bool>,
@@ -84,14 +87,18 @@ impl Background {
     fn spawn(server: &mut Server) -> Background {
         let state = &server.context.state;
         let (stop_bridge, stopping) = watch::channel(false);
-        let counts =
-            |remote: Arc<dyn SubscriberCounts>| (remote.clone(), tokio::spawn(state.hub.clone().report_counts(remote)));
+        let transitions = server.transitions.take();
+        let period = if transitions.is_some() { TRANSITIONS_REPORT_PERIOD } else { REPORT_PERIOD };
+        let counts = |remote: Arc<dyn SubscriberCounts>| {
+            (remote.clone(), tokio::spawn(state.hub.clone().report_counts(remote, period)))
+        };
         Background {
             tail: tokio::spawn(state.hub.clone().follow()),
             needed: std::mem::take(&mut server.needed_tasks),
             counts: state.remote_counts.clone().map(counts),
             presence: state.presence.clone().map(|presence| (presence.clone(), tokio::spawn(presence.run()))),
             sessions: (state.clone(), tokio::spawn(serve::upkeep::run(state.clone()))),
+            transitions: transitions.map(|source| tokio::spawn(transition_sender::run(source))),
             bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
             stop_bridge,
             supervisor: tokio::spawn(supervise(state.clone(), server.waits_for_log)),
@@ -106,9 +113,11 @@ impl Background {
         let needed = self.needed.iter_mut().map(|(what, task)| (*what, task));
         let presence =
             self.presence.iter_mut().map(|(_, task)| ("the task that reports the members of channels", task));
+        let transitions =
+            self.transitions.iter_mut().map(|task| ("the task that tells the application about channels", task));
         let sessions = [("the task that keeps the records of client sessions", &mut self.sessions.1)];
         let tail = [("the task that follows the log", &mut self.tail)];
-        let all = needed.chain(counts).chain(presence).chain(bridge).chain(sessions).chain(tail);
+        let all = needed.chain(counts).chain(presence).chain(transitions).chain(bridge).chain(sessions).chain(tail);
         let ended = select_all(all.map(|(task, handle)| Box::pin(async move { (task, handle.await) })));
         let ((task, ended), ..) = ended.await;
         RunError::Task { task, reason: ended.err().map_or("it returned".into(), |error| error.to_string()) }
@@ -117,6 +126,9 @@ impl Background {
     /// Ends the tasks. The bridge and the counts have some time for their last writes to Redis.
     async fn end(self) {
         self.demo.iter().for_each(JoinHandle::abort);
+        if let Some(transitions) = self.transitions {
+            transitions.abort();
+        }
         if let Some((remote, task)) = self.counts {
             task.abort();
             let _ = tokio::time::timeout(LAST_WRITES, remote.leave()).await;
@@ -196,11 +208,12 @@ mod tests {
         fn needed<'a>(background: &'a Background, name: &str) -> Option<&'a JoinHandle<()>> {
             background.needed.iter().find(|(what, _)| what.contains(name)).map(|(_, task)| task)
         }
-        let tasks: [(Task, &str); 7] = [
+        let tasks: [(Task, &str); 8] = [
             (|background| Some(&background.tail), "follows the log"),
             (|background| background.bridge.as_ref(), "takes PUBLISHes"),
             (|background| background.counts.as_ref().map(|(_, task)| task), "reports counts"),
             (|background| background.presence.as_ref().map(|(_, task)| task), "reports the members"),
+            (|background| background.transitions.as_ref(), "tells the application"),
             (|background| Some(&background.sessions.1), "records of client sessions"),
             (|background| needed(background, "appends to the log"), "appends to the log"),
             (|background| needed(background, "the timers"), "the timers"),
@@ -211,6 +224,8 @@ mod tests {
             let redis = Some("redis://127.0.0.1:1".into());
             let mut config = Config::default();
             (config.message_log.redis, config.message_log.wait_for_log) = (redis, true);
+            config.hook.hook_url = Some("http://127.0.0.1:1/".parse().expect("a URL"));
+            config.hook.hook_notify = "occupied".parse().expect("types");
             config.presence.presence = vec!["*".parse().expect("a pattern")];
             let mut server = server_with(config).await;
             let mut background = Background::spawn(&mut server);

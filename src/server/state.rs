@@ -83,8 +83,11 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let presence = parts.presence.map(|store| presence(config, &parts.pusher_apps, store, metrics));
     let socketio = socketio::protocol(config, parts.connections, metrics);
     let protocols = socketio.into_iter().chain(pusher::protocol(parts.pusher_apps, metrics)).collect();
-    let settings_of_sessions =
-        SessionSettings { most: config.max_sessions as usize, away: Duration::from_secs(config.away_seconds) };
+    let settings_of_sessions = SessionSettings {
+        most: config.max_sessions as usize,
+        away: Duration::from_secs(config.away_seconds),
+        per_network: config.max_sessions_per_ip as usize,
+    };
     let sessions = ClientSessions::new(settings_of_sessions, parts.sessions, SessionMetrics::register(metrics));
     let state = ServerState {
         hub,

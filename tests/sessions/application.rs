@@ -3,6 +3,7 @@
 use crate::support::application::ServerRequest;
 use crate::support::eventually;
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +19,15 @@ pub struct Application {
 impl Application {
     /// `rule` returns the status and the body of the answer to a call. The answer takes `delay_ms` of the body.
     pub async fn start(rule: impl Fn(&Value) -> (u16, Value) + Send + Sync + 'static) -> Application {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+        Application::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), rule).await
+    }
+
+    /// The same at an address.
+    pub async fn start_at(
+        address: SocketAddr,
+        rule: impl Fn(&Value) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Application {
+        let listener = TcpListener::bind(address).await.expect("an address");
         let url = format!("http://{}/hook.php", listener.local_addr().expect("an address"));
         let calls = Arc::<Mutex<Vec<_>>>::default();
         let (noted, rule) = (calls.clone(), Arc::new(rule));
@@ -51,6 +60,11 @@ impl Application {
     /// How many answers with a delay there were at once.
     pub fn at_once(&self) -> usize {
         self.at_once.load(Ordering::SeqCst)
+    }
+
+    /// All calls so far, in their order.
+    pub fn all(&self) -> Vec<Value> {
+        self.calls.lock().expect("calls").clone()
     }
 
     /// The calls of a type so far, in their order.

@@ -7,6 +7,7 @@ use support::guarded::{KEY, bearer};
 on_both_logs! {
     sessions_that_do_not_exist_are_refused_everywhere
     there_are_so_many_sessions_and_no_more
+    an_address_has_so_many_sessions_and_no_more
     a_client_cannot_read_or_write_the_channels_of_the_server
 }
 
@@ -75,6 +76,40 @@ async fn there_are_so_many_sessions_and_no_more(log: Log) {
     publish(node, "a", "1").await;
     assert_eq!(sockets[1].frame().await.expect("an object").json()["data"], 1);
     assert_eq!(node.get("/info").await.json()["limits"]["max_sessions"], 3);
+}
+
+async fn an_address_has_so_many_sessions_and_no_more(log: Log) {
+    let flags = ["--max-sessions-per-ip", "2", "--trusted-proxy", "127.0.0.1", "--away-seconds", "1"];
+    let world = start(log, &flags).await;
+    let node = &world.node;
+    let of = |ip: &str| support::websocket::handshake("/ws?channel=a&session=1").header("X-Forwarded-For", ip);
+    let poll =
+        async |ip: &str| Request::get("/poll?channel=a&session=1").header("X-Forwarded-For", ip).send(node.http).await;
+    let mut kept = Vec::new();
+    for (one, two, third, other) in [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"),
+    ] {
+        for ip in [one, two] {
+            let mut socket = RawWebSocket::open_by(node.http, of(ip)).await;
+            socket.next_of("hello").await;
+            kept.push(socket);
+        }
+        let full = poll(third).await;
+        assert_eq!((full.status, full.error_code().as_str()), (503, "too_many_connections"));
+        assert!(full.text().contains("--max-sessions-per-ip") && full.header("retry-after").is_some());
+        assert_eq!(poll(other).await.status, 200, "another address has places of its own");
+        let plain = Request::get("/poll?channel=a").header("X-Forwarded-For", third).send(node.http).await;
+        assert_eq!(plain.status, 200, "a reader without a session does not take a place");
+    }
+    // The proxy itself is not limited, and a client that leaves makes room.
+    for _ in 0..5 {
+        assert_eq!(node.get("/poll?channel=a&session=1").await.status, 200);
+    }
+    drop(kept);
+    eventually("room for another session", async || (poll("192.0.2.1").await.status == 200).then_some(())).await;
+    let page = node.get("/metrics").await.text();
+    assert!(page.contains("longtail_sessions_opened_total{outcome=\"full_for_address\"}"), "{page}");
 }
 
 async fn a_client_cannot_read_or_write_the_channels_of_the_server(log: Log) {

@@ -209,6 +209,14 @@ impl Memory {
         Retained { messages: self.messages(), bytes: self.bytes, channels: self.names.len(), read: 0 }
     }
 
+    /// The channels that have readers who count.
+    pub(super) fn read_channels(&self) -> impl Iterator<Item = &Channel> {
+        self.names.iter().filter_map(|(name, slot)| {
+            let counts = |(_, reader): (_, &Arc<Reader>)| reader.transport.is_some() && reader.is_waiting();
+            self.slots[*slot].readers.iter().any(counts).then_some(name)
+        })
+    }
+
     /// All channels that have readers or retained messages.
     pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.names.keys()

@@ -52,4 +52,8 @@ impl PresenceStore for MemoryPresence {
             Ok(Members { members: record.members(channel), cursor: self.log.end() })
         })
     }
+
+    fn channels<'a>(&'a self, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Channel>, Unreachable>> {
+        Box::pin(async move { Ok(self.record.lock().channels(after, limit)) })
+    }
 }

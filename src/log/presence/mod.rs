@@ -129,6 +129,9 @@ pub trait PresenceStore: Send + Sync {
 
     /// The members of a channel.
     fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Members, Unreachable>>;
+
+    /// The first `limit` channels that have members, in the order of their names, after a name.
+    fn channels<'a>(&'a self, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Channel>, Unreachable>>;
 }
 
 #[cfg(test)]

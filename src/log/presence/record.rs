@@ -180,6 +180,14 @@ impl Record {
         members
     }
 
+    /// The first channels with members, in the order of their names, after a name.
+    pub(super) fn channels(&self, after: &str, limit: usize) -> Vec<Channel> {
+        let mut channels: Vec<_> = self.channels.keys().filter(|channel| channel.as_str() > after).cloned().collect();
+        channels.sort_unstable();
+        channels.truncate(limit);
+        channels
+    }
+
     /// Removes connections that have missed their time. Returns whether there are more of them.
     fn sweep(&mut self, append: Append<'_>) -> bool {
         let mut room = SWEEP;

@@ -62,6 +62,8 @@ pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua")
 pub(super) static PRESENCE_JOIN: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_join.lua");
 pub(super) static PRESENCE_RENEW: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_renew.lua");
 pub(super) static PRESENCE_MEMBERS: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_members.lua");
+pub(super) static PRESENCE_CHANNELS: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_channels.lua");
+pub(super) static TOLD: LazyLock<Script> = script!("lua/told.lua");
 pub(super) static SESSIONS_CREATE: LazyLock<Script> =
     script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_create.lua");
 pub(super) static SESSIONS_BEGIN: LazyLock<Script> =

@@ -39,6 +39,7 @@ mod sessions;
 mod settings;
 mod subscriber_counts;
 mod tail;
+mod told;
 mod verify;
 
 pub use call_stream::{CallStream, StreamCall, Unanswered};
@@ -53,3 +54,4 @@ pub use presence::RedisPresence;
 pub use redis_log::RedisLog;
 pub use sessions::RedisSessions;
 pub use subscriber_counts::RedisSubscriberCounts;
+pub use told::RedisTold;

@@ -3,7 +3,9 @@
 #[cfg(test)]
 mod histories;
 
-use super::connection::{ANSWER_TIMEOUT, Connection, PRESENCE_JOIN, PRESENCE_MEMBERS, PRESENCE_RENEW, Script};
+use super::connection::{
+    ANSWER_TIMEOUT, Connection, PRESENCE_CHANNELS, PRESENCE_JOIN, PRESENCE_MEMBERS, PRESENCE_RENEW, Script,
+};
 use super::{RedisLog, ScriptError, text};
 use crate::cursor::Cursor;
 use crate::log::presence::{Call, Deadline, Join, Joined, Members, PresenceStore, Renewed, SWEEP};
@@ -199,6 +201,14 @@ impl PresenceStore for RedisPresence {
             let mut members: Vec<String> = members.iter().map(member).collect::<Result<_, _>>()?;
             members.sort_unstable();
             Ok(Members { members, cursor })
+        })
+    }
+
+    fn channels<'a>(&'a self, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Channel>, Unreachable>> {
+        Box::pin(async move {
+            let args = [after.to_owned(), limit.to_string()];
+            let names = self.run(&self.list_connection, &PRESENCE_CHANNELS, &args).await?;
+            Ok(names.iter().filter_map(|name| text(name)?.parse().ok()).collect())
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use super::connection::{ANSWER_TIMEOUT, COUNTS_READ, COUNTS_REPORT, Connection, Script};
 use super::{RedisLog, ScriptError};
-use crate::log::subscriber_counts::{CountChange, Counts, RemoteCounts, SubscriberCounts};
+use crate::log::subscriber_counts::{CountChange, Counts, OccupiedChannels, RemoteCounts, SubscriberCounts};
 use crate::log::{BoxFuture, Unreachable};
 use crate::message::Channel;
 use redis::Value;
@@ -17,6 +17,10 @@ const LIFE: Duration = Duration::from_secs(10);
 /// The maximum number of changes that one call of a script reports, and of channels that it counts. A script keeps
 /// Redis busy until it ends.
 const CHUNK: usize = 1000;
+
+/// How many names of each node one call reads. For a channel that only polling clients read, a script also looks at
+/// these clients.
+const NAMES: usize = 500;
 
 /// [`SubscriberCounts`] in the log's Redis.
 pub struct RedisSubscriberCounts {
@@ -175,6 +179,22 @@ impl SubscriberCounts for RedisSubscriberCounts {
             let args = [&*self.node, "names", prefix, after, &limit.to_string()].map(str::to_owned);
             let names = self.read(&args).await?;
             Ok(names.iter().filter_map(|name| super::text(name)?.parse().ok()).collect())
+        })
+    }
+
+    fn occupied<'a>(
+        &'a self,
+        after: &'a str,
+        silence: Duration,
+    ) -> BoxFuture<'a, Result<OccupiedChannels, Unreachable>> {
+        Box::pin(async move {
+            let alive = LIFE.saturating_sub(silence).as_millis().to_string();
+            let args = ["", "occupied", after, &NAMES.to_string(), &alive].map(str::to_owned);
+            let answer = self.read(&args).await?;
+            let [upto, names @ ..] = answer.as_slice() else { return Err(Unreachable) };
+            let upto = super::text(upto).filter(|upto| !upto.is_empty()).map(str::to_owned);
+            let channels = names.iter().filter_map(|name| super::text(name)?.parse().ok()).collect();
+            Ok(OccupiedChannels { channels, upto })
         })
     }
 }

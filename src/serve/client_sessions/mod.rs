@@ -12,6 +12,7 @@ pub mod id;
 pub mod live;
 pub mod loss;
 pub mod metrics;
+mod networks;
 pub mod registry;
 pub mod state;
 pub mod upkeep;

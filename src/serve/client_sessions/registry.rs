@@ -4,6 +4,7 @@ use super::bookmark;
 use super::id::SessionId;
 use super::loss::Loss;
 use super::metrics::SessionMetrics;
+use super::networks::Networks;
 use super::state::{SessionState, Stored};
 use crate::cursor::Cursor;
 use crate::hub::Hub;
@@ -12,6 +13,7 @@ use crate::message::Channel;
 use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -39,6 +41,8 @@ pub struct SessionSettings {
     pub most: usize,
     /// How long a session lives after the last request of its client.
     pub away: Duration,
+    /// The most sessions that clients of one network begin at this node; 0: any number.
+    pub per_network: usize,
 }
 
 /// A session that has ended on this node.
@@ -55,6 +59,7 @@ pub struct ClientSessions {
     pub(super) store: Arc<dyn SessionStore>,
     pub(super) connected: Mutex<Connected>,
     changed: Notify,
+    networks: Networks,
     /// The metrics.
     pub metrics: SessionMetrics,
 }
@@ -132,12 +137,34 @@ impl ClientSessions {
         metrics: SessionMetrics,
     ) -> Arc<ClientSessions> {
         let (connected, changed) = (Mutex::default(), Notify::new());
-        Arc::new(ClientSessions { settings, store, connected, changed, metrics })
+        let networks = Networks::new(settings.per_network);
+        Arc::new(ClientSessions { settings, store, connected, changed, networks, metrics })
     }
 
     /// The settings.
     pub fn settings(&self) -> &SessionSettings {
         &self.settings
+    }
+
+    /// Takes a place among the sessions of a client's network, for a session that a request of this time begins.
+    ///
+    /// # Errors
+    ///
+    /// `too_many_connections`.
+    pub fn admit(&self, network: IpAddr, id: &SessionId, time: Duration) -> Result<(), ApiError> {
+        let is_connected = |id: &SessionId| self.connected.lock().sessions.contains_key(id);
+        if self.networks.admit(network, id, Instant::now() + time + self.settings.away, is_connected) {
+            return Ok(());
+        }
+        self.metrics.opened("full_for_address");
+        let most = self.settings.per_network;
+        let text = format!("your address has as many sessions at this node as --max-sessions-per-ip allows: {most}");
+        Err(ApiError::until(Code::TooManyConnections, text, RETRY))
+    }
+
+    /// Gives back the place of a session that could not begin.
+    pub fn give_back(&self, network: IpAddr, id: &SessionId) {
+        self.networks.leave(network, id);
     }
 
     /// Stores a new session, which ends if nothing is heard of it for `time` and the usual time after it. `is_listed`:

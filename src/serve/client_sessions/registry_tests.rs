@@ -53,7 +53,7 @@ impl World {
         let hub = Hub::new(log.clone(), KEEP, Duration::from_secs(30));
         tokio::spawn(hub.clone().follow());
         hub.ready().await;
-        let settings = SessionSettings { most: 10, away: Duration::from_secs(30) };
+        let settings = SessionSettings { most: 10, away: Duration::from_secs(30), per_network: 0 };
         let store = Arc::new(MemorySessions::new(log.clone()));
         let sessions = ClientSessions::new(settings, store, SessionMetrics::default());
         let id = SessionId::random().expect("an id");

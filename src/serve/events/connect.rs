@@ -13,6 +13,7 @@ use crate::serve::client_sessions::state::{MAX_CHANNELS, SessionState, TooManyCh
 use crate::serve::hook::Answered;
 use crate::serve::hook::call::{CallContent, Connect, HookCall};
 use crate::serve::hook::call_type::CallType;
+use crate::serve::limits::connections::network;
 use crate::serve::state::ServerState;
 use crate::transport::params::too_many_channels;
 use crate::transport::{ApiError, Code, WantedSession};
@@ -70,13 +71,33 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
     admit(state, session, request.credentials, request.connect, request.time).await
 }
 
-/// Stores a session that begins, and asks the application about it if the application wants that. What the application
-/// answers is a part of the session's first state.
+/// Stores a session that begins, if its client's network may have one more, and asks the application about it if the
+/// application wants that. What the application answers is a part of the session's first state.
 ///
 /// # Errors
 ///
 /// The reason why the client cannot have the session.
 pub async fn admit(
+    state: &Arc<ServerState>,
+    session: SessionState,
+    credentials: &Arc<Credentials>,
+    connect: Connect,
+    time: Duration,
+) -> Result<SessionState, ApiError> {
+    let Some(network) = state.proxies.counted(credentials.ip).map(network) else {
+        return store(state, session, credentials, connect, time).await;
+    };
+    let id = session.id.clone();
+    state.sessions.admit(network, &id, time)?;
+    let stored = store(state, session, credentials, connect, time).await;
+    if stored.is_err() {
+        state.sessions.give_back(network, &id);
+    }
+    stored
+}
+
+/// Stores a session that begins, and asks the application about it.
+async fn store(
     state: &Arc<ServerState>,
     mut session: SessionState,
     credentials: &Arc<Credentials>,

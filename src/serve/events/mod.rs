@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod caller;
 pub mod connect;
+pub mod notifications;
 pub mod parse;
 mod present;
 pub mod service;

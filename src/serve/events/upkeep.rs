@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The address of calls that no request of a client has caused. In the hook's queue, these calls share the limits of one
 /// network, so they leave room for clients.
-const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Keeps the records of sessions. It does not return.
 pub async fn run(state: Arc<ServerState>) {
@@ -139,6 +139,6 @@ async fn ask_again_about(state: &Arc<ServerState>, id: &SessionId) {
 }
 
 /// The credentials of a call that no request of a client has caused.
-fn nobody() -> Arc<Credentials> {
+pub(super) fn nobody() -> Arc<Credentials> {
     Arc::new(Credentials::anonymous(NOWHERE, "session"))
 }

@@ -5,6 +5,7 @@ use crate::cursor::Cursor;
 use crate::message::{Channel, ClientId};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::limits::rate_limiter::EventSender;
+use crate::serve::transitions::Transition;
 use crate::transport::ClientEvent;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -74,6 +75,8 @@ pub enum CallContent {
         /// Why it has ended.
         reason: &'static str,
     },
+    /// A channel has got its first reader or lost its last one, or a user has joined or left a channel.
+    Transition(Box<Transition>),
 }
 
 impl Connect {
@@ -122,6 +125,8 @@ struct Body<'a> {
     r#ref: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(flatten)]
+    transition: Option<TransitionBody<'a>>,
 }
 
 /// The fields of all calls for a client that the application knows.
@@ -130,6 +135,12 @@ struct Known<'a> {
     user: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
     channels: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct TransitionBody<'a> {
+    channel: &'a str,
+    cursor: String,
 }
 
 #[derive(Serialize)]
@@ -148,6 +159,7 @@ impl CallContent {
             CallContent::Event(_) => CallType::Event,
             CallContent::Ack { .. } => CallType::Ack,
             CallContent::Disconnect { .. } => CallType::Disconnect,
+            CallContent::Transition(transition) => CallType::of(transition.kind),
         }
     }
 
@@ -159,6 +171,7 @@ impl CallContent {
             CallContent::Event(event) => event.key.as_ref().map(|key| format!("event:{key}")),
             CallContent::Ack { name, asked_at, .. } => Some(format!("ack:{asked_at}:{name}")),
             CallContent::Disconnect { .. } => Some("disconnect:".to_owned()),
+            CallContent::Transition(transition) => Some(format!("transition:{}", transition.id)),
         }
     }
 
@@ -170,7 +183,7 @@ impl CallContent {
             }
             CallContent::Event(event) => 2 * event.size(),
             CallContent::Ack { name, args, .. } => 2 * (name.len() + args.get().len()),
-            CallContent::Disconnect { .. } => 0,
+            CallContent::Disconnect { .. } | CallContent::Transition(_) => 0,
         }
     }
 }
@@ -225,6 +238,7 @@ impl HookCall {
             args: None,
             r#ref: None,
             reason: None,
+            transition: None,
         };
         match &self.content {
             CallContent::Connect(connect) => (body.known, body.connect) = (None, Some(&**connect)),
@@ -235,6 +249,10 @@ impl HookCall {
             }
             CallContent::Ack { name, args, .. } => (body.r#ref, body.args) = (Some(name.as_str()), Some(&**args)),
             CallContent::Disconnect { reason } => body.reason = Some(reason),
+            CallContent::Transition(transition) => {
+                let cursor = transition.cursor.to_string();
+                body.transition = Some(TransitionBody { channel: transition.channel.as_str(), cursor });
+            }
         }
         serde_json::to_vec(&body).unwrap_or_default()
     }

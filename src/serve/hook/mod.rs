@@ -117,6 +117,15 @@ pub struct Answered<T> {
     _place: Place,
 }
 
+/// A call without an answer that has an effect.
+pub struct CallFailure {
+    /// The error for the client.
+    pub error: ApiError,
+    /// Whether the same call may have another outcome later: the application was not reached, or has failed. A refusal,
+    /// such as a status of 4xx, is final.
+    pub may_pass: bool,
+}
+
 impl Hook {
     /// Makes a hook.
     pub fn new(settings: HookSettings, registry: &mut Registry) -> Hook {
@@ -182,6 +191,20 @@ impl Hook {
         max_payload: usize,
         read: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Answered<T>, ApiError> {
+        self.call_or_problem(queued, max_payload, read).await.map_err(|failure| failure.error)
+    }
+
+    /// Does the same as [`call`](Hook::call), for a caller that repeats the call itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`call`](Hook::call), and whether the same call may have another outcome later.
+    pub async fn call_or_problem<T>(
+        &self,
+        queued: QueuedCall,
+        max_payload: usize,
+        read: impl Fn(&str) -> Result<T, ApiError>,
+    ) -> Result<Answered<T>, CallFailure> {
         let QueuedCall { call, mut place, until } = queued;
         let until = until.unwrap_or_else(|| Instant::now() + self.timeout * TURN_TIMEOUTS);
         let kind = call.content.kind();
@@ -192,24 +215,25 @@ impl Hook {
         let Ok(Some(permit)) = timeout_at(until, turn).await else {
             self.metrics.count(kind, "overloaded");
             let text = "the event has waited too long for the application, which was not called";
-            return Err(ApiError::until(Code::NotReady, text, RETRY));
+            return Err(CallFailure { error: ApiError::until(Code::NotReady, text, RETRY), may_pass: true });
         };
         let permits = place.permits().clone();
         let answer = self.answer_in_time(&call, &permits, max_payload, read).await;
         drop(permit);
         self.changes.note(answer.as_ref().err());
+        let failed = |error, may_pass| Err(CallFailure { error, may_pass });
         let (outcome, answered) = match answer {
             Ok(Answer::Accepted(Accepted { ack, publish, session })) => {
                 ("answered", Ok(Answered { ack, publish, session, _place: place }))
             }
-            Ok(Answer::Refused(refusal)) => ("refused", Err(refusal)),
+            Ok(Answer::Refused(refusal)) => ("refused", failed(refusal, false)),
             Ok(Answer::NeedsSession) => {
                 let text = "the application's answer needs a session, and this client does not have one";
-                ("no_session", Err(ApiError::new(Code::NoSession, text)))
+                ("no_session", failed(ApiError::new(Code::NoSession, text), false))
             }
-            Err(_) => {
+            Err(problem) => {
                 let text = "the application did not answer the event as expected";
-                ("failed", Err(ApiError::passing(Code::ApplicationFailed, text)))
+                ("failed", failed(ApiError::passing(Code::ApplicationFailed, text), problem.may_pass))
             }
         };
         self.metrics.count(kind, outcome);

@@ -156,7 +156,7 @@ mod tests {
         hub.ready().await;
         let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999, control: 10 };
         let store = Arc::new(MemorySessions::new(Arc::new(MemoryLog::new(retention))));
-        let settings = SessionSettings { most: 10, away: Duration::from_secs(30) };
+        let settings = SessionSettings { most: 10, away: Duration::from_secs(30), per_network: 0 };
         let sessions = ClientSessions::new(settings, store, SessionMetrics::default());
         let channel: Channel = "a".parse().expect("a channel");
         let client = "me".parse().expect("a client id");

@@ -48,6 +48,10 @@ impl PresenceStore for MemoryBench {
         let members = contents.record.members(channel);
         Box::pin(std::future::ready(Ok(Members { members, cursor: Cursor { id, epoch: self.epoch } })))
     }
+
+    fn channels<'a>(&'a self, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Channel>, Unreachable>> {
+        Box::pin(std::future::ready(Ok(self.contents.lock().record.channels(after, limit))))
+    }
 }
 
 impl Bench for MemoryBench {

@@ -8,6 +8,7 @@
 --   presence:due               the connections with a deadline, as `<channel> <connection>`, by the deadline
 --   presence:at:<channel>      a hash: connections, as `<lease, or -> <digest of the user's JSON> <user's id>`
 --   presence:of:<channel>      a hash: members by the user's id, as `<number of connections> <the user's JSON>`
+--   presence:channels          the channels that have members, of score 0
 --
 -- A name of a channel or a lease has no space.
 local HERE = '{' .. LOG .. '}:presence:'
@@ -99,6 +100,7 @@ local function drop(channel, connection)
     set_member(channel, user, count - 1, data)
   elseif count == 1 then
     redis.call('HDEL', HERE .. 'of:' .. channel, user)
+    if redis.call('EXISTS', HERE .. 'of:' .. channel) == 0 then redis.call('ZREM', HERE .. 'channels', channel) end
     append('member_removed', channel, data)
   end
 end

@@ -30,6 +30,7 @@ local function join(channel, connection, user, data, ends_in, is_again, replaces
     set_deadline(channel, connection, ends_in)
   end
   redis.call('HSET', at, connection, (ends_in == '' and lease or '-') .. ' ' .. digest .. ' ' .. user)
+  if not before then redis.call('ZADD', HERE .. 'channels', 0, channel) end
   if changes then append('member_removed', channel, before) end
   if not before or changes then append('member_added', channel, data) end
   set_member(channel, user, count + (known and 0 or 1), changes and data or before or data)

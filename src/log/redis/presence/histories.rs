@@ -68,6 +68,10 @@ impl PresenceStore for RedisBench {
     fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Members, Unreachable>> {
         self.presence.members(channel)
     }
+
+    fn channels<'a>(&'a self, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Channel>, Unreachable>> {
+        self.presence.channels(after, limit)
+    }
 }
 
 fn bytes(value: &Value) -> Vec<u8> {

@@ -1,0 +1,28 @@
+//! Builds the source of the calls about channels and members.
+
+use crate::log::presence::PresenceStore;
+use crate::log::told::ToldStore;
+use crate::serve::{HookNotifications, ServerState, TransitionConsumer, TransitionMetrics, TransitionSource};
+use std::sync::Arc;
+use tracing::warn;
+
+/// The source, if a consumer wants to be told anything. `presence` has the members of channels.
+pub fn source(
+    state: &Arc<ServerState>,
+    presence: Option<Arc<dyn PresenceStore>>,
+    store: Arc<dyn ToldStore>,
+    metrics: TransitionMetrics,
+) -> Option<TransitionSource> {
+    let application = HookNotifications::of(state)?;
+    if presence.is_none() && application.wants_members() {
+        warn!("--hook-notify: there are no members without --presence, so the application is not told of any");
+    }
+    Some(TransitionSource {
+        hub: state.hub.clone(),
+        counts: state.remote_counts.clone(),
+        presence,
+        store,
+        consumers: vec![Arc::new(application) as Arc<dyn TransitionConsumer>],
+        metrics,
+    })
+}
