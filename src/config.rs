@@ -7,6 +7,7 @@ mod hook;
 mod message_log;
 mod parse;
 mod presence;
+mod pusher;
 mod socketio;
 mod values;
 
@@ -16,6 +17,7 @@ pub use error::BadConfig;
 pub use hook::{HookFlags, Notify};
 pub use message_log::MessageLogFlags;
 pub use presence::PresenceFlags;
+pub use pusher::{PusherApp, PusherFlags};
 pub use socketio::{OnAction, SocketIoFlags};
 pub use values::{AccessLogTo, AddressOrOff};
 
@@ -130,6 +132,10 @@ pub struct Config {
     /// The flags of presence.
     #[command(flatten)]
     pub presence: PresenceFlags,
+
+    /// The flags of Pusher apps.
+    #[command(flatten)]
+    pub pusher: PusherFlags,
 
     /// The flags of Socket.IO.
     #[command(flatten)]
@@ -308,7 +314,7 @@ impl Config {
     pub fn check(&self) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
-        self.access.check(&addresses)?;
+        self.access.check(&addresses, self.pusher.has_apps())?;
         self.hook.check(self.message_log.redis.is_some())?;
         // Incomplete input may use half of the budget, and the longest body must fit into this half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));

@@ -9,6 +9,7 @@ mod error;
 mod hook;
 mod listen;
 mod open_log;
+mod pusher;
 mod reload;
 mod run;
 mod socketio;
@@ -101,7 +102,9 @@ impl Server {
             metrics.register("logging_dropped_lines", "Log lines that standard error did not take", dropped);
         }
         let tls = certificate(config, metrics)?;
-        let (origins, authorizer) = access::access(&config.access, !config.presence.presence.is_empty(), metrics)?;
+        let apps = pusher::apps(&config.pusher)?;
+        let (needs_users, spelled) = (!config.presence.presence.is_empty(), pusher::spelled_prefixes(&apps));
+        let (origins, authorizer) = access::access(&config.access, needs_users, spelled, metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
         // Mistakes in flags are found before the server listens, and before it waits for the log.
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
@@ -142,6 +145,7 @@ impl Server {
             descriptors,
             tcp_address,
             demo: demo.api,
+            pusher_apps: apps,
         };
         let notifies = config.hook.notifies_transitions();
         let told_metrics = notifies.then(|| TransitionMetrics::register(registry.sub_registry_with_prefix("longtail")));

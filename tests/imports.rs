@@ -81,6 +81,7 @@ const FOLDERS: [(&str, &[&str]); 18] = [
         &[
             "net",
             "limits",
+            "presence",
             "client_sessions",
             "access",
             "hook",

@@ -63,6 +63,7 @@ mod polls;
 mod presence;
 mod proxies;
 mod publish;
+mod pusher;
 mod reactor;
 mod redis_access;
 mod redis_functions;

@@ -84,6 +84,6 @@ fuzz_target!(|input: &[u8]| {
                 name.strip_suffix('*').map_or(name == "todo/1", |beginning| "todo/1".starts_with(beginning))
             })
         });
-        assert_eq!(permission.denied(action, &[channel]).is_empty(), is_meant);
+        assert_eq!(permission.denied(action, &[], &[channel]).is_empty(), is_meant);
     }
 });

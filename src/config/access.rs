@@ -136,8 +136,9 @@ impl AccessFlags {
         flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
     }
 
-    /// Checks rules that involve more than one flag. `addresses` are the addresses of the public listeners.
-    pub(super) fn check(&self, addresses: &[SocketAddr]) -> Result<(), BadConfig> {
+    /// Checks rules that involve more than one flag. `addresses` are the addresses of the public listeners. `has_apps`:
+    /// whether there are apps with their own keys, so that native paths are closed.
+    pub(super) fn check(&self, addresses: &[SocketAddr], has_apps: bool) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig::new(text));
         if let (true, Some(flag)) = (self.open, self.guarded_by()) {
             return bad(format!(
@@ -152,7 +153,7 @@ impl AccessFlags {
             );
         }
         if let (false, None, Some(address)) =
-            (self.open, self.guarded_by(), addresses.iter().find(|address| !address.ip().is_loopback()))
+            (self.open || has_apps, self.guarded_by(), addresses.iter().find(|address| !address.ip().is_loopback()))
         {
             return bad(format!(
                 "{address} can be reached from other machines, and access is not restricted: listen on a loopback \

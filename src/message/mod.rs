@@ -19,7 +19,7 @@ pub use encoding::Encoding;
 pub use exclude::{client_name, except_names, present, warn_ignored_exclude};
 pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_ATTACHMENTS, MAX_EXCEPT};
 pub use message::Message;
-pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape};
+pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape, unescape};
 pub use pattern::{Pattern, unmatched};
 pub use payload::Payload;
 pub use user::{BadUser, User};

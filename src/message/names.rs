@@ -96,6 +96,19 @@ pub fn escape(name: &[u8]) -> String {
     out
 }
 
+/// The name that was [escaped](escape). `None` if an escape is cut off, or if the name is not UTF-8.
+pub fn unescape(text: &str) -> Option<String> {
+    let mut name = Vec::with_capacity(text.len());
+    let mut parts = text.split('=');
+    name.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        name.push(u8::from_str_radix(digits, 16).ok()?);
+        name.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(name).ok()
+}
+
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -271,6 +284,10 @@ mod tests {
         ] {
             assert_eq!(escape(name.as_bytes()), escaped, "{name:?}");
             assert_eq!(Channel::escaped(name.as_bytes()).map(|channel| channel.to_string()), Ok(escaped.to_owned()));
+            assert_eq!(unescape(escaped).as_deref(), Some(name));
+        }
+        for cut in ["=", "a=4", "a=4g", "a=+1", "=é", "=FF"] {
+            assert_eq!(unescape(cut), None, "{cut}");
         }
         assert_eq!(Channel::escaped(b"").err(), Some(BadChannel::Malformed));
         assert!(Channel::escaped(&[b'x'; 700]).is_ok() && Channel::escaped(&[b'x'; 701]).is_err());

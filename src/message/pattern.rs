@@ -57,9 +57,16 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Returns the channels that do not match any of the patterns.
-pub fn unmatched<'a>(patterns: &[Pattern], channels: &'a [Channel]) -> Vec<&'a Channel> {
-    channels.iter().filter(|channel| !patterns.iter().any(|pattern| pattern.matches(channel))).collect()
+/// Returns the channels that do not match any of the patterns. `spelled` are beginnings of names: a pattern matches a
+/// channel with such a beginning only if the pattern itself spells it.
+pub fn unmatched<'a>(patterns: &[Pattern], spelled: &[String], channels: &'a [Channel]) -> Vec<&'a Channel> {
+    let spells = |pattern: &Pattern, channel: &Channel| {
+        let mut needed = spelled.iter().filter(|prefix| channel.as_str().starts_with(prefix.as_str()));
+        needed.all(|prefix| pattern.prefix.starts_with(prefix.as_str()))
+    };
+    let is_matched =
+        |channel: &&Channel| patterns.iter().any(|pattern| pattern.matches(channel) && spells(pattern, channel));
+    channels.iter().filter(|channel| !is_matched(channel)).collect()
 }
 
 #[cfg(test)]

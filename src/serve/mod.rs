@@ -58,6 +58,7 @@ pub use net::timers::Timers;
 pub use net::tls::{BadCertificate, Tls};
 pub use presence::metrics::PresenceMetrics;
 pub use presence::service::{Presence, PresenceSettings};
+pub use protocols::pusher::{Pusher, PusherAppSettings};
 pub use protocols::socketio::settings::{Action as SocketIoAction, Rule as SocketIoRule, SocketIoSettings};
 pub use protocols::socketio::{BrowserClient, SocketIo};
 pub use router::endpoints::transports;

@@ -15,15 +15,22 @@ use tracing::warn;
 const SHORT_KEY: usize = 16;
 
 /// Builds the rules for pages that may use the server, and for clients that may subscribe and publish. `needs_users`:
-/// whether the server must know the users of public channels.
+/// whether the server must know the users of public channels. `spelled`: the beginnings
+/// of channels of apps that have their own keys; `None` if there are no apps.
 pub fn access(
     flags: &AccessFlags,
     needs_users: bool,
+    spelled: Option<Vec<String>>,
     metrics: &mut Registry,
 ) -> Result<(OriginPolicy, Authorizer), StartError> {
     let (mode, authorizer) = match flags.guarded_by() {
-        Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, needs_users, metrics)?))),
+        Some(_) => {
+            let rules = AccessRules { spelled: spelled.unwrap_or_default(), ..rules(flags, needs_users, metrics)? };
+            (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules)))
+        }
         None if flags.open => (AccessMode::Open, Authorizer::Open),
+        // The keys of apps are not credentials for native paths, so these are closed.
+        None if spelled.is_some() => (AccessMode::Guarded, Authorizer::Guarded(Box::default())),
         None => (AccessMode::Loopback, Authorizer::Open),
     };
     let allow_origin = AllowedOrigins::parse(&flags.allow_origin)
@@ -51,7 +58,14 @@ fn rules(flags: &AccessFlags, needs_users: bool, metrics: &mut Registry) -> Resu
     let application = application
         .transpose()
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
-    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application, needs_users })
+    Ok(AccessRules {
+        keys: Keys::new(keys),
+        public,
+        tokens: tokens(flags)?,
+        application,
+        needs_users,
+        spelled: Vec::new(),
+    })
 }
 
 /// Warns if a secret is so short that an attacker can guess it. An empty secret is an error.

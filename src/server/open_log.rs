@@ -84,7 +84,8 @@ pub async fn open_log(
     endpoint: Option<Endpoint>,
     metrics: &mut Registry,
 ) -> Result<OpenLog, StartError> {
-    let (has_presence, most) = (!config.presence.presence.is_empty(), config.presence.presence_members as usize);
+    let has_presence = !config.presence.presence.is_empty() || config.pusher.has_apps();
+    let most = config.presence.presence_members as usize;
     let Some(endpoint) = endpoint else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
         let log = Arc::new(MemoryLog::new(config.message_log.retention()).with_key_bytes(config.message_log.key_bytes));

@@ -1,7 +1,7 @@
 //! Builds the state that every request uses, from parts that are already open.
 
-use super::socketio;
-use crate::config::Config;
+use super::{pusher, socketio};
+use crate::config::{Config, PusherApp};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::connections::ConnectionStore;
@@ -62,6 +62,8 @@ pub struct Parts {
     pub tcp_address: Option<SocketAddr>,
     /// The demo's API; only in `longtail demo`.
     pub demo: Option<Demo>,
+    /// The Pusher apps.
+    pub pusher_apps: Vec<PusherApp>,
 }
 
 /// The additional parts that `longtail demo` opens. The default value is empty.
@@ -83,8 +85,9 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let budget = BufferBudget::new(config.max_buffer_bytes, rejections.counter("memory"), metrics);
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
-    let presence = parts.presence.map(|store| presence(config, store, metrics));
-    let protocols = socketio::protocol(config, parts.socketio_client, parts.connections, metrics).into_iter().collect();
+    let presence = parts.presence.map(|store| presence(config, &parts.pusher_apps, store, metrics));
+    let socketio = socketio::protocol(config, parts.socketio_client, parts.connections, metrics);
+    let protocols = socketio.into_iter().chain(pusher::protocol(parts.pusher_apps, metrics)).collect();
     let settings_of_sessions = SessionSettings {
         most: config.max_sessions as usize,
         away: Duration::from_secs(config.away_seconds),
@@ -131,16 +134,23 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     }
 }
 
-/// Presence in the channels that the flags name.
-fn presence(config: &Config, store: Arc<dyn PresenceStore>, metrics: &mut Registry) -> Arc<Presence> {
+/// Presence in the channels that the flags name, and in those of the apps.
+fn presence(
+    config: &Config,
+    apps: &[PusherApp],
+    store: Arc<dyn PresenceStore>,
+    metrics: &mut Registry,
+) -> Arc<Presence> {
+    let named = config.presence.patterns().unwrap_or_default();
     let settings = PresenceSettings {
-        channels: config.presence.patterns().unwrap_or_default(),
+        channels: named.into_iter().chain(pusher::presence_patterns(apps)).collect(),
         members: config.presence.presence_members as usize,
         info_bytes: config.presence.presence_info_bytes,
         away: Duration::from_secs(config.away_seconds),
     };
     let access = &config.access;
-    if access.token_secret.is_none()
+    if !config.presence.presence.is_empty()
+        && access.token_secret.is_none()
         && access.token_secret_file.is_none()
         && access.token_public_key.is_none()
         && access.authorize_url.is_none()

@@ -89,3 +89,16 @@ pub trait Dialect: Send {
     /// The command is unknown, or a field is not valid. The error is sent with the reference of the head.
     fn command(&mut self, head: &CommandHead<'_>, max_payload: usize) -> Result<Command, ApiError>;
 }
+
+/// The dialect of a transport whose protocol parses commands itself. No value of this type exists.
+pub enum NoCommands {}
+
+impl Dialect for NoCommands {
+    fn head<'a>(&mut self, _: &'a [u8]) -> Result<CommandHead<'a>, ApiError> {
+        match *self {}
+    }
+
+    fn command(&mut self, _: &CommandHead<'_>, _: usize) -> Result<Command, ApiError> {
+        match *self {}
+    }
+}

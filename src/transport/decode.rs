@@ -12,8 +12,8 @@ pub trait Decode: Send {
     /// The client has violated the framing. No more input can be read.
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation>;
 
-    /// The dialect that parses the commands.
-    fn dialect(&mut self) -> &mut dyn Dialect;
+    /// The dialect that parses the commands; `None` if the protocol parses them itself.
+    fn dialect(&mut self) -> Option<&mut dyn Dialect>;
 
     /// Returns the number of bytes of an incomplete input that the decoder keeps, besides the bytes that it has left in
     /// `buf`.

@@ -64,8 +64,8 @@ impl LineDecoder {
 }
 
 impl Decode for LineDecoder {
-    fn dialect(&mut self) -> &mut dyn Dialect {
-        &mut self.dialect
+    fn dialect(&mut self) -> Option<&mut dyn Dialect> {
+        Some(&mut self.dialect)
     }
 
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation> {

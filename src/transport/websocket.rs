@@ -1,5 +1,6 @@
 //! WebSocket (RFC 6455): one JSON text frame for each message. Commands come in the other direction.
 
+use super::command::NoCommands;
 use super::json_commands::JsonCommands;
 use super::{
     Accepted, ApiError, Code, Control, Decode, Dialect, Envelope, Input, Lifecycle, Params, ProtocolViolation,
@@ -48,19 +49,26 @@ impl Envelope for TextFrames {
 /// Decodes WebSocket frames. Each text is a command.
 pub struct FrameDecoder<D> {
     frames: Decoder,
-    dialect: D,
+    dialect: Option<D>,
 }
 
 impl<D: Dialect> FrameDecoder<D> {
     /// A decoder for texts of at most `max` bytes in this dialect.
     pub fn new(max: usize, dialect: D) -> FrameDecoder<D> {
-        FrameDecoder { frames: Decoder::new(max), dialect }
+        FrameDecoder { frames: Decoder::new(max), dialect: Some(dialect) }
+    }
+}
+
+impl FrameDecoder<NoCommands> {
+    /// A decoder for texts of at most `max` bytes, which the protocol parses itself.
+    pub fn of_protocol(max: usize) -> FrameDecoder<NoCommands> {
+        FrameDecoder { frames: Decoder::new(max), dialect: None }
     }
 }
 
 impl<D: Dialect> Decode for FrameDecoder<D> {
-    fn dialect(&mut self) -> &mut dyn Dialect {
-        &mut self.dialect
+    fn dialect(&mut self) -> Option<&mut dyn Dialect> {
+        self.dialect.as_mut().map(|dialect| dialect as &mut dyn Dialect)
     }
 
     fn held(&self) -> usize {

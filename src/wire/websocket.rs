@@ -84,6 +84,12 @@ pub fn empty_close_frame() -> Bytes {
     Bytes::from_static(&[FIN | CLOSE, 0])
 }
 
+/// A ping frame without a payload (section 5.5.2).
+#[must_use]
+pub fn ping_frame() -> Bytes {
+    Bytes::from_static(&[FIN | PING, 0])
+}
+
 /// A pong frame (section 5.5.3) with the payload of a ping. The payload is cut at 125 bytes. A valid ping does not have
 /// a longer payload.
 #[must_use]

@@ -34,6 +34,7 @@ pub mod php;
 pub mod ports;
 pub mod proxy;
 pub mod publisher;
+pub mod pusher;
 pub mod quiet;
 pub mod reader;
 pub mod redis;

@@ -32,6 +32,8 @@ pub struct AccessRules {
     /// Whether the server must know the users of public channels. If it is true, the server also reads the tokens of
     /// clients that read only public channels.
     pub needs_users: bool,
+    /// Beginnings of channels that a pattern matches only if it spells them: those of apps, which have their own keys.
+    pub spelled: Vec<String>,
 }
 
 impl Authorizer {
@@ -105,7 +107,8 @@ impl Authorizer {
         let Authorizer::Guarded(rules) = self else { return None };
         let tokens = rules.tokens.as_ref()?;
         let permission = tokens.read(credentials.token()?).ok()?;
-        let denied: Vec<Channel> = permission.denied(Action::Subscribe, &channels).into_iter().cloned().collect();
+        let denied: Vec<Channel> =
+            permission.denied(Action::Subscribe, &rules.spelled, &channels).into_iter().cloned().collect();
         let covered = channels.into_iter().filter(|channel| !denied.contains(channel)).collect();
         Some((covered, Validity::EndsAt(permission.until)))
     }
@@ -131,7 +134,7 @@ impl AccessRules {
         channels.sort_unstable();
         channels.dedup();
         if action == Action::Subscribe {
-            channels = unmatched(&self.public, &channels).into_iter().cloned().collect();
+            channels = unmatched(&self.public, &self.spelled, &channels).into_iter().cloned().collect();
             if channels.is_empty() {
                 return Ok(Grant { user: self.user_of(&credentials), ..Grant::unlimited(by_address) });
             }
@@ -142,7 +145,7 @@ impl AccessRules {
             if action == Action::Subscribe {
                 check_client(permission.client.as_ref(), client.as_ref())?;
             }
-            deny(&permission.denied(action, &channels))?;
+            deny(&permission.denied(action, &self.spelled, &channels))?;
             let user = permission.user();
             let publisher = permission.subject.map_or(by_address, Publisher::Subject);
             let validity = Validity::EndsAt(permission.until);

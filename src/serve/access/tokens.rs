@@ -202,13 +202,13 @@ impl Permission {
         User::new(self.subject.as_deref()?, info).ok().map(Arc::new)
     }
 
-    /// The channels that the token does not allow.
-    pub fn denied<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
+    /// The channels that the token does not allow. `spelled`: see [`unmatched`].
+    pub fn denied<'a>(&self, action: Action, spelled: &[String], channels: &'a [Channel]) -> Vec<&'a Channel> {
         let patterns = match action {
             Action::Subscribe => &self.subscribe,
             Action::Publish => &self.publish,
         };
-        unmatched(patterns, channels)
+        unmatched(patterns, spelled, channels)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The table of the endpoints.
 
-use crate::serve::protocols::socketio;
 #[cfg(test)]
 use crate::serve::protocols::toy;
+use crate::serve::protocols::{pusher, socketio};
 use crate::serve::routes::context::Context;
 #[cfg(feature = "demo")]
 use crate::serve::routes::demo;
@@ -39,7 +39,11 @@ pub fn find(context: &Context, path: &str) -> Option<(&'static dyn Endpoint, Rou
 
 /// Returns the transports of all endpoints.
 pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
-    ALL.iter().flat_map(|endpoint| endpoint.transports()).chain(&socketio::TRANSPORTS).copied()
+    ALL.iter()
+        .flat_map(|endpoint| endpoint.transports())
+        .chain(&socketio::TRANSPORTS)
+        .chain(&pusher::TRANSPORTS)
+        .copied()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::serve::access::origin::{AccessMode, ListenerKind, OriginPolicy};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{self, ExtendedConnect, Request};
 use crate::serve::routes::context::Context;
-use crate::serve::routes::endpoint::{Call, Limits, Route};
+use crate::serve::routes::endpoint::{Call, Endpoint, Limits, Origins, Route};
 use crate::serve::routes::response::{self, Body, EchoOrigin, Response};
 use crate::serve::routes::{operators, redirect};
 use crate::serve::state::ServerState;
@@ -49,12 +49,16 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
     // These parts of the request are still needed after the request was moved into its endpoint.
     let version = request.version();
     let origin = request.headers().get(ORIGIN).cloned();
-    let is_by_star = state.origins.is_by_star(request.headers(), peer.forwarded_host());
-    let checked = check_origin(state, peer, &request);
+    let found = endpoints::find(context, request.uri().path());
+    let is_for_all_origins =
+        peer.listener == ListenerKind::Public && found.is_some_and(|(_, route)| route.origins == Origins::Any);
+    // A path for all origins does not read cookies, so a page gets its answers without them, too.
+    let is_by_star = is_for_all_origins || state.origins.is_by_star(request.headers(), peer.forwarded_host());
+    let checked = if is_for_all_origins { Ok(()) } else { check_origin(state, peer, &request) };
     let is_allowed = checked.is_ok();
     let mut response = match checked {
         _ if peer.must_use_tls => redirect::to_https(&request),
-        Ok(()) => route(context, peer, request).await,
+        Ok(()) => route(context, peer, request, found).await,
         Err(refusal) => response::refused(&refusal),
     };
     if let Some(code) = response.extensions().get::<Code>() {
@@ -95,8 +99,7 @@ fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(
     }
 }
 
-async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
-    let found = endpoints::find(context, request.uri().path());
+async fn route(context: &Context, peer: &Peer, request: Request, found: Option<(&dyn Endpoint, Route)>) -> Response {
     // This check comes before the limits, because a refusal by a limit also calls the callback.
     let is_page = found.is_some_and(|(_, route)| route.transport.is_some_and(|transport| transport.is_page()));
     if is_page && !fetch_metadata::may_frame(request.headers()) {

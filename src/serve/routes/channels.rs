@@ -45,7 +45,8 @@ const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 
 /// The default and the maximum number of channels in a page.
 const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
+/// See `PAGE`.
+pub const LARGEST_PAGE: usize = 1000;
 
 /// The numbers of readers of some channels.
 pub struct ReaderCounts {
@@ -95,6 +96,11 @@ impl ReaderCounts {
         let mut readers = to_json(&all);
         readers["here"] = to_json(&sum(&here.readers, &here.pollers));
         readers
+    }
+
+    /// The number of readers of a channel on all nodes.
+    pub fn total(&self, channel: &Channel) -> u64 {
+        self.readers(channel)["total"].as_u64().unwrap_or_default()
     }
 
     fn entry(&self, channel: &Channel) -> Value {
@@ -154,20 +160,7 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
             _ => {}
         }
     }
-    // The handler asks for one more name than the page can contain, to find out whether there are more names.
-    let mut names = state.hub.names(&prefix, &after, limit + 1);
-    let mut is_complete = true;
-    if let Some(remote) = &state.remote_counts {
-        let asked = tokio::time::timeout(OTHER_NODES_WAIT, remote.remote_channels(&prefix, &after, limit + 1)).await;
-        match asked.ok().and_then(Result::ok) {
-            Some(others) => names.extend(others),
-            None => is_complete = false,
-        }
-    }
-    names.sort_unstable();
-    names.dedup();
-    let has_more = names.len() > limit;
-    names.truncate(limit);
+    let Page { names, has_more, is_complete } = page(state, &prefix, &after, limit).await;
     let counts = ReaderCounts::of(state, &names).await;
     let channels: Vec<Value> = names.iter().map(|name| counts.entry(name)).collect();
     let mut answer = json!({
@@ -179,6 +172,36 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
         answer["next"] = last.as_str().into();
     }
     Ok(response::json(StatusCode::OK, answer.to_string()))
+}
+
+/// A page of the channels that have readers or messages on some node.
+pub struct Page {
+    /// The names, in order.
+    pub names: Vec<Channel>,
+    /// Whether more names follow.
+    pub has_more: bool,
+    /// Whether the channels of the other nodes are included.
+    is_complete: bool,
+}
+
+/// The first `limit` channels whose names begin with `prefix` and come after `after`. Waits for the log for at most a
+/// second.
+pub async fn page(state: &ServerState, prefix: &str, after: &str, limit: usize) -> Page {
+    // One more name than the page can contain shows whether there are more names.
+    let mut names = state.hub.names(prefix, after, limit + 1);
+    let mut is_complete = true;
+    if let Some(remote) = &state.remote_counts {
+        let asked = tokio::time::timeout(OTHER_NODES_WAIT, remote.remote_channels(prefix, after, limit + 1)).await;
+        match asked.ok().and_then(Result::ok) {
+            Some(others) => names.extend(others),
+            None => is_complete = false,
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    let has_more = names.len() > limit;
+    names.truncate(limit);
+    Page { names, has_more, is_complete }
 }
 
 /// Checks that a text can be the prefix of a channel. Redis would interpret some other characters as a pattern.

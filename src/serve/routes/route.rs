@@ -13,12 +13,28 @@ pub struct Route {
     pub limits: Limits,
     /// The transport, if a request to the path subscribes.
     pub transport: Option<&'static dyn Transport>,
+    /// The pages that may request the path.
+    pub origins: Origins,
 }
 
 impl Route {
     /// A page for all clients, to which all limits apply.
-    pub const PAGE: Route =
-        Route { methods: "GET, HEAD, OPTIONS", audience: Audience::Clients, limits: Limits::All, transport: None };
+    pub const PAGE: Route = Route {
+        methods: "GET, HEAD, OPTIONS",
+        audience: Audience::Clients,
+        limits: Limits::All,
+        transport: None,
+        origins: Origins::Known,
+    };
+}
+
+/// The pages that may request a path on the public listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Pages of this server, and of the origins that the operator allows.
+    Known,
+    /// All pages: the path has its own keys and does not read cookies.
+    Any,
 }
 
 /// The clients that may request a path, and the listeners that serve it.

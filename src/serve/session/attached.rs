@@ -1,5 +1,6 @@
-//! What some streams have besides their subscription: a grant with an end, or the session of their client.
+//! What some streams have besides their subscription: a grant with an end, the session of their client, or a filter.
 
+use super::entry_filter::EntryFilter;
 use crate::hub::{Step, Subscription};
 use crate::message::Message;
 use crate::serve::access::renewal::GrantRenewal;
@@ -13,6 +14,8 @@ pub enum Attached {
     Grant(GrantRenewal),
     /// The client's session. It is boxed, so that a stream with only a grant does not pay for it.
     Session(Box<SessionStream>),
+    /// The filter of a connection of another protocol.
+    Filter(Box<EntryFilter>),
 }
 
 // A stream with a grant does not take more memory because others have sessions.
@@ -39,7 +42,7 @@ impl Attached {
         let grant = match before.map(|attached| *attached) {
             Some(Attached::Grant(grant)) => Some(grant),
             Some(Attached::Session(stream)) => stream.grant,
-            None => None,
+            Some(Attached::Filter(_)) | None => None,
         };
         Box::new(Attached::Session(Box::new(SessionStream { session, grant })))
     }
@@ -54,24 +57,39 @@ impl Attached {
         }
     }
 
+    /// The filter of a stream. A stream without one gets one; it does not have a grant or a session.
+    pub fn filter(attached: &mut Option<Box<Attached>>) -> &mut EntryFilter {
+        if !matches!(attached.as_deref(), Some(Attached::Filter(_))) {
+            *attached = Some(Box::new(Attached::Filter(Box::default())));
+        }
+        match attached.as_deref_mut() {
+            Some(Attached::Filter(filter)) => filter,
+            _ => unreachable!("the filter was made above"),
+        }
+    }
+
     /// The grant, if it has an end.
     pub fn grant(&mut self) -> Option<&mut GrantRenewal> {
         match self {
             Attached::Grant(grant) => Some(grant),
             Attached::Session(stream) => stream.grant.as_mut(),
+            Attached::Filter(_) => None,
         }
     }
 
     /// The session, if the client has one.
     pub fn session(&mut self) -> Option<&mut LiveSession> {
         match self {
-            Attached::Grant(_) => None,
+            Attached::Grant(_) | Attached::Filter(_) => None,
             Attached::Session(stream) => Some(&mut stream.session),
         }
     }
 
     /// Whether the stream ends: its grant or its session has ended. A client whose session was lost may come back.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        if let Attached::Filter(filter) = self {
+            return filter.has_ended().then_some(End::Revoked);
+        }
         if let Some(session) = self.session().filter(|session| session.has_ended()) {
             session.end_stay();
             if let Some(grant) = self.grant() {
@@ -85,11 +103,14 @@ impl Attached {
         self.session().is_some_and(|session| session.poll_lost(cx)).then_some(End::Lost)
     }
 
-    /// Lets the session apply what a step has returned. Returns whether another step has to follow, because control
+    /// Lets the session or the filter apply what a step has returned. Returns whether another step has to follow, because control
     /// entries were all that came.
     pub fn take(&mut self, step: &Poll<Step>, batch: &mut Vec<Arc<Message>>, subscription: &mut Subscription) -> bool {
-        let Some(session) = self.session() else { return false };
-        session.take(batch, subscription);
+        match self {
+            Attached::Grant(_) => return false,
+            Attached::Session(stream) => stream.session.take(batch, subscription),
+            Attached::Filter(filter) => filter.take(batch, subscription.cursor()),
+        }
         batch.is_empty() && matches!(step, Poll::Ready(Step::Messages))
     }
 }

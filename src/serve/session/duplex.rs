@@ -1,7 +1,8 @@
 //! Duplex sessions, over WebSocket and raw TCP: messages in one direction, commands in the other.
 
-use super::commands::{CommandHandler, Outcome};
+use super::commands::Outcome;
 use super::pending::{CommandAnswer, PendingAnswer, PendingAnswers};
+use super::protocol_commands::Commands;
 use super::pump::Pump;
 use super::task::spawn_parked;
 use crate::hub::Remainder;
@@ -36,7 +37,7 @@ pub struct DuplexSession {
     transport: &'static dyn Transport,
     /// The messages.
     pub pump: Pump,
-    commands: CommandHandler,
+    commands: Commands,
     /// The memory for the credentials.
     reservation: Reservation,
 }
@@ -51,8 +52,9 @@ impl DuplexSession {
         state: &ServerState,
         transport: &'static dyn Transport,
         pump: Pump,
-        commands: CommandHandler,
+        commands: impl Into<Commands>,
     ) -> Result<DuplexSession, ApiError> {
+        let commands = commands.into();
         let mut reservation = state.budget.reservation();
         reservation.resize(counted(commands.held()))?;
         Ok(DuplexSession { transport, pump, commands, reservation })
@@ -88,7 +90,7 @@ struct RunningDuplex {
     /// Whether the client will send more.
     is_open: bool,
     decoder: Box<dyn Decode>,
-    commands: CommandHandler,
+    commands: Commands,
     /// The number of complete inputs that have arrived.
     inputs: u64,
     /// Unanswered publishes and events; `None` if there are none, so that an idle connection does not keep queues.
@@ -306,8 +308,17 @@ impl RunningDuplex {
                 // The command may wait for the application's answer. Commands keep their order, and only this
                 // connection waits.
                 Input::Command(frame) => {
-                    let dialect = self.decoder.dialect();
-                    match self.commands.handle(&self.state, &mut self.pump, dialect, &frame).await {
+                    let outcome = match (&mut self.commands, self.decoder.dialect()) {
+                        (Commands::Native(commands), Some(dialect)) => {
+                            commands.handle(&self.state, &mut self.pump, dialect, &frame).await
+                        }
+                        (Commands::Protocol(commands), _) => {
+                            commands.handle(&self.state, &mut self.pump, &frame).await;
+                            Outcome::Done
+                        }
+                        (Commands::Native(_) | Commands::Refused, _) => Outcome::Done,
+                    };
+                    match outcome {
                         Outcome::Done => self.flush().await?,
                         Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
                         Outcome::Event(answer) => self.pending.get_or_insert_default().push_event(answer),

@@ -4,6 +4,7 @@ pub mod attached;
 pub mod batch;
 pub mod commands;
 pub mod duplex;
+pub mod entry_filter;
 pub mod frames;
 pub mod long_poll;
 pub mod open;
@@ -12,6 +13,7 @@ pub mod pending;
 pub mod poll_answer;
 pub mod poll_cache;
 pub mod poll_template;
+pub mod protocol_commands;
 pub mod pump;
 pub mod record;
 #[expect(clippy::module_inception, reason = "the folder is named after its main type")]

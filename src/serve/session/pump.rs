@@ -1,6 +1,7 @@
 //! The pump turns a subscription into the bytes of a stream, for every transport.
 
 use super::attached::{Attached, End};
+use super::entry_filter::EntryFilter;
 use super::frames::{frames_size, write_frames};
 use super::outlet::StreamOutlet;
 use super::record::SessionRecord;
@@ -197,6 +198,11 @@ impl Pump {
         Some((self.attached.as_mut()?.session()?, &mut self.subscription))
     }
 
+    /// The filter of a connection of another protocol. The first call makes it.
+    pub fn filter(&mut self) -> &mut EntryFilter {
+        Attached::filter(&mut self.attached)
+    }
+
     /// Keeps the permit while the stream runs.
     pub fn hold(&mut self, permit: Option<Arc<AddressPermit>>) {
         self._address_permit = permit;
@@ -236,9 +242,23 @@ impl Pump {
     pub fn push_control(&mut self, control: &Control<'_>) {
         let mut out = Vec::with_capacity(256);
         self.envelope.control(control, &mut out);
+        // A protocol may not have a frame for the object.
+        if !out.is_empty() {
+            self.push_frame(out.into());
+        }
+    }
+
+    /// Queues the bytes of a frame that only the protocol of the connection knows, in the same way.
+    pub fn push_frame(&mut self, frame: Bytes) {
         let is_held = self.is_held();
         let ready = self.ready.get_or_insert_default();
-        ready.insert(ready.len() - usize::from(is_held), out.into());
+        ready.insert(ready.len() - usize::from(is_held), frame);
+    }
+
+    /// Ends the stream with these frames.
+    pub fn end(&mut self, frames: Bytes) {
+        self.push_frame(frames);
+        self.phase = Phase::Ended;
     }
 
     /// Whether the last object in `ready` is a waiting farewell.

@@ -1,0 +1,160 @@
+//! The entries that a connection of another protocol reads but does not pass on to its client.
+
+use crate::cursor::Cursor;
+use crate::message::{Channel, Message, User};
+use std::sync::Arc;
+
+/// The entries to leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// Entries about members: the client has got a list that contains them.
+    Members,
+    /// Messages: the client has got the newest of them.
+    Messages,
+}
+
+/// Leaves out entries that the client already has, and handles control entries.
+#[derive(Default)]
+pub struct EntryFilter {
+    skipped: Vec<Skipped>,
+    /// The client's own user in channels with members. The client knows that it is there itself.
+    own: Vec<(Channel, Arc<User>)>,
+    has_ended: bool,
+}
+
+struct Skipped {
+    channel: Channel,
+    upto: Cursor,
+    what: Skip,
+}
+
+/// The name of the control entry that ends the connections of a user.
+pub const TERMINATE: &str = "terminate";
+
+impl EntryFilter {
+    /// Leaves out entries of a channel up to a position.
+    pub fn skip(&mut self, channel: Channel, upto: Cursor, what: Skip) {
+        self.skipped.retain(|skipped| skipped.channel != channel || skipped.what != what);
+        self.skipped.push(Skipped { channel, upto, what });
+    }
+
+    /// Leaves out entries about the client's own user in a channel.
+    pub fn skip_own(&mut self, channel: Channel, user: Arc<User>) {
+        self.forget(&channel);
+        self.own.push((channel, user));
+    }
+
+    /// Forgets a channel that the client does not read any more.
+    pub fn forget(&mut self, channel: &Channel) {
+        self.own.retain(|(own, _)| own != channel);
+        self.skipped.retain(|skipped| skipped.channel != *channel);
+    }
+
+    /// Whether a control entry has ended the connection.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Removes the entries that are not for the client from a batch. `at` is the position after the batch.
+    pub fn take(&mut self, batch: &mut Vec<Arc<Message>>, at: Cursor) {
+        batch.retain(|message| {
+            if message.is_control() {
+                self.has_ended |= message.event().as_str() == TERMINATE;
+                return false;
+            }
+            !self.skipped.iter().any(|skipped| skipped.covers(message)) && !self.is_own(message)
+        });
+        self.skipped.retain(|skipped| skipped.upto.epoch == at.epoch && skipped.upto.id > at.id);
+    }
+}
+
+impl EntryFilter {
+    /// Whether an entry is about the client's own user.
+    fn is_own(&self, message: &Message) -> bool {
+        let is_of = |user: &User| User::parse(message.payload()).is_ok_and(|named| named.id() == user.id());
+        message.kind().is_of_members()
+            && self.own.iter().any(|(channel, user)| channel == message.channel() && is_of(user))
+    }
+}
+
+impl Skipped {
+    fn covers(&self, message: &Message) -> bool {
+        let Some(cursor) = message.cursor() else { return false };
+        let is_of_kind = match self.what {
+            Skip::Members => message.kind().is_of_members(),
+            // The client may read a message of several channels by another channel.
+            Skip::Messages => message.is_for_readers() && (message.channels().len() == 1 || cursor == self.upto),
+        };
+        is_of_kind && cursor.epoch == self.upto.epoch && cursor.id <= self.upto.id && message.channel() == &self.channel
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::{Epoch, Id};
+    use crate::message::{Draft, Kind, Payload};
+
+    fn channel(name: &str) -> Channel {
+        name.parse().expect("a channel")
+    }
+
+    #[test]
+    fn entries_that_the_client_has_are_left_out_until_the_position_is_reached() {
+        let epoch = Epoch::random();
+        let at = |ms| Cursor { id: Id { ms, seq: 0 }, epoch };
+        let message =
+            |name: &str, ms| Arc::new(Draft::new(channel(name), Payload::from_any("1")).into_message(Some(at(ms))));
+        let member =
+            |name: &str, ms| Arc::new(Draft::member(Kind::MemberAdded, channel(name), "{}").into_message(Some(at(ms))));
+        let mut filter = EntryFilter::default();
+        filter.skip(channel("a"), at(5), Skip::Members);
+        filter.skip(channel("b"), at(3), Skip::Messages);
+        let mut batch = vec![
+            message("a", 1),
+            member("a", 2),
+            message("b", 3),
+            message("b", 4),
+            member("b", 4),
+            member("a", 5),
+            member("a", 6),
+        ];
+        filter.take(&mut batch, at(4));
+        let left: Vec<_> = batch.iter().map(|message| (message.channel().as_str(), message.kind())).collect();
+        let (plain, added) = (Kind::Message, Kind::MemberAdded);
+        assert_eq!(left, [("a", plain), ("b", plain), ("b", added), ("a", added)]);
+        assert_eq!(filter.skipped.len(), 1, "the position of b is reached");
+        filter.take(&mut Vec::new(), at(6));
+        assert!(filter.skipped.is_empty() && !filter.has_ended());
+    }
+
+    #[test]
+    fn a_client_is_not_told_about_its_own_user() {
+        let cursor = Cursor { id: Id { ms: 1, seq: 0 }, epoch: Epoch::random() };
+        let entry = |name: &str, user: &str| {
+            let data = User::new(user, None).expect("a user").data().to_owned();
+            Arc::new(Draft::member(Kind::MemberAdded, channel(name), &data).into_message(Some(cursor)))
+        };
+        let mut filter = EntryFilter::default();
+        filter.skip_own(channel("a"), Arc::new(User::new("7", Some("{}")).expect("a user")));
+        let mut batch = vec![entry("a", "7"), entry("a", "8"), entry("b", "7")];
+        filter.take(&mut batch, cursor);
+        assert_eq!(batch.len(), 2);
+        filter.forget(&channel("a"));
+        filter.take(&mut vec![entry("a", "7")], cursor);
+        assert!(filter.own.is_empty());
+    }
+
+    #[test]
+    fn a_control_entry_ends_the_connection() {
+        let cursor = Cursor { id: Id { ms: 1, seq: 0 }, epoch: Epoch::random() };
+        let reserved = || Channel::reserved("~u/1/7").expect("reserved");
+        let entry = |event: &str| Arc::new(Draft::control(reserved(), event, "{}").into_message(Some(cursor)));
+        let mut filter = EntryFilter::default();
+        let mut batch = vec![entry("other")];
+        filter.take(&mut batch, cursor);
+        assert!(batch.is_empty() && !filter.has_ended());
+        filter.take(&mut vec![entry(TERMINATE)], cursor);
+        assert!(filter.has_ended());
+    }
+}
