@@ -95,12 +95,8 @@ impl Server {
     ) -> Result<Server, StartError> {
         let config = &listen::with_inherited(config, &sockets)?;
         config.check()?;
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(ProcessMetrics));
+        let mut registry = registry();
         let metrics = registry.sub_registry_with_prefix("longtail");
-        if let Some(dropped) = logging::dropped_lines() {
-            metrics.register("logging_dropped_lines", "Log lines that standard error did not take", dropped);
-        }
         let tls = certificate(config, metrics)?;
         let apps = pusher::apps(&config.pusher)?;
         let (needs_users, spelled) = (!config.presence.presence.is_empty(), pusher::spelled_prefixes(&apps));
@@ -199,6 +195,17 @@ impl Server {
     pub fn reloader(&self) -> Reloader {
         Reloader::new(self.context.state.tls.clone(), self.context.state.hook.clone())
     }
+}
+
+/// The registry of metrics, with those of the process and of its log lines.
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(ProcessMetrics));
+    let metrics = registry.sub_registry_with_prefix("longtail");
+    if let Some(dropped) = logging::dropped_lines() {
+        metrics.register("logging_dropped_lines", "Log lines that standard error did not take", dropped);
+    }
+    registry
 }
 
 /// The certificate of `--tls-cert`, if it is set.
