@@ -141,7 +141,7 @@ impl SocketIoFlags {
             let text = "the flags --socketio-… have no effect alone: switch on --socketio";
             return Err(BadConfig::new(text.into()));
         }
-        if self.socketio_max_payload.saturating_mul(4) > max_buffer {
+        if self.socketio && self.socketio_max_payload.saturating_mul(4) > max_buffer {
             let text = "--socketio-max-payload: use at most a quarter of --max-buffer-bytes";
             return Err(BadConfig::new(text.into()));
         }

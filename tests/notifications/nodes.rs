@@ -47,11 +47,15 @@ async fn another_node_goes_on_when_the_sender_is_killed() {
     for (room, _) in &gone {
         let mut calls = calls_of(&application, room);
         calls.sort_unstable();
+        // The sender may have died before it noted an answer. Then the next one calls again.
+        calls.dedup();
         assert_eq!(calls, ["member_added", "member_removed", "occupied", "vacated"], "{room}");
     }
     for (room, _) in &kept {
         let mut calls = calls_of(&application, room);
         calls.sort_unstable();
+        // The sender may have died before it noted an answer. Then the next one calls again.
+        calls.dedup();
         assert_eq!(calls, ["member_added", "occupied"], "{room}");
     }
     sender(&nodes).await;

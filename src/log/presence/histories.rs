@@ -240,7 +240,8 @@ impl<'a, B: Bench> World<'a, B> {
             }
         }
         let client = client.map(|client| self.clients[client].clone());
-        let (place, outcome) = self.nodes[node].open(&self.channels[channel], &user, client.as_ref());
+        let now = self.instant();
+        let (place, outcome) = self.nodes[node].open(&self.channels[channel], &user, client.as_ref(), now);
         self.trace.push(format!("{} open {place:?} {user:?}", self.now));
         let stay = Stay { node, place, user: user_index, info, channel, client, outcome: Some(outcome) };
         self.stays.push(stay);
@@ -429,7 +430,8 @@ pub(in crate::log) async fn come_back_within_a_sweep<B: Bench>(bench: &B) {
     bench.set_time(world.now).await;
     for index in 0..USERS {
         let user = Arc::new(User::new(&format!("user {index}"), None).expect("a user"));
-        drop(world.nodes[0].open(&channel, &user, None));
+        let now = world.instant();
+        drop(world.nodes[0].open(&channel, &user, None, now));
     }
     world.join(0).await;
     world.tick(0).await;

@@ -62,8 +62,9 @@ pub struct Join {
     pub is_again: bool,
     /// A connection of the same user that this one takes the place of.
     pub replaces: Option<Arc<str>>,
-    /// For a polling client, how long ago its newest request at the node began.
-    pub age: Option<Duration>,
+    /// How long ago the stream began, or the newest request of a polling client at the node. So the order of the two does
+    /// not depend on when the store hears of them.
+    pub age: Duration,
 }
 
 /// The outcome of a join.
@@ -89,8 +90,8 @@ pub struct Deadline {
     pub connection: Arc<str>,
     /// The time after which it ends.
     pub ends_in: Duration,
-    /// For a polling client, how long ago its newest request at the node began.
-    pub age: Option<Duration>,
+    /// How long ago the stream began, or the newest request of a polling client at the node.
+    pub age: Duration,
 }
 
 /// A call of a node to the store.

@@ -35,12 +35,18 @@ const CLOSED: usize = 10_000;
 impl NodePresence {
     /// Opens a connection of a stream or a socket. If its client has polled before, the connection takes the place of
     /// the polling one, unless a poll is still parked there.
-    pub fn open(&mut self, channel: &Channel, user: &Arc<User>, client: Option<&ClientId>) -> (Place, Outcome) {
+    pub fn open(
+        &mut self,
+        channel: &Channel,
+        user: &Arc<User>,
+        client: Option<&ClientId>,
+        now: Instant,
+    ) -> (Place, Outcome) {
         self.opened += 1;
         let place = (channel.clone(), format!("{}:{}", self.node, self.opened).into());
         let (sender, outcome) = oneshot::channel();
         let replaces = client.and_then(|client| self.take_place_of_polls(channel, user, client));
-        self.insert(place.clone(), user, None, replaces, sender);
+        self.insert(place.clone(), user, now, None, replaces, sender);
         (place, outcome)
     }
 

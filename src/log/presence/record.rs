@@ -23,7 +23,7 @@ pub(super) struct Record {
     replaced: Replaced,
 }
 
-/// When streams have taken the places of polling clients, by the time of the machine: it passes also while the presence
+/// When the streams began that have taken the places of polling clients, by the time of the machine: it passes also while the presence
 /// clock stands still, as the age of a request does.
 #[derive(Clone, Default)]
 struct Replaced {
@@ -92,19 +92,20 @@ impl Clock {
 }
 
 impl Replaced {
-    fn note(&mut self, channel: &Channel, name: &Arc<str>, now_ms: u64) {
-        let before = self.times.insert((channel.clone(), name.clone()), now_ms);
-        if let Some(before) = before {
-            self.order.remove(&(before, channel.clone(), name.clone()));
+    /// Notes that a stream which began at this time has taken the place of a polling client.
+    fn note(&mut self, channel: &Channel, name: &Arc<str>, began_ms: u64) {
+        let at = self.times.entry((channel.clone(), name.clone())).or_insert(0);
+        if began_ms > *at {
+            self.order.remove(&(*at, channel.clone(), name.clone()));
+            *at = began_ms;
+            self.order.insert((began_ms, channel.clone(), name.clone()));
         }
-        self.order.insert((now_ms, channel.clone(), name.clone()));
     }
 
-    /// Whether a stream has taken the place of a polling client after a request of this age had begun.
-    fn is_gone(&self, channel: &Channel, name: &Arc<str>, age: Option<Duration>, now_ms: u64) -> bool {
-        let Some(age) = age else { return false };
+    /// Whether a stream has taken the place of a polling client, and began after a request of this age had begun.
+    fn is_gone(&self, channel: &Channel, name: &Arc<str>, age: Duration, now_ms: u64) -> bool {
         let at = self.times.get(&(channel.clone(), name.clone()));
-        at.is_some_and(|at| *at > now_ms.saturating_sub(age.as_millis() as u64))
+        at.is_some_and(|at| *at > began(age, now_ms))
     }
 
     fn forget(&mut self, now_ms: u64) {
@@ -114,6 +115,11 @@ impl Replaced {
             self.times.remove(&(channel, name));
         }
     }
+}
+
+/// The time of the machine at which something of this age began.
+fn began(age: Duration, now_ms: u64) -> u64 {
+    now_ms.saturating_sub(age.as_millis() as u64)
 }
 
 impl Lease {
@@ -188,7 +194,7 @@ impl Record {
             && connection.user.id() == user.id()
         {
             self.drop_connection(channel, replaced, append);
-            self.replaced.note(channel, replaced, now_ms);
+            self.replaced.note(channel, replaced, began(join.age, now_ms));
         }
         Joined::Member
     }

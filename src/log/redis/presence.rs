@@ -159,7 +159,7 @@ impl PresenceStore for RedisPresence {
                     join.ends_in.map(ms).unwrap_or_default(),
                     u8::from(join.is_again).to_string(),
                     join.replaces.as_deref().unwrap_or_default().to_owned(),
-                    join.age.map(ms).unwrap_or_default(),
+                    ms(join.age),
                 ]);
             }
             let answer = self.run(&self.connection, self.scripts.join, &args).await?;
@@ -179,8 +179,8 @@ impl PresenceStore for RedisPresence {
             let mut args = call_args(renewal);
             args.extend([self.may_append(), SWEEP.to_string()]);
             for deadline in &renewal.items {
-                let age = deadline.age.map(ms).unwrap_or_default();
-                args.extend([deadline.channel.to_string(), deadline.connection.to_string(), ms(deadline.ends_in), age]);
+                let (ends_in, age) = (ms(deadline.ends_in), ms(deadline.age));
+                args.extend([deadline.channel.to_string(), deadline.connection.to_string(), ends_in, age]);
             }
             let answer = self.run(&self.connection, self.scripts.renew, &args).await?;
             let [is_complete, has_more, unknown @ ..] = answer.as_slice() else { return Err(Unreachable) };

@@ -81,9 +81,9 @@ impl Presence {
         self.check(user)?;
         let (mut stay, mut outcomes) = (Stay::new(self.connections.clone()), Vec::new());
         {
-            let mut node = self.connections.node();
+            let (mut node, now) = (self.connections.node(), Instant::now());
             for channel in channels {
-                let (place, outcome) = node.open(channel, user, client);
+                let (place, outcome) = node.open(channel, user, client, now);
                 stay.add(place);
                 outcomes.push(outcome);
             }
@@ -105,8 +105,8 @@ impl Presence {
             return None;
         }
         let mut stay = Stay::new(self.connections.clone());
-        let mut node = self.connections.node();
-        channels.iter().for_each(|channel| stay.add(node.open(channel, user, client).0));
+        let (mut node, now) = (self.connections.node(), Instant::now());
+        channels.iter().for_each(|channel| stay.add(node.open(channel, user, client, now).0));
         drop(node);
         self.connections.notify();
         Some(stay)

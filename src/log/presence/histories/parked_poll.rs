@@ -29,7 +29,8 @@ pub(in crate::log) async fn leave_a_parked_poll<B: Bench>(bench: &B) {
     let (poll, _) = world.nodes[0].polled(&room, &user, Some(&client), now).expect("a place");
     assert!(world.nodes[0].park(&poll, now));
     assert_eq!(world.seconds(2, &room).await, 1, "it polls");
-    let (stream, _) = world.nodes[1].open(&room, &user, Some(&client));
+    let now = world.instant();
+    let (stream, _) = world.nodes[1].open(&room, &user, Some(&client), now);
     assert_eq!(world.seconds(3, &room).await, 1, "it has a stream");
     world.nodes[1].close(&stream);
     assert_eq!(world.seconds(10, &room).await, 0, "the parked poll began before the stream");

@@ -44,8 +44,8 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// For a polling client, the time until which it is not away, as far as the store has been told or will be.
     pub(super) until: Option<Instant>,
-    /// When the newest request of a polling client began, and whether that was after the last join.
-    pub(super) newest: Option<Instant>,
+    /// When the stream began, or the newest request of a polling client, and whether that was after the last join.
+    pub(super) newest: Instant,
     pub(super) is_newer: bool,
     /// How many polls of the client are parked. Meanwhile the time is moved on again and again.
     pub(super) parked: usize,
@@ -114,6 +114,7 @@ impl NodePresence {
         &mut self,
         place: Place,
         user: &Arc<User>,
+        now: Instant,
         until: Option<Instant>,
         replaces: Option<Arc<str>>,
         outcome: oneshot::Sender<Joined>,
@@ -126,7 +127,7 @@ impl NodePresence {
             user: user.clone(),
             phase: Phase::Waiting,
             until,
-            newest: until,
+            newest: now,
             is_newer: false,
             parked: 0,
             is_again: false,
@@ -164,9 +165,9 @@ impl Connection {
         self.outcome()
     }
 
-    /// How long ago the newest request of a polling client began.
-    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
-        self.newest.map(|newest| now.saturating_duration_since(newest))
+    /// How long ago the stream began, or the newest request of a polling client.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.newest)
     }
 
     /// The outcome of the next join.

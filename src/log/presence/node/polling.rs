@@ -40,11 +40,11 @@ impl NodePresence {
                 return None;
             }
             let (sender, outcome) = oneshot::channel();
-            self.insert(place.clone(), user, Some(now), None, sender);
+            self.insert(place.clone(), user, now, Some(now), None, sender);
             return Some((place, Some(outcome)));
         };
         connection.until = connection.until.max(Some(now));
-        (connection.newest, connection.is_newer) = (Some(now), true);
+        (connection.newest, connection.is_newer) = (now, true);
         let is_same = connection.user == *user;
         match connection.phase {
             Phase::Stored if is_same => {
@@ -297,7 +297,7 @@ mod tests {
             if !is_parked {
                 node.unpark(&place, now);
             }
-            node.open(&room(), &user("7"), Some(&client));
+            node.open(&room(), &user("7"), Some(&client), now);
             let joins = node.joins(now).expect("a join");
             assert_eq!(joins.items[0].replaces.is_none(), is_parked);
             assert_eq!(node.len(), if is_parked { 2 } else { 1 });

@@ -8,7 +8,7 @@
 --   presence:due               the connections with a deadline, as `<channel> <connection>`, by the deadline
 --   presence:at:<channel>      a hash: connections, as `<lease, or -> <digest of the user's JSON> <user's id>`
 --   presence:replaced          the polling clients whose place a stream has taken, as `<channel> <connection>`, by the
---                              time of the machine when it did
+--                              time of the machine when the stream began
 --   presence:of:<channel>      a hash: members by the user's id, as `<number of connections> <the user's JSON>`
 --   presence:channels          the channels that have members, of score 0
 --
@@ -108,10 +108,9 @@ local function drop(channel, connection)
   end
 end
 
--- Whether a stream has taken the place of a polling client after a request of this age (in ms, or nothing) had begun. The
+-- Whether a stream has taken the place of a polling client, and began after a request of this age (in ms) had begun. The
 -- time of the machine passes also while the presence clock stands still, as the age of a request does.
 local function is_gone(channel, connection, age)
-  if age == '' then return false end
   local at = redis.call('ZSCORE', REPLACED, channel .. ' ' .. connection)
   return at and tonumber(at) > now_ms() - tonumber(age)
 end

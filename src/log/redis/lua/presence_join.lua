@@ -1,8 +1,8 @@
 -- Adds connections to channels.
 -- ARGV[2…]: the lease, the numbers of this call on it and of the last answered one, the limit on a channel's members, 1 if the node may write entries of presence; then for each
 -- join: the channel, the connection, the user's id, the user's JSON, in how many ms it ends (nothing: with the lease),
--- 1 if it is repeated, the connection that it replaces (or nothing), the age of a polling client's newest request in ms
--- (or nothing).
+-- 1 if it is repeated, the connection that it replaces (or nothing), the age in ms of the stream or of the polling client's
+-- newest request.
 -- Returns for each join 1 (a member), 0 (the channel is full), 2 (an entry is needed and may not be written) or 3 (a
 -- stream has taken the place of the polling client).
 clock = tick()
@@ -10,7 +10,7 @@ local lease, most, may_append = ARGV[2], tonumber(ARGV[5]), ARGV[6] == '1'
 follow(lease, tonumber(ARGV[3]), tonumber(ARGV[4]))
 
 local function join(channel, connection, user, data, ends_in, is_again, replaces, age)
-  if is_gone(channel, connection, age) then return 3 end
+  if ends_in ~= '' and is_gone(channel, connection, age) then return 3 end
   local at, digest = HERE .. 'at:' .. channel, redis.sha1hex(data)
   local hangs_on, said, known = find(channel, connection)
   local count, before = member_of(channel, user)
@@ -41,7 +41,8 @@ local function join(channel, connection, user, data, ends_in, is_again, replaces
     local _, _, other = find(channel, replaces)
     if other == user then
       drop(channel, replaces)
-      redis.call('ZADD', REPLACED, score(now_ms()), channel .. ' ' .. replaces)
+      -- The stream may have begun before the store hears of it, and a poll after it.
+      redis.call('ZADD', REPLACED, 'GT', score(now_ms() - tonumber(age)), channel .. ' ' .. replaces)
       redis.call('PEXPIRE', REPLACED, score(KEPT_REPLACED))
     end
   end

@@ -1,7 +1,7 @@
 -- Renews a node's lease, sets deadlines, and removes the connections of all nodes that have missed their time.
 -- ARGV[2…]: the lease, the numbers of this call on it and of the last answered one, 1 if the node may write entries of
 -- presence, how many connections are removed at most; then for each deadline: the channel, the connection, in how many
--- ms it ends, the age of a polling client's newest request in ms (or nothing).
+-- ms it ends, the age in ms of the stream or of the polling client's newest request.
 -- Returns 1 if all answered calls on the lease are known, 1 if more connections have missed their time, and then the
 -- indexes of the deadlines that name connections that are unknown, or whose place a stream has taken.
 clock = tick()
