@@ -16,6 +16,8 @@ use crate::log::seal_keys::{MemorySealKeys, SealKeyStore};
 use crate::log::sessions::{MemorySessions, SessionStore};
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::log::told::{MemoryTold, ToldStore};
+use crate::serve;
+use crate::transport::{Lifecycle, Params, Transport};
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
 use std::path::PathBuf;
@@ -114,7 +116,7 @@ pub async fn open_log(
         info!("taking messages PUBLISHed to {} into the log", pattern);
     }
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
-    let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
+    let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted, &polling()));
     let calls = config.hook.hook_stream.as_ref().map(|name| CallStream::start(log.clone(), name));
     let (listening, is_listening) = watch::channel(false);
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
@@ -194,4 +196,11 @@ fn certificates(config: &Config) -> Result<Option<TlsCertificates>, BadConfig> {
         return Ok(None);
     }
     Ok(Some(TlsCertificates { client_tls, root_cert }))
+}
+
+/// The names of the transports whose clients poll.
+fn polling() -> Vec<&'static str> {
+    let polls =
+        |it: &&'static dyn Transport| matches!(it.lifecycle(&Params::default()), Lifecycle::Poll | Lifecycle::LongPoll);
+    serve::transports().filter(polls).map(|it| it.name()).collect()
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 on_both_logs! {
     an_application_that_fails_is_told_later
     a_refusal_counts_as_told
+    an_answer_that_cannot_be_used_counts_as_told
     a_slow_call_holds_up_its_channel_only
 }
 
@@ -61,6 +62,24 @@ async fn a_refusal_counts_as_told(log: Log) {
     until(&application, "a", &["occupied"]).await;
     drop(socket);
     until(&application, "a", &["occupied", "vacated"]).await;
+}
+
+async fn an_answer_that_cannot_be_used_counts_as_told(log: Log) {
+    for answer in [json!([1]), json!("ok"), json!({"publish": 5}), json!({"publish": [{"channel": "~s/x", "data": 1}]})]
+    {
+        let said = answer.to_string();
+        let application = Application::start(move |call| match call["type"].as_str() {
+            Some("occupied") => (200, answer.clone()),
+            _ => (204, Value::Null),
+        })
+        .await;
+        let world = World::start(log, &flags(&application, "occupied,vacated")).await;
+        let socket = read(&world.node, "a").await;
+        until(&application, "a", &["occupied"]).await;
+        drop(socket);
+        until(&application, "a", &["occupied", "vacated"]).await;
+        assert_eq!(metric(&world.node, "longtail_transitions_repeats").await, 0.0, "{said}");
+    }
 }
 
 async fn a_slow_call_holds_up_its_channel_only(log: Log) {

@@ -1,7 +1,7 @@
 //! Polls, posts and the change to a WebSocket: the rules of both versions of Engine.IO.
 
 use super::*;
-use crate::support::{Haproxy, RedisServer, SOON, within, world};
+use crate::support::{Haproxy, RedisServer, SOON, eventually, within, world};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -314,6 +314,13 @@ async fn the_requests_of_a_connection_may_reach_any_node() {
         assert_eq!(poller.packets(1).await, [format!("43{n}[{n}]")]);
         nodes[n % 3].publish_with("channel=todo&event=n", &n.to_string()).await;
         assert_eq!(poller.packets(1).await, [format!("42[\"n\",{n}]")]);
+    }
+    for node in &nodes {
+        eventually("every node to count the client", async || {
+            let counts = node.get("/channels/todo").await.json();
+            (counts["readers"]["by_transport"]["socketio-polling"] == 1).then_some(())
+        })
+        .await;
     }
     poller.address = nodes[0].http;
     let mut client = change(&mut poller, nodes[1].http, P4).await;

@@ -28,6 +28,8 @@ pub struct RedisSubscriberCounts {
     node: String,
     /// The longest time for which a polling client counts as a reader.
     away: Duration,
+    /// The names of the transports that poll, with spaces between them.
+    polling: String,
     // The connection is not the log's own: a long list must not delay readers that catch up from the log.
     connection: Mutex<Option<Connection>>,
     /// The server that got the last full report. A replica that has become the primary may lack later changes.
@@ -35,12 +37,14 @@ pub struct RedisSubscriberCounts {
 }
 
 impl RedisSubscriberCounts {
-    /// The counts of a log's nodes. `away` is the longest time for which a polling client counts as a reader.
-    pub fn new(log: Arc<RedisLog>, away: Duration) -> RedisSubscriberCounts {
+    /// The counts of a log's nodes. `away` is the longest time for which a polling client counts as a reader. `polling`: the
+    /// names of the transports that poll.
+    pub fn new(log: Arc<RedisLog>, away: Duration, polling: &[&str]) -> RedisSubscriberCounts {
         RedisSubscriberCounts {
             log,
             node: uuid::Uuid::new_v4().to_string(),
             away,
+            polling: polling.join(" "),
             connection: Mutex::new(None),
             reported_to: parking_lot::Mutex::default(),
         }
@@ -88,7 +92,8 @@ impl RedisSubscriberCounts {
         }
         let (life, away) = (LIFE.as_millis().to_string(), (self.away + LIFE).as_millis().to_string());
         let begins = u8::from(begins_everything).to_string();
-        let mut args = vec![self.node.clone(), life, away, begins, (channels.len() / 2).to_string()];
+        let mut args =
+            vec![self.node.clone(), life, away, begins, (channels.len() / 2).to_string(), self.polling.clone()];
         args.append(&mut channels);
         args.append(&mut pollers);
         let keys = self.log.keys();
@@ -103,7 +108,8 @@ impl RedisSubscriberCounts {
 
     async fn read(&self, args: &[String]) -> Result<Vec<Value>, Unreachable> {
         let keys = self.log.keys();
-        match self.run(&COUNTS_READ, &[&keys.log, &keys.beside("nodes")], args).await?.0 {
+        let args: Vec<String> = std::iter::once(&self.polling).chain(args).cloned().collect();
+        match self.run(&COUNTS_READ, &[&keys.log, &keys.beside("nodes")], &args).await?.0 {
             Value::Array(answer) => Ok(answer),
             _ => Err(Unreachable),
         }

@@ -15,12 +15,19 @@ pub struct Problem {
     pub fix: &'static str,
     /// Whether the server may ask again.
     pub may_pass: bool,
+    /// Whether the application has answered, and not with a status of 5xx.
+    pub is_answer: bool,
 }
 
 impl Problem {
     /// A temporary problem: there was no answer, or an error produced it.
     pub fn passing(came: impl Into<Cow<'static, str>>, fix: &'static str) -> Problem {
-        Problem { came: came.into(), fix, may_pass: true }
+        Problem { came: came.into(), fix, may_pass: true, is_answer: false }
+    }
+
+    /// The application has answered with something that cannot be used.
+    pub fn unusable(came: impl Into<Cow<'static, str>>, fix: &'static str) -> Problem {
+        Problem { is_answer: true, ..Problem::passing(came, fix) }
     }
 
     /// There is no answer.
@@ -44,6 +51,7 @@ impl Problem {
                 _ => rule,
             },
             may_pass: status.is_server_error(),
+            is_answer: !status.is_server_error(),
         }
     }
 }
@@ -102,7 +110,7 @@ impl Form {
         } else {
             ("a text that is not JSON", self.rule)
         };
-        Problem::passing(reply.came_with(came), fix)
+        Problem::unusable(reply.came_with(came), fix)
     }
 }
 

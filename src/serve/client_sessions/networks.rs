@@ -2,7 +2,7 @@
 
 use super::id::SessionId;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use tokio::time::Instant;
 
@@ -18,11 +18,23 @@ pub(super) struct Networks {
 
 #[derive(Default)]
 struct Places {
-    /// The sessions of each network, and how long each of them lives at least.
-    of: HashMap<IpAddr, HashMap<SessionId, Instant>>,
-    count: usize,
+    /// The network of each session, and how long the session lives at least.
+    sessions: HashMap<SessionId, (IpAddr, Instant)>,
+    /// The sessions of each network.
+    of: HashMap<IpAddr, HashSet<SessionId>>,
     /// How many places there were after the last sweep.
     kept: usize,
+}
+
+impl Places {
+    fn remove(&mut self, id: &SessionId) {
+        let Some((network, _)) = self.sessions.remove(id) else { return };
+        let Some(sessions) = self.of.get_mut(&network) else { return };
+        sessions.remove(id);
+        if sessions.is_empty() {
+            self.of.remove(&network);
+        }
+    }
 }
 
 impl Networks {
@@ -43,37 +55,42 @@ impl Networks {
             return true;
         }
         let (now, mut places) = (Instant::now(), self.places.lock());
-        let lives = |id: &SessionId, until: &mut Instant| *until > now || is_connected(id);
-        if places.count >= 2 * places.kept + SWEEP_FROM {
-            places.of.retain(|_, sessions| {
-                sessions.retain(lives);
-                !sessions.is_empty()
-            });
-            places.kept = places.of.values().map(HashMap::len).sum();
-            places.count = places.kept;
+        let is_over = |places: &Places, id: &SessionId| {
+            places.sessions.get(id).is_none_or(|(_, until)| *until <= now) && !is_connected(id)
+        };
+        if places.sessions.len() >= 2 * places.kept + SWEEP_FROM {
+            let over: Vec<SessionId> = places.sessions.keys().filter(|id| is_over(&places, id)).cloned().collect();
+            over.iter().for_each(|id| places.remove(id));
+            places.kept = places.sessions.len();
         }
-        let sessions = places.of.entry(network).or_default();
-        let before = sessions.len();
-        if before >= self.most {
-            sessions.retain(lives);
+        let is_full = |places: &Places| places.of.get(&network).is_some_and(|sessions| sessions.len() >= self.most);
+        if is_full(&places) {
+            let sessions = places.of.get(&network).into_iter().flatten();
+            let over: Vec<SessionId> = sessions.filter(|id| is_over(&places, id)).cloned().collect();
+            over.iter().for_each(|id| places.remove(id));
         }
-        let (after, has_room) = (sessions.len(), sessions.len() < self.most);
-        if has_room {
-            sessions.insert(id.clone(), until);
+        if is_full(&places) {
+            return false;
         }
-        places.count = places.count - (before - after) + usize::from(has_room);
-        has_room
+        places.sessions.insert(id.clone(), (network, until));
+        places.of.entry(network).or_default().insert(id.clone());
+        true
     }
 
-    /// Gives back the place of a session that could not begin.
-    pub(super) fn leave(&self, network: IpAddr, id: &SessionId) {
-        let mut places = self.places.lock();
-        let Some(sessions) = places.of.get_mut(&network) else { return };
-        let removed = usize::from(sessions.remove(id).is_some());
-        if sessions.is_empty() {
-            places.of.remove(&network);
+    /// Notes how long a session lives after its last stream or poll here.
+    pub(super) fn lives_until(&self, id: &SessionId, until: Instant) {
+        if self.most > 0
+            && let Some((_, at)) = self.places.lock().sessions.get_mut(id)
+        {
+            *at = until;
         }
-        places.count -= removed;
+    }
+
+    /// Gives back the place of a session that has ended, or could not begin.
+    pub(super) fn leave(&self, id: &SessionId) {
+        if self.most > 0 {
+            self.places.lock().remove(id);
+        }
     }
 }
 
@@ -95,11 +112,18 @@ mod tests {
             networks.admit(network, id, Instant::now() + Duration::from_secs(10), |id| *id == connected)
         };
         assert!(admit(one, &first) && admit(one, &connected) && !admit(one, &id()) && admit(other, &id()));
-        networks.leave(one, &first);
+        networks.leave(&first);
         assert!(admit(one, &id()) && !admit(one, &id()));
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(admit(one, &id()) && !admit(one, &id()), "the connected one keeps its place");
-        assert_eq!(networks.places.lock().count, 3);
+        assert_eq!(networks.places.lock().sessions.len(), 3);
+        networks.lives_until(&connected, Instant::now() + Duration::from_secs(20));
+        tokio::time::advance(Duration::from_secs(11)).await;
+        let again = id();
+        assert!(networks.admit(one, &again, Instant::now(), |_| false), "the session of the second round is over");
+        let newcomer = id();
+        assert!(networks.admit(one, &newcomer, Instant::now(), |_| false), "so is this one");
+        assert_eq!(networks.places.lock().of[&one].len(), 2, "a session that has polled since then keeps its place");
         assert!(Networks::new(0).admit(one, &first, Instant::now(), |_| false));
     }
 
@@ -112,6 +136,6 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         let places = networks.places.lock();
-        assert!(places.count < 2000 && places.of.len() == places.count, "{}", places.count);
+        assert!(places.sessions.len() < 2000 && places.of.len() == places.sessions.len(), "{}", places.sessions.len());
     }
 }

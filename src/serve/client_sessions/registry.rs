@@ -194,9 +194,9 @@ impl ClientSessions {
         Err(ApiError::until(Code::TooManyConnections, text, RETRY))
     }
 
-    /// Gives back the place of a session that could not begin.
-    pub fn give_back(&self, network: IpAddr, id: &SessionId) {
-        self.networks.leave(network, id);
+    /// Gives back the place of a session that has ended, or could not begin.
+    pub fn give_back(&self, id: &SessionId) {
+        self.networks.leave(id);
     }
 
     /// The error for a session that is not there.
@@ -308,6 +308,7 @@ impl ClientSessions {
         if !connection.streams.is_empty() {
             return;
         }
+        self.networks.lives_until(id, connection.until);
         self.metrics.connected.dec();
         let is_stored = is_brief && connection.unsaved.is_none() && !connection.is_writing;
         if is_stored || connected.closed >= MAX_CLOSED {

@@ -65,8 +65,12 @@ impl SealRing {
     async fn ask(&self) {
         self.held.lock().asked = Some(Instant::now());
         let Some(new) = SealKey::random() else { return };
-        match self.store.keys(&new).await {
-            Ok(keys) => self.held.lock().keys = Some(keys),
+        let answer = self.store.keys(&new).await;
+        let mut held = self.held.lock();
+        // The store may have taken long to answer. Requests that have waited meanwhile do not ask again.
+        held.asked = Some(Instant::now());
+        match answer {
+            Ok(keys) => held.keys = Some(keys),
             // The known keys stay.
             Err(_) => drop(self.metrics.key_failures.inc()),
         }

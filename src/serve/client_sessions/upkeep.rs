@@ -114,6 +114,7 @@ impl ClientSessions {
         for (index, (id, reason)) in ending.iter().enumerate() {
             match self.store.end(id.secret()).await {
                 Ok(Some(stored)) => {
+                    self.give_back(id);
                     if let Some(state) = bookmark::read(&stored.bookmark, stored.cursor) {
                         renewal.ended.push(EndedSession { state, reason });
                     }

@@ -91,13 +91,27 @@ pub async fn admit(
     let Some(network) = state.proxies.counted(credentials.ip).map(network) else {
         return store(state, session, credentials, connect, time).await;
     };
-    let id = session.id.clone();
-    state.sessions.admit(network, &id, time)?;
+    state.sessions.admit(network, &session.id, time)?;
+    let mut place = NetworkPlace { state, id: session.id.clone(), is_kept: false };
     let stored = store(state, session, credentials, connect, time).await;
-    if stored.is_err() {
-        state.sessions.give_back(network, &id);
-    }
+    place.is_kept = stored.is_ok();
     stored
+}
+
+/// The place of a session that begins among those of its network. It is given back if the session does not begin, also if
+/// the client goes away while the application is asked.
+struct NetworkPlace<'a> {
+    state: &'a ServerState,
+    id: SessionId,
+    is_kept: bool,
+}
+
+impl Drop for NetworkPlace<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.state.sessions.give_back(&self.id);
+        }
+    }
 }
 
 /// Stores a session that begins, and asks the application about it.

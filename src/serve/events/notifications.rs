@@ -61,7 +61,8 @@ impl TransitionConsumer for HookNotifications {
                     let _ = service::append(&self.state, answered.publish).await;
                     true
                 }
-                Err(failure) => !failure.may_pass,
+                // An answer that cannot be used would be the same the next time.
+                Err(failure) => failure.was_heard,
             }
         })
     }

@@ -262,11 +262,11 @@ pub fn read<T>(
         return Ok(Answer::NeedsSession);
     }
     let session = fields.session(max_payload);
-    let session = session.map_err(|came| Problem::passing(reply.came_with(came), "correct the field"))?;
+    let session = session.map_err(|came| Problem::unusable(reply.came_with(came), "correct the field"))?;
     let SessionAnswer { join, leave, rooms, leave_rooms, send, .. } = &session;
     let items = fields.publish.unwrap_or_default();
     if items.len() + join.len() + leave.len() + rooms.len() + leave_rooms.len() + send.len() > MAX_ITEMS {
-        return Err(Problem::passing(
+        return Err(Problem::unusable(
             reply.came_with(&format!("more than {MAX_ITEMS} items")),
             "send the others to /publish and /sessions",
         ));
@@ -275,7 +275,7 @@ pub fn read<T>(
     let publish = publish.map_err(|error| {
         // The text of such an error does not repeat the application's text.
         let came = reply.came_with(&format!("a publish object that is refused: {error}"));
-        Problem::passing(came, "correct the object")
+        Problem::unusable(came, "correct the object")
     })?;
     Ok(Answer::Accepted(Accepted { ack: fields.ack.map(one_line), publish, session }))
 }

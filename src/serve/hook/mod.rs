@@ -124,6 +124,8 @@ pub struct CallFailure {
     /// Whether the same call may have another outcome later: the application was not reached, or has failed. A refusal,
     /// such as a status of 4xx, is final.
     pub may_pass: bool,
+    /// Whether the application has heard of the call: it has answered, and not with a status of 5xx.
+    pub was_heard: bool,
 }
 
 impl Hook {
@@ -215,25 +217,32 @@ impl Hook {
         let Ok(Some(permit)) = timeout_at(until, turn).await else {
             self.metrics.count(kind, "overloaded");
             let text = "the event has waited too long for the application, which was not called";
-            return Err(CallFailure { error: ApiError::until(Code::NotReady, text, RETRY), may_pass: true });
+            return Err(CallFailure {
+                error: ApiError::until(Code::NotReady, text, RETRY),
+                may_pass: true,
+                was_heard: false,
+            });
         };
         let permits = place.permits().clone();
         let answer = self.answer_in_time(&call, &permits, max_payload, read).await;
         drop(permit);
         self.changes.note(answer.as_ref().err());
-        let failed = |error, may_pass| Err(CallFailure { error, may_pass });
+        let failed = |error, may_pass, was_heard| Err(CallFailure { error, may_pass, was_heard });
         let (outcome, answered) = match answer {
             Ok(Answer::Accepted(Accepted { ack, publish, session })) => {
                 ("answered", Ok(Answered { ack, publish, session, _place: place }))
             }
-            Ok(Answer::Refused(refusal)) => ("refused", failed(refusal, false)),
+            Ok(Answer::Refused(refusal)) => ("refused", failed(refusal, false, true)),
             Ok(Answer::NeedsSession) => {
                 let text = "the application's answer needs a session, and this client does not have one";
-                ("no_session", failed(ApiError::new(Code::NoSession, text), false))
+                ("no_session", failed(ApiError::new(Code::NoSession, text), false, true))
             }
             Err(problem) => {
                 let text = "the application did not answer the event as expected";
-                ("failed", failed(ApiError::passing(Code::ApplicationFailed, text), problem.may_pass))
+                (
+                    "failed",
+                    failed(ApiError::passing(Code::ApplicationFailed, text), problem.may_pass, problem.is_answer),
+                )
             }
         };
         self.metrics.count(kind, outcome);

@@ -2,7 +2,7 @@
 -- KEYS[3]: this node's counts, as members `<channel> <transport>=<n>,…` of score 0: a space sorts
 -- before every character of a name, so a channel is found, and listed in order, by its member's beginning.
 -- ARGV: the node, its life in ms, the life of a channel's polling clients in ms, 1 if this call begins a full report,
--- how many channels; then for each its name and its member or nothing; then for each polling client its channel, its
+-- how many channels, the names of the transports that poll; then for each its name and its member or nothing; then for each polling client its channel, its
 -- transport or nothing, its id and for how many ms it counts. Returns 0 if Redis does not know the node, or if the node
 -- had expired.
 local now = now_ms()
@@ -11,7 +11,7 @@ redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[2])), ARGV
 -- Earlier reports may be lost. Without this, a channel that no longer has readers would stay in the set for as long as
 -- the node lives.
 if ARGV[4] == '1' then redis.call('DEL', KEYS[3]) end
-local at = 6
+local at = 7
 for _ = 1, tonumber(ARGV[5]) do
   local channel, member = ARGV[at], ARGV[at + 1]
   for _, old in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], '[' .. channel .. ' ', '(' .. channel .. '!')) do
@@ -22,7 +22,7 @@ for _ = 1, tonumber(ARGV[5]) do
 end
 while at <= #ARGV do
   local channel, transport, client = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  for _, name in ipairs({ 'poll', 'long-poll', 'jsonp' }) do
+  for name in string.gmatch(ARGV[6], '%S+') do
     local key = '{' .. LOG .. '}:pollers:' .. name .. ':' .. channel
     if name == transport then
       redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%.0f', now))

@@ -57,13 +57,13 @@ pub fn read(reply: &Reply) -> Result<Decision, Problem> {
             let user = user.filter(|user| user.get() != "null").map(|user| read_user(reply, &user)).transpose()?;
             Ok(Decision::Allowed(channels, ttl.clamp(1.0, MAX_TTL), user))
         }
-        _ => Err(Problem::passing(reply.came_with("JSON with a negative ttl"), FORM.rule)),
+        _ => Err(Problem::unusable(reply.came_with("JSON with a negative ttl"), FORM.rule)),
     }
 }
 
 fn read_user(reply: &Reply, json: &RawValue) -> Result<Arc<User>, Problem> {
     let fix = r#"name the user as {"id":"7","info":{…}}, with an id of at most 200 bytes, or leave it out"#;
-    let unusable = |_| Problem::passing(reply.came_with("JSON whose user has no usable id"), fix);
+    let unusable = |_| Problem::unusable(reply.came_with("JSON whose user has no usable id"), fix);
     User::parse(json.get()).map(Arc::new).map_err(unusable)
 }
 
