@@ -101,6 +101,12 @@ impl Memory {
         }
     }
 
+    /// Whether a gap follows, because the position's epoch was cut there.
+    pub(in crate::hub) fn is_at_cut(&self, at: Cursor) -> bool {
+        let lineage = self.view.as_ref().map(|view| &view.lineage).filter(|lineage| lineage.epoch != at.epoch);
+        lineage.is_some_and(|lineage| matches!(lineage.locate(at), Descent::Beyond(_)))
+    }
+
     /// Merges several rings into log order. Only channels with new messages take part.
     fn copy_many(
         &self,

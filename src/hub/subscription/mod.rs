@@ -113,6 +113,12 @@ impl Subscription {
         self.at
     }
 
+    /// Whether a gap follows: the subscription has read its epoch up to a position, and the log has lost all entries of
+    /// the epoch after this position.
+    pub fn is_at_cut(&self) -> bool {
+        self.hub.memory.read().is_at_cut(self.at)
+    }
+
     /// The client. The subscription does not receive messages that exclude this client.
     pub fn client(&self) -> Option<&ClientId> {
         self.client.as_ref()

@@ -107,8 +107,11 @@ impl Collected {
                 step => step,
             });
             let Ok(step) = tokio::time::timeout_at(until, step).await else { return };
-            // The gap of a batch stands before its messages.
-            if let (Step::Gap(gap), false) = (step, self.messages.is_empty()) {
+            // As in a batch without a session: see `BatchBuilder::ends_before`.
+            if let Step::Gap(gap) = step
+                && !self.messages.is_empty()
+                && gap.from.id > gap.cursor.id
+            {
                 self.upto = Some(gap.from);
                 return;
             }

@@ -34,8 +34,15 @@ pub async fn now(hub: &Hub, subscription: &mut Subscription, limit: usize) -> Ba
                 deadline = asked + AHEAD_WAIT;
                 let _ = tokio::time::timeout_at(deadline, hub.reached(subscription.cursor())).await;
             }
+            Ok(Step::Gap(gap)) if collector.ends_before(&gap) => {
+                let mut batch = collector.batch(subscription, false);
+                batch.messages.retain(|message| message.cursor().is_some());
+                batch.cursor = gap.from;
+                return batch;
+            }
             Ok(Step::Gap(_)) => {}
-            // A gap after these messages is in the next batch: the gap of a batch stands before its messages.
+            // The batch also reports the gap, so that the client does not have to poll again to get it.
+            Ok(Step::Messages) if subscription.is_at_cut() && collector.has_room() => {}
             Ok(Step::Messages | Step::Idle | Step::Ahead) | Err(_) => {
                 collector.messages.retain(|message| message.cursor().is_some());
                 return collector.batch(subscription, matches!(step, Ok(Step::Idle)));
@@ -102,6 +109,27 @@ impl BatchBuilder {
         BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
 
+    /// Whether the batch ends before a gap, which the next batch begins with. The gap of a batch stands before its messages,
+    /// and `from` tells its place. If the log has lost what the batch has read last, these messages must not follow the
+    /// gap: a reader that loads its state again at the gap would apply them to it.
+    fn ends_before(&self, gap: &Gap) -> bool {
+        !self.messages.is_empty() && gap.from.id > gap.cursor.id
+    }
+
+    /// Reduces the limit to the remaining space, and returns whether it allows more messages.
+    fn has_room(&mut self) -> bool {
+        let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
+        let room = Limit {
+            messages: self.limit.messages.saturating_sub(self.messages.len()),
+            bytes: BATCH_BYTES.saturating_sub(bytes),
+        };
+        let has_room = room.messages > 0 && room.bytes > 0;
+        if has_room {
+            self.limit = room;
+        }
+        has_room
+    }
+
     /// Takes one step. The step is pending only while it waits for the log. Cancel safe.
     async fn step(&mut self, subscription: &mut Subscription) -> Step {
         let step = poll_fn(|cx| subscription.poll_step(cx, self.limit, &mut self.messages)).await;
@@ -124,7 +152,9 @@ impl BatchBuilder {
     }
 
     fn note(&mut self, step: Step) {
-        if let Step::Gap(gap) = step {
+        if let Step::Gap(gap) = step
+            && !self.ends_before(&gap)
+        {
             // If a gap follows another gap, the client must get the start of the first gap.
             let from = self.gap.map_or(gap.from, |first| first.from);
             self.gap = Some(Gap { from, ..gap });
@@ -169,9 +199,8 @@ mod tests {
         assert_eq!((batch.messages.len(), batch.cursor), (1, ahead));
     }
 
-    /// A page can come from a server that has lost its role: it has entries that the log has lost when the page arrives.
-    #[tokio::test]
-    async fn messages_before_a_gap_are_not_in_its_batch() {
+    /// The log goes on at another server, without what came after entry 5. The page has entries up to `last`.
+    async fn batches_at_a_cut(last: u64) -> Vec<(Option<u64>, Vec<u64>)> {
         let (hub, controls) = controlled();
         let (old, new) = (Epoch::random(), Epoch::random());
         controls.tail.send(TailEvent::Opened(extent(old, Vec::new(), id(5), id(5)))).expect("it listens");
@@ -182,24 +211,37 @@ mod tests {
         let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), start, None, None);
         // Only the log has what is after the position, so the poll asks it.
         assert!(first(&mut subscription, 10).await.is_none());
-        // The log goes on at another server, without the last entry of the old epoch.
         let lineage = vec![Ancestor { epoch: old, last: id(5), is_cut: true }];
         controls.tail.send(TailEvent::Opened(extent(new, lineage, id(5), id(6)))).expect("it listens");
         let kept = message(Some(Cursor { id: id(6), epoch: new }), &channel);
         controls.tail.send(TailEvent::Entries { after: id(5), messages: vec![kept], upto: id(6) }).expect("it listens");
         controls.tail.send(TailEvent::CaughtUp).expect("it listens");
         hub.reached_in_lineage(Cursor { id: id(6), epoch: new }).await;
-        let lost = Cursor { id: id(7), epoch: old };
-        let extent = extent(old, Vec::new(), id(3), id(7));
-        let page = Page { extent, messages: vec![message(Some(lost), &channel)], upto: id(7) };
+        let at = Cursor { id: id(last), epoch: old };
+        let extent = extent(old, Vec::new(), id(3), id(last));
+        let page = Page { extent, messages: vec![message(Some(at), &channel)], upto: id(last) };
         controls.pages.send(page).expect("it asks");
-        let batch = now(&hub, &mut subscription, 10).await;
-        assert_eq!((batch.gap, batch.messages.len(), batch.cursor), (None, 1, lost));
-        let batch = now(&hub, &mut subscription, 10).await;
-        assert_eq!(batch.gap.map(|gap| gap.from), Some(lost));
-        assert_eq!(
-            batch.messages.iter().map(|message| message.cursor().map(|at| at.id)).collect::<Vec<_>>(),
-            [Some(id(6))]
-        );
+        let mut batches = Vec::new();
+        while batches.last().is_none_or(|(_, messages): &(_, Vec<u64>)| messages.last() != Some(&6)) {
+            let batch = now(&hub, &mut subscription, 10).await;
+            let number = |at: Cursor| (1..10).find(|n| id(*n) == at.id).expect("a small id");
+            let messages = batch.messages.iter().filter_map(|message| message.cursor()).map(number).collect();
+            // The next poll of the client begins there.
+            let start = Start::After(batch.cursor);
+            subscription = hub.subscribe(None, std::slice::from_ref(&channel), start, None, None);
+            batches.push((batch.gap.map(|gap| number(gap.from)), messages));
+        }
+        batches
+    }
+
+    /// A page can come from a server that has lost its role: it has entries that the log has lost when the page arrives.
+    #[tokio::test]
+    async fn messages_that_the_log_has_lost_are_not_in_the_batch_of_the_gap() {
+        assert_eq!(batches_at_a_cut(7).await, [(None, vec![7]), (Some(7), vec![6])]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_on_behind_a_gap() {
+        assert_eq!(batches_at_a_cut(5).await, [(Some(5), vec![5, 6])]);
     }
 }
