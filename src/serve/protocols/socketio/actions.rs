@@ -93,10 +93,7 @@ pub fn acknowledge(
     packet: &Complete<'_>,
     name: String,
 ) -> Result<BoxFuture<'static, Answer>, ApiError> {
-    let args = with_parts(packet.packet.json.as_deref().unwrap_or("[]"), packet);
-    if args.len() > state.settings.max_message {
-        return Err(too_large(state.settings.max_message));
-    }
+    let args = with_parts(packet.packet.json.as_deref().unwrap_or("[]"), packet, state.settings.max_message)?;
     let answer = events::acknowledge(state, sender(source), ClientAck { name, args: raw(args)? })?;
     Ok(Box::pin(async move { answer.await.map(|_| None) }))
 }
@@ -111,23 +108,23 @@ fn sender(source: &Source<'_>) -> Sender {
     }
 }
 
-fn with_parts(json: &str, packet: &Complete<'_>) -> String {
-    if packet.attachments.is_empty() { json.to_owned() } else { binary::join(json, &packet.attachments) }
+/// The arguments with their binary parts, which may have `max` bytes.
+fn with_parts(json: &str, packet: &Complete<'_>, max: usize) -> Result<String, ApiError> {
+    let joined = match &*packet.attachments {
+        [] if json.len() <= max => Some(json.to_owned()),
+        [] => None,
+        parts => binary::join(json, parts, max),
+    };
+    joined
+        .ok_or_else(|| ApiError::new(Code::TooLarge, format!("the arguments of an event may have at most {max} bytes")))
 }
 
 fn read(packet: &Complete<'_>, max: usize) -> Result<Event, ApiError> {
     let malformed = || ApiError::new(Code::BadRequest, "an event is an array of its name and its arguments");
     let event = packet.packet.event().ok_or_else(malformed)?;
     let (name, count) = (event.name.into_owned(), event.count);
-    let args = with_parts(&format!("[{}]", event.arguments), packet);
-    if args.len() > max.saturating_add(2) {
-        return Err(too_large(max));
-    }
+    let args = with_parts(&format!("[{}]", event.arguments), packet, max.saturating_add(2))?;
     Ok(Event { name, args, count })
-}
-
-fn too_large(max: usize) -> ApiError {
-    ApiError::new(Code::TooLarge, format!("the arguments of an event may have at most {max} bytes"))
 }
 
 fn raw(json: String) -> Result<Box<RawValue>, ApiError> {

@@ -208,10 +208,10 @@ impl Requested<'_> {
         Ok(self.payload(framing, payload::finish(framing, out)))
     }
 
-    /// Connects the main namespace; `None` in the result if it is refused. `None`: there are too many namespaces here.
+    /// Connects the main namespace; `None` in the result if it is refused. `None`: the connection has no public id.
     async fn main(&self, framing: Framing, client: &Client, out: &mut Vec<u8>) -> Option<Option<Place>> {
         let namespace: Arc<str> = "/".into();
-        let envelope = NamespaceEnvelope::new(&self.shared.encodings, framing, &namespace)?;
+        let envelope = NamespaceEnvelope::new(&self.shared.encodings, framing, &namespace);
         let id = client.id.clone()?;
         let (credentials, connect) = (client.credentials.clone(), client.connect.clone());
         let wanted = Wanted { namespace, client: id.clone(), credentials, connect };

@@ -15,7 +15,7 @@ use crate::cursor::{Cursor, Start};
 use crate::hub::{LIMIT, Step, Subscription};
 use crate::log::Unreachable;
 use crate::log::connections::{Part, Swapped};
-use crate::message::{Encoding, Message};
+use crate::message::Message;
 use crate::serve::client_sessions::address::own_channel;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::live::LiveSession;
@@ -181,7 +181,7 @@ struct ReadSocket {
     namespace: Arc<str>,
     live: LiveSession,
     subscription: Subscription,
-    encoding: &'static Encoding,
+    envelope: NamespaceEnvelope,
 }
 
 /// What a GET reads.
@@ -217,17 +217,16 @@ impl Reading {
         let namespace: Arc<str> = namespace.into();
         let time = shared.settings.ping_interval;
         let envelope = NamespaceEnvelope::new(&shared.encodings, self.framing, &namespace);
-        let (Ok(at), Some(envelope)) = (at.parse::<Cursor>(), envelope) else {
+        let Ok(at) = at.parse::<Cursor>() else {
             self.is_closed = true;
             return;
         };
-        let encoding = envelope.encoding();
         match connect::find_at(state, session, at, time).await {
             Ok(session) => {
                 let client = session.client.clone();
+                let pid = shared.settings.recovery.then(|| session.id.secret().clone());
+                let envelope = envelope.with_pid(pid);
                 if !is_known {
-                    let pid = shared.settings.recovery.then(|| session.id.secret().clone());
-                    let envelope = envelope.with_pid(pid);
                     envelope.connected(&client, &mut self.out);
                 }
                 let mut subscription = state.hub.subscribe(None, &[], Start::After(at), None, Some(client));
@@ -235,7 +234,7 @@ impl Reading {
                 live.begin(&mut subscription);
                 let channels: Vec<_> = live.state().channels.keys().cloned().collect();
                 state.hub.polled(super::transports::POLLING.name(), channels.iter(), &live.state().client, time);
-                self.sockets.push(ReadSocket { namespace, live, subscription, encoding });
+                self.sockets.push(ReadSocket { namespace, live, subscription, envelope });
             }
             // The application has ended it.
             Err(error) if error.code == Code::NoSession => self.disconnected(&namespace),
@@ -287,7 +286,7 @@ impl Reading {
             is_ready |= !batch.is_empty() || matches!(step, Poll::Ready(Step::Messages));
             socket.live.take(&mut batch, &mut socket.subscription);
             for message in &batch {
-                self.out.extend_from_slice(&socket.encoding.frame(message));
+                self.out.extend_from_slice(&socket.envelope.encoding().frame(message));
             }
             if socket.live.has_ended() {
                 ended.push(index);

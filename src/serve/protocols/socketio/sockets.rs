@@ -5,7 +5,7 @@ use super::encodings::ack_id;
 use super::entries::ConnectionEntry;
 use super::envelope::NamespaceEnvelope;
 use super::framing::Framing;
-use super::opening::{self, Wanted, invalid_namespace, public_id};
+use super::opening::{self, Wanted, public_id};
 use super::packets::{self, Answer, Packet};
 use super::record::{Place, Reader};
 use super::recovery;
@@ -386,10 +386,7 @@ impl Sockets {
         at: Cursor,
         is_known: bool,
     ) {
-        let Some(envelope) = NamespaceEnvelope::new(&self.shared.encodings, self.client.framing, namespace) else {
-            self.state.sessions.end_soon(&session.id, "transport error");
-            return self.refuse(namespace, &invalid_namespace());
-        };
+        let envelope = NamespaceEnvelope::new(&self.shared.encodings, self.client.framing, namespace);
         let pid = self.shared.settings.recovery.then(|| session.id.secret().clone());
         let envelope = envelope.with_pid(pid);
         let (state, envelope) = (&self.state, Arc::new(if is_known { envelope.known() } else { envelope }));
