@@ -34,6 +34,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The most packets of a POST, and the most pings that it answers.
+const MAX_PACKETS: usize = 10_000;
+const MAX_PINGS: usize = 10;
+
 /// The body of a POST.
 pub struct PostBody<'a> {
     /// The bytes.
@@ -75,7 +79,8 @@ pub async fn post(polling: &Polling<'_>, client: &Client, body: &PostBody<'_>) -
     let is_other = parts.writer.doing.as_ref().is_some_and(|doing| !doing.is_of(polling.t));
     let is_binary = body.is_octets && client.framing.version() == Version::V5;
     let packets = payload::packets(&parts.info, body.bytes, body.is_octets, body.is_form);
-    let (false, false, Ok(packets)) = (is_other, is_binary, packets) else {
+    let packets = packets.ok().filter(|packets| packets.len() <= MAX_PACKETS);
+    let (false, false, Some(packets)) = (is_other, is_binary, packets) else {
         let _ = polling.close("transport error").await;
         return Err(broken);
     };
@@ -115,6 +120,7 @@ impl Posting<'_> {
             let attachments = parts.into_iter().map(Into::into).collect();
             assembler.resume(Incomplete { text, attachments }).map_err(|_| Broken)?;
         }
+        let mut pings = 0;
         for Received { kind, data } in packets {
             self.index += 1;
             match (kind, data) {
@@ -141,7 +147,11 @@ impl Posting<'_> {
                     }
                 }
                 (EngineType::Ping, Content::Text(data)) if self.version == Version::V4 => {
-                    self.append(ConnectionEntry::Pong { data }).await;
+                    // Each answer is an entry of the log.
+                    pings += 1;
+                    if pings <= MAX_PINGS {
+                        self.append(ConnectionEntry::Pong { data }).await;
+                    }
                 }
                 (EngineType::Ping, _) => return Err(Broken),
                 (EngineType::Close, _) => self.is_closed = true,
