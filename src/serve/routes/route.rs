@@ -13,12 +13,20 @@ pub struct Route {
     pub limits: Limits,
     /// The transport, if a request to the path subscribes.
     pub transport: Option<&'static dyn Transport>,
+    /// Whether every answer names the page's origin and allows credentials, also where a `*` lets every origin in: the
+    /// library of the page asks with credentials. In this case the request's credentials are not read.
+    pub echoes_origin: bool,
 }
 
 impl Route {
     /// A page for all clients, to which all limits apply.
-    pub const PAGE: Route =
-        Route { methods: "GET, HEAD, OPTIONS", audience: Audience::Clients, limits: Limits::All, transport: None };
+    pub const PAGE: Route = Route {
+        methods: "GET, HEAD, OPTIONS",
+        audience: Audience::Clients,
+        limits: Limits::All,
+        transport: None,
+        echoes_origin: false,
+    };
 }
 
 /// The clients that may request a path, and the listeners that serve it.

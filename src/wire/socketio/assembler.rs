@@ -62,6 +62,12 @@ impl Assembler {
         self.incomplete.take().map(|(incomplete, _)| incomplete)
     }
 
+    /// The namespace of the incomplete packet.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.incomplete.as_ref().map(|(_, packet)| &*packet.namespace)
+    }
+
     /// Reads a text. `None` if binary parts have to follow.
     ///
     /// # Errors

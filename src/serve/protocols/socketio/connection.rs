@@ -5,7 +5,7 @@
 
 use super::heartbeat::{Due, Heartbeat};
 use super::input::{Input, Inputs};
-use super::record::Parts;
+use super::record::{Half, Parts};
 use super::request::{EngineVersion, handshake};
 use super::shared::Shared;
 use super::sockets::{BROKEN, Client, Closed, Socket, Sockets};
@@ -140,8 +140,10 @@ impl Connection {
         let ago = Duration::from_millis(now_ms.saturating_sub(parts.reader.pinged_ms)).min(interval);
         connection.heartbeat = connection.heartbeat.after_ping(ago);
         connection.timer.reset(connection.heartbeat.next(), Instant::now());
-        let half = parts.writer.half;
-        if connection.sockets.resume(id, &parts.reader).await && connection.inputs.resume(half) {
+        // A WebSocket has no way to refuse a packet of which a part is lost.
+        let is_whole = parts.writer.half.as_ref().is_none_or(|half| !half.is_cut);
+        let half = parts.writer.half.map(Half::incomplete);
+        if is_whole && connection.sockets.resume(id, &parts.reader).await && connection.inputs.resume(half) {
             return Some(connection);
         }
         connection.sockets.end(BROKEN);

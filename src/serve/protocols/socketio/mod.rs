@@ -7,6 +7,7 @@
 
 mod actions;
 mod browser_client;
+mod claim;
 mod connection;
 mod encodings;
 mod endpoint;
@@ -17,6 +18,7 @@ mod framing;
 mod heartbeat;
 mod input;
 mod input09;
+mod json_bytes;
 mod metrics;
 mod opening;
 mod packets;
@@ -27,6 +29,7 @@ mod record;
 mod recovery;
 mod request;
 mod requested;
+mod resumed;
 pub mod settings;
 mod shared;
 mod sockets;

@@ -7,11 +7,13 @@
 use super::entries::ConnectionEntry;
 use super::envelope::NamespaceEnvelope;
 use super::framing::{Framing, Words};
+use super::json_bytes::JsonBytes;
 use super::packets;
 use super::payload;
 use super::record::{Parts, Place, Reader, Stamp};
 use super::shared::Shared;
-use crate::cursor::{Cursor, Start};
+use super::transports::POLLING;
+use crate::cursor::{Cursor, Id, Start};
 use crate::hub::{LIMIT, Step, Subscription};
 use crate::log::Unreachable;
 use crate::log::connections::{Part, Swapped};
@@ -25,6 +27,7 @@ use crate::transport::{Code, Envelope as _};
 use crate::wire::engineio::PacketType;
 use crate::wire::engineio::handshake::Refusal;
 use crate::wire::socketio::packet::Version;
+use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -109,13 +112,15 @@ impl Polling<'_> {
     ///
     /// The reason why there is no answer.
     pub async fn get(&self) -> Result<(Framing, Vec<u8>), Refused> {
+        let asked = Instant::now();
+        let reader_metrics = self.state.delivery.open(POLLING.name());
         let mut parts = self.load().await?;
         let framing = parts.info.payload();
         if parts.reader.parked.is_none()
             && let Some((stamp, body)) = &parts.reader.last
             && stamp.is_of(self.t)
         {
-            return Ok((framing, body.clone()));
+            return Ok((framing, body.0.clone()));
         }
         // The same GET again: the browser has lost the connection on which the first one waits.
         // In 0.9, a new GET takes the place of the old one.
@@ -135,11 +140,17 @@ impl Polling<'_> {
             Framing::Payload4 => Duration::from_millis(ping_at_ms.saturating_sub(now_ms())),
             _ => interval,
         };
-        let time = time.min(interval);
+        let connect_by_ms = parts.info.began_ms + self.shared.settings.connect_timeout.as_millis() as u64;
+        let to_connect = Duration::from_millis(connect_by_ms.saturating_sub(now_ms()));
+        let is_brief = parts.is_unused() && to_connect < time;
+        let time = if is_brief { to_connect } else { time.min(interval) };
         let mut reading = Reading::open(self, framing, &parts.reader).await.ok_or(UNKNOWN)?;
         tokio::select! {
             () = reading.fill(self, time) => {}
             () = self.state.drain.begun() => reading.is_woken = true,
+        }
+        if is_brief && now_ms() >= connect_by_ms {
+            reading.is_closed |= self.load().await?.is_unused();
         }
         if reading.is_closed {
             let _ = self.close("transport close").await;
@@ -147,7 +158,7 @@ impl Polling<'_> {
             framing.packet(PacketType::Close, "", &mut out);
             return Ok((framing, payload::finish(framing, out)));
         }
-        let is_cut = probes || reading.is_woken;
+        let is_cut = probes || is_brief || reading.is_woken;
         let mut pinged_ms = parts.reader.pinged_ms;
         if framing == Framing::Payload4 && (now_ms() >= ping_at_ms || reading.out.is_empty() && !is_cut) {
             framing.packet(PacketType::Ping, "", &mut reading.out);
@@ -160,7 +171,9 @@ impl Polling<'_> {
             framing.packet(kind, "", &mut reading.out);
         }
         let body = payload::finish(framing, std::mem::take(&mut reading.out));
-        let last = (!is_09).then(|| (stamp, body.clone()));
+        reader_metrics.answer(&reading.messages, false, asked);
+        reader_metrics.bytes(body.len());
+        let last = (!is_09).then(|| (stamp, JsonBytes(body.clone())));
         parts.reader = Reader { parked: None, last, pinged_ms, ..reading.positions() };
         self.write_reader(&mut parts).await?;
         Ok((framing, body))
@@ -182,6 +195,28 @@ struct ReadSocket {
     live: LiveSession,
     subscription: Subscription,
     envelope: NamespaceEnvelope,
+    /// The token that the page has given for the namespace.
+    token: Option<String>,
+}
+
+impl ReadSocket {
+    fn place(&self) -> Place {
+        Place {
+            namespace: self.namespace.to_string(),
+            session: self.live.id().secret().to_string(),
+            at: Some(self.subscription.cursor().to_string()),
+            token: self.token.clone(),
+            ..Place::default()
+        }
+    }
+}
+
+/// What has come for the client.
+enum Item {
+    /// An entry of another request.
+    Entry(Arc<Message>),
+    /// An event.
+    Frame(Bytes),
 }
 
 /// What a GET reads.
@@ -192,71 +227,76 @@ struct Reading {
     /// Namespaces that could not be read this time.
     unread: Vec<Place>,
     /// Namespaces whose sessions have to be found.
-    to_open: Vec<(String, String, String)>,
+    to_open: Vec<Place>,
+    /// Namespaces whose sessions have ended, with a position behind the end. When the own channel is read up to there, it
+    /// is known whether the client has left the namespace itself.
+    ended: Vec<(Place, Cursor)>,
     out: Vec<u8>,
     is_woken: bool,
     is_closed: bool,
+    /// The messages that the answer has, for metrics.
+    messages: Vec<Arc<Message>>,
 }
 
 impl Reading {
     async fn open(polling: &Polling<'_>, framing: Framing, reader: &Reader) -> Option<Reading> {
         let at: Cursor = reader.at.parse().ok()?;
         let own = polling.state.hub.subscribe(None, &[own_channel(polling.id)?], Start::After(at), None, None);
-        let (sockets, unread, to_open, out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut reading = Reading { framing, own, sockets, unread, to_open, out, is_woken: false, is_closed: false };
-        for Place { namespace, session, at, is_new } in &reader.sockets {
-            reading.find(polling, namespace, session, at.as_deref().unwrap_or_default(), !is_new).await;
+        let (sockets, unread, to_open, ended, out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (is_woken, is_closed) = (false, false);
+        let mut reading =
+            Reading { framing, own, sockets, unread, to_open, ended, out, is_woken, is_closed, messages: Vec::new() };
+        for place in &reader.sockets {
+            reading.find(polling, place.clone()).await;
         }
         Some(reading)
     }
 
-    /// Finds the session of a socket. `at`: the position up to which the client has read. `is_known`: whether it knows that
-    /// the namespace is connected.
-    async fn find(&mut self, polling: &Polling<'_>, namespace: &str, session: &str, at: &str, is_known: bool) {
+    /// Finds the session of a socket.
+    async fn find(&mut self, polling: &Polling<'_>, place: Place) {
         let Polling { shared, state, .. } = polling;
-        let namespace: Arc<str> = namespace.into();
+        let namespace: Arc<str> = place.namespace.as_str().into();
         let time = shared.settings.ping_interval;
         let envelope = NamespaceEnvelope::new(&shared.encodings, self.framing, &namespace);
-        let Ok(at) = at.parse::<Cursor>() else {
+        let Some(at) = place.at.as_ref().and_then(|at| at.parse::<Cursor>().ok()) else {
             self.is_closed = true;
             return;
         };
-        match connect::find_at(state, session, at, time).await {
+        match connect::find_at(state, &place.session, at, time).await {
             Ok(session) => {
                 let client = session.client.clone();
                 let pid = shared.settings.recovery.then(|| session.id.secret().clone());
                 let envelope = envelope.with_pid(pid);
-                if !is_known {
+                if place.is_new {
                     envelope.connected(&client, &mut self.out);
                 }
                 let mut subscription = state.hub.subscribe(None, &[], Start::After(at), None, Some(client));
                 let mut live = LiveSession::of_poll(&state.sessions, &state.hub, session);
                 live.begin(&mut subscription);
                 let channels: Vec<_> = live.state().channels.keys().cloned().collect();
-                state.hub.polled(super::transports::POLLING.name(), channels.iter(), &live.state().client, time);
-                self.sockets.push(ReadSocket { namespace, live, subscription, envelope });
+                state.hub.polled(POLLING.name(), channels.iter(), &live.state().client, time);
+                self.sockets.push(ReadSocket { namespace, live, subscription, envelope, token: place.token });
             }
-            // The application has ended it.
-            Err(error) if error.code == Code::NoSession => self.disconnected(&namespace),
-            // This node is behind, or the log is away. The client asks again.
-            Err(_) => {
-                let (namespace, session) = (namespace.to_string(), session.to_owned());
-                self.unread.push(Place { namespace, session, at: Some(at.to_string()), is_new: !is_known });
-                self.is_woken = true;
-            }
+            Err(error) if error.code == Code::NoSession => match connect::reach_end(state).await {
+                Ok(end) => self.ended.push((place, end)),
+                Err(_) => self.skip(place),
+            },
+            Err(_) => self.skip(place),
         }
     }
 
-    fn disconnected(&mut self, namespace: &str) {
-        packets::disconnected(self.framing, namespace, &mut self.out);
+    /// Leaves a socket for the next GET, because this node is behind, or the log is away.
+    fn skip(&mut self, place: Place) {
+        self.unread.push(place);
+        self.is_woken = true;
     }
 
     /// Reads until there is something to answer.
     async fn fill(&mut self, polling: &Polling<'_>, time: Duration) {
         let until = Instant::now() + time;
         loop {
-            for (namespace, session, at) in std::mem::take(&mut self.to_open) {
-                self.find(polling, &namespace, &session, &at, false).await;
+            for place in std::mem::take(&mut self.to_open) {
+                self.find(polling, place).await;
             }
             if self.is_closed || self.is_woken || !self.out.is_empty() {
                 return;
@@ -274,42 +314,78 @@ impl Reading {
         let step = self.own.poll_step(cx, LIMIT, &mut batch);
         self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_)));
         let mut is_ready = !batch.is_empty();
-        for message in batch {
-            self.entry(&message);
+        // A client that has left a namespace must not get its events: it may have connected the namespace again.
+        for message in &batch {
+            if let Some(ConnectionEntry::Left { namespace }) = ConnectionEntry::read(message) {
+                self.sockets.retain(|socket| *socket.namespace != *namespace);
+            }
         }
-        let mut ended = Vec::new();
-        for (index, socket) in self.sockets.iter_mut().enumerate() {
+        let mut items: Vec<_> = batch.into_iter().map(|message| (id_of(&message), Item::Entry(message))).collect();
+        for socket in &mut self.sockets {
             let mut batch = Vec::new();
             let step = socket.subscription.poll_step(cx, LIMIT, &mut batch);
             // Engine.IO has no word for a gap.
             self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_))) || socket.live.poll_lost(cx);
             is_ready |= !batch.is_empty() || matches!(step, Poll::Ready(Step::Messages));
             socket.live.take(&mut batch, &mut socket.subscription);
-            for message in &batch {
-                self.out.extend_from_slice(&socket.envelope.encoding().frame(message));
-            }
-            if socket.live.has_ended() {
-                ended.push(index);
+            let encoding = socket.envelope.encoding();
+            self.messages.extend(batch.iter().cloned());
+            items.extend(batch.iter().map(|message| (id_of(message), Item::Frame(encoding.frame(message)))));
+        }
+        // The answer to an event comes after the events that the application has sent before it.
+        items.sort_by_key(|(id, _)| *id);
+        for (_, item) in items {
+            match item {
+                Item::Entry(message) => self.entry(&message),
+                Item::Frame(frame) => self.out.extend_from_slice(&frame),
             }
         }
-        for index in ended.into_iter().rev() {
-            let namespace = self.sockets.remove(index).namespace;
-            self.disconnected(&namespace);
+        let ended = |socket: &mut ReadSocket| socket.live.has_ended();
+        for socket in self.sockets.extract_if(.., ended) {
+            self.ended.push((socket.place(), socket.subscription.cursor()));
             is_ready = true;
         }
+        is_ready |= self.tell_ended();
         if is_ready || self.is_closed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Tells the client about namespaces that the application has ended. Returns whether there was one.
+    fn tell_ended(&mut self) -> bool {
+        let at = self.own.cursor();
+        let is_read = |until: Cursor| at.epoch != until.epoch || at.id >= until.id;
+        let told: Vec<_> = self.ended.extract_if(.., |(_, until)| is_read(*until)).collect();
+        for (place, _) in &told {
+            packets::disconnected(self.framing, &place.namespace, &mut self.out);
+        }
+        !told.is_empty()
+    }
+
+    /// Forgets a namespace.
+    fn forget(&mut self, namespace: &str) {
+        self.sockets.retain(|socket| *socket.namespace != *namespace);
+        self.to_open.retain(|place| place.namespace != namespace);
+        self.unread.retain(|place| place.namespace != namespace);
+        self.ended.retain(|(place, _)| place.namespace != namespace);
+    }
+
+    /// Whether there is a socket with this session. A repeated POST tells of a socket once more.
+    fn knows(&self, session: &str) -> bool {
+        let mut places = self.to_open.iter().chain(&self.unread).chain(self.ended.iter().map(|(place, _)| place));
+        self.sockets.iter().any(|socket| &**socket.live.id().secret() == session)
+            || places.any(|place| place.session == session)
     }
 
     fn entry(&mut self, message: &Message) {
         match ConnectionEntry::read(message) {
-            Some(ConnectionEntry::Socket { namespace, session, at }) => self.to_open.push((namespace, session, at)),
-            Some(ConnectionEntry::Left { namespace }) => {
-                self.sockets.retain(|socket| *socket.namespace != *namespace);
-                self.to_open.retain(|(known, ..)| *known != namespace);
+            Some(ConnectionEntry::Socket { namespace, session, at, token }) => {
+                if !self.knows(&session) {
+                    self.forget(&namespace);
+                    self.to_open.push(Place { namespace, session, at: Some(at), is_new: true, token, by: None });
+                }
             }
+            Some(ConnectionEntry::Left { namespace }) => self.forget(&namespace),
             Some(ConnectionEntry::Packet { text, parts }) => {
-                let parts: Vec<_> = parts.into_iter().map(Into::into).collect();
-                self.framing.message(text.as_bytes(), &parts, &mut self.out);
+                self.framing.message(text.as_bytes(), &ConnectionEntry::parts(parts), &mut self.out);
             }
             Some(ConnectionEntry::Pong { data }) => self.framing.packet(PacketType::Pong, &data, &mut self.out),
             Some(ConnectionEntry::Wake) => self.is_woken = true,
@@ -320,13 +396,13 @@ impl Reading {
 
     /// The positions after this GET.
     fn positions(&self) -> Reader {
-        let place = |socket: &ReadSocket| Place {
-            namespace: socket.namespace.to_string(),
-            session: socket.live.id().secret().to_string(),
-            at: Some(socket.subscription.cursor().to_string()),
-            is_new: false,
-        };
-        let sockets = self.sockets.iter().map(place).chain(self.unread.iter().cloned()).collect();
+        let others = self.unread.iter().chain(self.ended.iter().map(|(place, _)| place)).cloned();
+        let sockets = self.sockets.iter().map(ReadSocket::place).chain(others).collect();
         Reader { at: self.own.cursor().to_string(), sockets, pinged_ms: 0, parked: None, last: None }
     }
+}
+
+/// The position of a message. One that is not kept has none, and comes last.
+fn id_of(message: &Message) -> Id {
+    message.cursor().map_or(Id::MAX, |cursor| cursor.id)
 }
