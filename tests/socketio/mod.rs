@@ -39,6 +39,7 @@ async fn application() -> Application {
             let event = |n: u8| json!({ "event": "sent", "args": [n] });
             (200, json!({ "send": [event(1), event(2)], "ack": ["done"] }))
         }
+        (_, Some("close")) => (200, json!({ "disconnect": "transport" })),
         (_, Some("kick")) => (200, json!({ "disconnect": "namespace" })),
         _ => (204, Value::Null),
     })

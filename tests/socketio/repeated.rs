@@ -211,3 +211,40 @@ async fn parts_of_packets_that_wait_have_a_bound() {
     }
     assert!(answers.iter().any(|answer| answer.starts_with("461-2[")), "{answers:?}");
 }
+
+#[tokio::test]
+async fn the_application_can_end_all_namespaces_and_the_transport() {
+    let (node, application) = with_application(&[]).await;
+    let (mut client, _) = Client::connected(&node).await;
+    client.expect(&["42[\"auth\",{}]"]).await;
+    client.send("40/custom,").await;
+    assert!(client.next().await.starts_with("40/custom,{"));
+    client.expect(&["42/custom,[\"auth\",{}]"]).await;
+    client.send("42[\"close\"]").await;
+    client.expect(&["41", "41/custom,"]).await;
+    client.closed().await;
+    // Once while a GET waits, and once while there is none.
+    for is_parked in [true, false] {
+        let mut poller = Poller::connected(node.http).await;
+        assert_eq!(poller.packets(1).await, ["42[\"auth\",{}]"]);
+        poller.post("40/custom,").await;
+        assert_eq!(poller.packets(2).await[1], "42/custom,[\"auth\",{}]");
+        let target = poller.stamped();
+        let parked = is_parked.then(|| {
+            let (address, target) = (node.http, target.clone());
+            tokio::spawn(async move { Request::get(&target).send(address).await.text() })
+        });
+        poller.post("42[\"close\"]").await;
+        let answer = match parked {
+            Some(parked) => within(SOON, "the answer", parked).await.expect("no panic"),
+            None => Request::get(&target).send(node.http).await.text(),
+        };
+        let mut packets: Vec<_> = answer.split('\u{1e}').collect();
+        packets.sort_unstable();
+        assert_eq!(packets, ["1", "41", "41/custom,"], "{is_parked}");
+        let target = poller.stamped();
+        assert_eq!(poller.status(Request::get(&target)).await, 400);
+    }
+    let ended = application.wait("disconnect", 6).await;
+    assert!(ended.iter().all(|call| call["reason"] == "server namespace disconnect"), "{ended:?}");
+}

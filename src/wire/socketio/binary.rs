@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn a_text_that_would_be_too_long_is_not_made() {
         let place = r#"{"_placeholder":true,"num":0}"#;
-        let part = Bytes::from(vec![0; 300]);
-        let joined = join(place, &[part.clone()], 414).expect("a text");
+        let parts = [Bytes::from(vec![0; 300])];
+        let joined = join(place, &parts, 414).expect("a text");
         assert_eq!(joined.len(), 414);
-        assert_eq!(join(place, &[part], 413), None);
+        assert_eq!(join(place, &parts, 413), None);
         // The parts would have a terabyte.
         let json = format!("[{}]", vec![place; 1 << 20].join(","));
         assert_eq!(join(&json, &[vec![0; 1 << 20].into()], 1 << 30), None);

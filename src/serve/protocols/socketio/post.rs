@@ -120,10 +120,11 @@ pub async fn post(polling: &Polling<'_>, client: &Client, body: &PostBody<'_>) -
             match timeout(RENEW_EVERY, &mut work).await {
                 Ok(done) => break done,
                 // While the work notes its progress, it moves the deadline on, too.
-                Err(_) => match claim.try_lock() {
-                    Ok(mut claim) => claim.renew(polling).await?,
-                    Err(_) => {}
-                },
+                Err(_) => {
+                    if let Ok(mut claim) = claim.try_lock() {
+                        claim.renew(polling).await?;
+                    }
+                }
             }
         }
     };

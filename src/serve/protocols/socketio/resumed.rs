@@ -6,7 +6,8 @@ use super::packets;
 use super::record::{Place, Reader};
 use super::sockets::{Done, Socket, Sockets};
 use crate::cursor::{Cursor, Start};
-use crate::hub::{LIMIT, Step};
+use crate::hub::{LIMIT, Step, Subscription};
+use crate::message::Message;
 use crate::serve::client_sessions::address::own_channel;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::registry::CLOSED;
@@ -18,8 +19,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long the log may take to return what requests of the time of polling have left.
-const LEFT_WAIT: Duration = Duration::from_secs(5);
+/// How long the log may take to return older messages.
+const LOG_WAIT: Duration = Duration::from_secs(5);
+
+/// Reads the messages of a subscription up to a position that the node has reached. `None`: they are not known.
+pub async fn read_up_to(subscription: &mut Subscription, end: Cursor) -> Option<Vec<Arc<Message>>> {
+    let mut messages = Vec::new();
+    loop {
+        let step = poll_fn(|cx| subscription.poll_step(cx, LIMIT, &mut messages));
+        let step = timeout(LOG_WAIT, step).await.ok()?;
+        let at = subscription.cursor();
+        match step {
+            Step::Gap(_) => return None,
+            _ if at.epoch != end.epoch || at.id >= end.id => return Some(messages),
+            Step::Messages => {}
+            Step::Idle | Step::Ahead => return None,
+        }
+    }
+}
 
 impl Sockets {
     /// Goes on with the sockets of a client that has polled before. Returns false if one of them cannot go on.
@@ -54,19 +71,8 @@ impl Sockets {
     /// Reads what requests of the time of polling have left, up to the end of the log. `None`: that cannot be known.
     async fn read_left(&mut self) -> Option<Vec<ConnectionEntry>> {
         let end = connect::reach_end(&self.state).await.ok()?;
-        let left = self.left.as_mut()?;
-        let mut batch = Vec::new();
-        loop {
-            let step = timeout(LEFT_WAIT, poll_fn(|cx| left.poll_step(cx, LIMIT, &mut batch))).await.ok()?;
-            let at = left.cursor();
-            match step {
-                Step::Gap(_) => return None,
-                _ if at.epoch != end.epoch || at.id >= end.id => break,
-                Step::Idle | Step::Ahead => return None,
-                _ => {}
-            }
-        }
-        Some(batch.iter().filter_map(|message| ConnectionEntry::read(message)).collect())
+        let messages = read_up_to(self.left.as_mut()?, end).await?;
+        Some(messages.iter().filter_map(|message| ConnectionEntry::read(message)).collect())
     }
 
     fn disconnected(&mut self, namespace: &str) {

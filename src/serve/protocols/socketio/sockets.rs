@@ -42,6 +42,9 @@ pub struct Closed(pub &'static str);
 /// The client has broken a rule of the protocol.
 pub const BROKEN: Closed = Closed("transport error");
 
+/// The application has ended a namespace.
+pub const ENDED: &str = "server namespace disconnect";
+
 /// A connected namespace.
 pub struct Socket {
     pub(super) namespace: Arc<str>,
@@ -367,6 +370,14 @@ impl Sockets {
         let mut socket = self.connected.remove(index);
         if let Some(session) = socket.session().filter(|session| !session.has_ended) {
             self.state.sessions.end_soon(&session.id, reason);
+        }
+    }
+
+    /// Ends all sockets, because the application wants that, and tells the client.
+    pub fn disconnect_all(&mut self) {
+        while let Some(socket) = self.connected.last() {
+            packets::disconnected(self.client.framing, &socket.namespace, &mut self.out);
+            self.remove(self.connected.len() - 1, ENDED);
         }
     }
 
