@@ -5,6 +5,10 @@ use super::{BadEvent, Channel, Channels, ClientId, Event, Kind, Message, Payload
 use crate::cursor::Cursor;
 use std::sync::Arc;
 
+/// The longest content of a control entry, in bytes, beside that of a message. An answer of the application has at most
+/// 1 MiB, and its packet may be three and a half times as long in JSON.
+pub const CONTROL_BYTES: usize = 4 << 20;
+
 /// A message on its way into the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {

@@ -6,6 +6,7 @@
 use super::Message;
 use super::frames::FrameKey;
 use bytes::Bytes;
+use parking_lot::RwLock;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,8 +20,8 @@ pub fn made() -> u64 {
 
 /// A way to make a message's shared bytes. It is always a `static`, because encodings are compared by their addresses.
 pub struct Encoding {
-    /// The key of its frame in a message, which holds the name.
-    key: FrameKey,
+    /// Appears in debug output.
+    name: &'static str,
     encode: Encode,
 }
 
@@ -33,26 +34,46 @@ enum Encode {
     Object,
     /// By a function that appends the encoded message.
     Function(fn(&Message, &mut Vec<u8>)),
-    /// By a function that keeps values.
-    Closure(Box<EncodeMessage>),
+    /// By a function that can be exchanged. The number of exchanges is beside it.
+    Exchanged(AtomicU64, RwLock<Box<EncodeMessage>>),
 }
 
 /// The encoding that is the message object as JSON, unchanged.
-pub static OBJECT: Encoding = Encoding { key: FrameKey("object"), encode: Encode::Object };
+pub static OBJECT: Encoding = Encoding { name: "object", encode: Encode::Object };
 
 impl Encoding {
     /// Makes an encoding of a function that appends the encoded message. The name appears in debug output.
     pub const fn new(name: &'static str, encode: fn(&Message, &mut Vec<u8>)) -> Encoding {
-        Encoding { key: FrameKey(name), encode: Encode::Function(encode) }
+        Encoding { name, encode: Encode::Function(encode) }
     }
 
     /// Makes an encoding that depends on values that are known only while the server runs. It stays in memory for good,
-    /// so the caller bounds the number of such encodings.
+    /// so the caller uses it again: see [`exchange`](Encoding::exchange).
     pub fn leak(
         name: &'static str,
         encode: impl Fn(&Message, &mut Vec<u8>) + Send + Sync + 'static,
     ) -> &'static Encoding {
-        Box::leak(Box::new(Encoding { key: FrameKey(name), encode: Encode::Closure(Box::new(encode)) }))
+        let encode = Encode::Exchanged(AtomicU64::new(0), RwLock::new(Box::new(encode)));
+        Box::leak(Box::new(Encoding { name, encode }))
+    }
+
+    /// Gives an encoding that was made by [`leak`](Encoding::leak) another function. Frames that the old one has made are
+    /// not used any more. Nobody may use the encoding at this moment.
+    pub fn exchange(&self, encode: impl Fn(&Message, &mut Vec<u8>) + Send + Sync + 'static) {
+        if let Encode::Exchanged(exchanges, known) = &self.encode {
+            let mut known = known.write();
+            exchanges.fetch_add(1, Ordering::Relaxed);
+            *known = Box::new(encode);
+        }
+    }
+
+    /// The key of its frame in a message.
+    fn key(&self) -> FrameKey {
+        let function = match &self.encode {
+            Encode::Exchanged(exchanges, _) => exchanges.load(Ordering::Relaxed),
+            Encode::Object | Encode::Function(_) => 0,
+        };
+        FrameKey { address: std::ptr::from_ref(self).addr(), function }
     }
 
     /// Appends the encoded message. Returns false for the message object.
@@ -61,7 +82,7 @@ impl Encoding {
         match &self.encode {
             Encode::Object => return false,
             Encode::Function(encode) => encode(message, out),
-            Encode::Closure(encode) => encode(message, out),
+            Encode::Exchanged(_, encode) => encode.read()(message, out),
         }
         true
     }
@@ -75,7 +96,7 @@ impl Encoding {
         if matches!(self.encode, Encode::Object) {
             return object.clone();
         }
-        let frame = message.frames.get(&self.key, || {
+        let frame = message.frames.get(self.key(), || {
             let mut out = Vec::with_capacity(object.len() + 128);
             self.encode(message, &mut out);
             out.into()
@@ -86,7 +107,7 @@ impl Encoding {
     /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs the bytes only
     /// once: a kept frame would stay in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
-        match message.frames.known(&self.key) {
+        match message.frames.known(self.key()) {
             Some(frame) => out.extend_from_slice(frame),
             None if self.encode(message, out) => {}
             None => out.extend_from_slice(message.object()),
@@ -104,7 +125,7 @@ impl Eq for Encoding {}
 
 impl fmt::Debug for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.key.0)
+        f.write_str(self.name)
     }
 }
 
@@ -145,12 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_an_exchanged_function_are_not_used() {
+        let encoding = Encoding::leak("one", |_, out| out.push(b'1'));
+        let message = message();
+        assert_eq!(encoding.frame(&message), &b"1"[..]);
+        encoding.exchange(|_, out| out.push(b'2'));
+        let mut written = Vec::new();
+        encoding.write(&message, &mut written);
+        assert_eq!((encoding.frame(&message), written), ((&b"2"[..]).into(), b"2".to_vec()));
+    }
+
+    #[test]
     fn to_write_keeps_nothing() {
         let message = message();
         TWICE.write(&message, &mut Vec::new());
-        assert!(message.frames.known(&TWICE.key).is_none());
+        assert!(message.frames.known(TWICE.key()).is_none());
         TWICE.frame(&message);
-        assert!(message.frames.known(&TWICE.key).is_some());
-        assert!(message.frames.known(&LENGTH.key).is_none());
+        assert!(message.frames.known(TWICE.key()).is_some());
+        assert!(message.frames.known(LENGTH.key()).is_none());
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The key of the object of a variant.
-static OBJECT: FrameKey = FrameKey("object");
+const OBJECT: FrameKey = FrameKey { address: 0, function: 0 };
 
 /// One message of the log, shared by all its receivers.
 ///
@@ -236,7 +236,7 @@ impl Message {
     pub fn object(&self) -> &Bytes {
         match self.written_channel() {
             None => &self.written,
-            Some(first) => self.frames.get(&OBJECT, || self.rewrite(first)),
+            Some(first) => self.frames.get(OBJECT, || self.rewrite(first)),
         }
     }
 

@@ -14,7 +14,7 @@ mod pattern;
 mod payload;
 mod user;
 
-pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey};
+pub use draft::{BadDraft, BadIdempotencyKey, CONTROL_BYTES, Draft, DraftFields, IdempotencyKey};
 pub use encoding::Encoding;
 pub use exclude::{client_name, except_names, present, warn_ignored_exclude};
 pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_ATTACHMENTS, MAX_EXCEPT};

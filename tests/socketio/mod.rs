@@ -1,10 +1,12 @@
 //! Socket.IO, with raw bytes: what the server answers to each packet. The published clients are in
 //! tests/browser/socketio.mjs.
 
+mod bounds;
 mod old;
 mod packets;
 mod polling;
 mod recovery;
+mod repeated;
 mod rules;
 
 use crate::sessions::application::Application;
@@ -18,14 +20,26 @@ use support::{Node, RawWebSocket, Request, Response, eventually};
 async fn application() -> Application {
     Application::start(|call| match (call["type"].as_str(), call["event"].as_str()) {
         (Some("connect"), _) if matches!(call["endpoint"].as_str(), Some("/" | "/custom")) => {
+            let delay_ms = if call["auth"]["slow"].is_null() { 0 } else { 1200 };
             let auth = if call["auth"].is_null() { json!({}) } else { call["auth"].clone() };
-            (200, json!({ "send": [{ "event": "auth", "args": [auth] }] }))
+            (200, json!({ "delay_ms": delay_ms, "send": [{ "event": "auth", "args": [auth] }] }))
         }
         (Some("connect"), _) => (200, json!({ "refuse": { "message": "Invalid namespace" } })),
         (_, Some("message")) => (200, json!({ "send": [{ "event": "message-back", "args": call["args"] }] })),
         (_, Some("message-with-ack")) => (200, json!({ "ack": call["args"] })),
         (_, Some("ask")) => (200, json!({ "send": [{ "event": "question", "args": [1], "ack": "the-answer" }] })),
         (_, Some("no")) => (200, json!({ "refuse": { "message": "no", "data": { "why": 1 } } })),
+        (_, Some("slow")) => (200, json!({ "delay_ms": 1200, "ack": [] })),
+        (_, Some("text")) => (200, json!({ "ack": ["é".repeat(call["args"][0].as_u64().unwrap_or(0) as usize)] })),
+        (_, Some("bytes")) => {
+            let base64 = "AAAA".repeat(call["args"][0].as_u64().unwrap_or(0) as usize / 3);
+            (200, json!({ "ack": [{ "$binary": base64 }] }))
+        }
+        (_, Some("both")) => {
+            let event = |n: u8| json!({ "event": "sent", "args": [n] });
+            (200, json!({ "send": [event(1), event(2)], "ack": ["done"] }))
+        }
+        (_, Some("close")) => (200, json!({ "disconnect": "transport" })),
         (_, Some("kick")) => (200, json!({ "disconnect": "namespace" })),
         _ => (204, Value::Null),
     })

@@ -6,7 +6,8 @@
 use super::format;
 use crate::log::publish_payload::{OTHER_FIELDS, bad_channels, reason};
 use crate::message::{
-    BadChannel, Channel, Channels, Draft, DraftFields, Event, ExceptItem, Extras, Kind, MAX_ATTACHMENTS, Message,
+    BadChannel, CONTROL_BYTES, Channel, Channels, Draft, DraftFields, Event, ExceptItem, Extras, Kind, MAX_ATTACHMENTS,
+    Message,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -29,9 +30,6 @@ impl From<&'static str> for NotAMessage {
         NotAMessage::Skipped(reason)
     }
 }
-
-/// The bytes that a control entry may have besides the longest payload: it names channels.
-const CONTROL_BYTES: usize = 128 << 10;
 
 /// The fields of an entry that this node reads, with their values unchanged.
 #[derive(Default)]

@@ -70,6 +70,9 @@ pub struct Change {
     /// Whether the session ends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disconnect: bool,
+    /// Whether the connection of a session that ends is closed, too, with all other sessions on it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub closes: bool,
 }
 
 /// An event for sessions.

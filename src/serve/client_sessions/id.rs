@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,12 @@ impl SessionId {
         let mut bytes = [0; BYTES];
         SystemRandom::new().fill(&mut bytes).ok()?;
         Some(SessionId(URL_SAFE_NO_PAD.encode(bytes).into()))
+    }
+
+    /// An id that follows from this one and a text. Nobody who does not know this one can guess it.
+    pub fn derived(&self, text: &str) -> SessionId {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes()), text.as_bytes());
+        SessionId(URL_SAFE_NO_PAD.encode(&tag.as_ref()[..BYTES]).into())
     }
 
     /// Reads an id. Any other text cannot be an id, so nobody is asked about it.
@@ -56,6 +63,15 @@ impl fmt::Debug for SessionId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_can_follow_from_another_one() {
+        let id = SessionId::random().expect("an id");
+        let derived = id.derived("a");
+        assert_eq!((SessionId::parse(derived.secret()), id.derived("a")), (Some(derived.clone()), derived.clone()));
+        assert_ne!(id.derived("b"), derived);
+        assert_ne!(SessionId::random().expect("an id").derived("a"), derived);
+    }
 
     #[test]
     fn ids_are_random_and_have_one_form() {

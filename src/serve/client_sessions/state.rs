@@ -106,6 +106,8 @@ pub struct SessionState {
     pub cursor: Cursor,
     /// Whether the session was ended.
     pub has_ended: bool,
+    /// Whether its connection has to end, too. It is known where the session has ended.
+    pub closes: bool,
     /// What the store has of the session; `None` if that is not known.
     pub stored: Option<Stored>,
     /// Where its bookmark is between two requests.
@@ -159,6 +161,7 @@ impl SessionState {
             asks_again_ms: None,
             cursor,
             has_ended: false,
+            closes: false,
             stored: None,
             bookmarks: Bookmarks::Record,
         }
@@ -275,6 +278,7 @@ impl SessionState {
         self.awaited.retain(|awaited| !change.acked.contains(&(awaited.name.clone(), awaited.at.to_string())));
         has_changed |= self.awaited.len() != before || change.disconnect;
         self.has_ended |= change.disconnect;
+        self.closes |= change.disconnect && change.closes;
         effects.has_changed = has_changed || effects.reads_others;
         effects
     }

@@ -61,9 +61,9 @@ pub fn entries(
 ) -> Vec<Draft> {
     let acked = acked.into_iter().map(|awaited| (awaited.name, awaited.at.to_string())).collect();
     let change = Change { acked, ..change(&answer) };
-    let is_last = answer.disconnect;
+    let (is_last, closes) = (answer.disconnect, answer.closes);
     let first = (!change.is_empty()).then_some(ControlEntry::Change(change));
     let control = first.into_iter().chain(sent_events(answer)).filter_map(|entry| entry.draft(session));
-    let end = is_last.then(|| ControlEntry::Change(Change { disconnect: true, ..Change::default() }));
+    let end = is_last.then(|| ControlEntry::Change(Change { disconnect: true, closes, ..Change::default() }));
     control.chain(publish).chain(end.and_then(|end| end.draft(session))).collect()
 }

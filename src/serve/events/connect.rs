@@ -252,6 +252,16 @@ pub async fn find_at(state: &Arc<ServerState>, id: &str, at: Cursor, time: Durat
 ///
 /// `no_session`, `log_unavailable` or `not_ready`.
 pub async fn find_latest(state: &Arc<ServerState>, id: &str) -> Result<SessionState, ApiError> {
+    reach_end(state).await?;
+    find(state, id, None, Duration::ZERO).await
+}
+
+/// Waits until the node has read up to the end of the log, and returns that position.
+///
+/// # Errors
+///
+/// `log_unavailable` or `not_ready`.
+pub async fn reach_end(state: &ServerState) -> Result<Cursor, ApiError> {
     let until = Instant::now() + AHEAD_WAIT;
     loop {
         let head = state.hub.head().ok_or_else(late)?;
@@ -261,11 +271,11 @@ pub async fn find_latest(state: &Arc<ServerState>, id: &str) -> Result<SessionSt
         let end = Cursor { id: extent.end, epoch: extent.lineage.epoch };
         // The last entries of the log may have been deleted, and the node never gets to them.
         if head.epoch == end.epoch && messages.is_empty() && upto >= end.id {
-            return find(state, id, None, Duration::ZERO).await;
+            return Ok(head);
         }
         let soon = until.min(Instant::now() + LOOK_AGAIN);
         if timeout_at(soon, state.hub.reached_in_lineage(end)).await.is_ok() {
-            return find(state, id, None, Duration::ZERO).await;
+            return Ok(end);
         }
     }
 }

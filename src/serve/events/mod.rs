@@ -6,7 +6,7 @@ pub mod caller;
 pub mod connect;
 pub mod notifications;
 pub mod parse;
-mod present;
+pub mod present;
 pub mod service;
 pub mod to_sessions;
 pub mod upkeep;

@@ -102,10 +102,11 @@ fn read(json: &str, max_payload: usize) -> Result<Vec<Draft>, ApiError> {
     let bad = |text: &str| ApiError::new(Code::BadRequest, text);
     let selected = body.selected()?;
     let is_one = matches!(selected, Selected::Session(_) | Selected::Nobody | Selected::All(Addressee::Client(_)));
-    let disconnect = match &body.disconnect {
-        Disconnect::No => false,
-        Disconnect::Flag(flag) => *flag,
-        Disconnect::Name(name) if matches!(name.as_str(), "namespace" | "transport") => true,
+    let (disconnect, closes) = match &body.disconnect {
+        Disconnect::No => (false, false),
+        Disconnect::Flag(flag) => (*flag, *flag),
+        Disconnect::Name(name) if name == "namespace" => (true, false),
+        Disconnect::Name(name) if name == "transport" => (true, true),
         Disconnect::Name(_) => return Err(bad("disconnect is true, \"namespace\" or \"transport\"")),
     };
     for channel in body.join.iter().chain(&body.leave) {
@@ -138,7 +139,7 @@ fn read(json: &str, max_payload: usize) -> Result<Vec<Draft>, ApiError> {
         _ => entries.extend(changes.into_iter().chain(sent)),
     }
     if disconnect {
-        entries.push(ControlEntry::Change(Change { to, disconnect, ..Change::default() }));
+        entries.push(ControlEntry::Change(Change { to, disconnect, closes, ..Change::default() }));
     }
     if entries.is_empty() {
         return Err(bad("nothing to do: name join, leave, rooms, leave_rooms, send or disconnect"));

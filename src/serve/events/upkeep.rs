@@ -90,6 +90,15 @@ async fn renew(state: &Arc<ServerState>, room: usize) -> Renewal {
     state.sessions.renew(&state.hub, room).await
 }
 
+/// The reason of an end in the words of the library that the client uses.
+fn in_words_of(dialect: &str, reason: &'static str) -> &'static str {
+    match (dialect, reason) {
+        ("socket.io", "gone") => "ping timeout",
+        ("socket.io", "disconnected") => "server namespace disconnect",
+        _ => reason,
+    }
+}
+
 /// Counts the end of a session, and tells the application.
 async fn tell_end(state: &Arc<ServerState>, ended: EndedSession) {
     let EndedSession { state: bookmarked, mut reason } = ended;
@@ -105,6 +114,7 @@ async fn tell_end(state: &Arc<ServerState>, ended: EndedSession) {
     };
     state.sessions.metrics.ended(reason);
     let Some(hook) = state.hook.clone().filter(|hook| hook.takes(CallType::Disconnect)) else { return };
+    let reason = in_words_of(&session.dialect, reason);
     let queued = loop {
         let (line, caller) = (caller::line_of(&session, NOWHERE), caller::of_session(&session));
         let call = HookCall::new(line, nobody(), caller, CallContent::Disconnect { reason });

@@ -77,6 +77,8 @@ pub struct SessionAnswer {
     pub send: Vec<SentEvent>,
     /// Whether the session ends.
     pub disconnect: bool,
+    /// Whether its connection ends, too, with all other sessions on it.
+    pub closes: bool,
 }
 
 /// An event that the application sends to a client.
@@ -163,6 +165,7 @@ impl Fields<'_> {
 
     /// What the fields say about the session. The error names the field.
     fn session(&self, max_payload: usize) -> Result<SessionAnswer, &'static str> {
+        let (disconnect, closes) = disconnect(self.disconnect)?;
         let user = self.user.filter(asks).map(|json| User::parse(json.get()).map(|user| user.data().to_owned()));
         Ok(SessionAnswer {
             user: user.transpose().map_err(|_| "a user without a usable id")?,
@@ -173,7 +176,8 @@ impl Fields<'_> {
             rooms: rooms(self.rooms)?,
             leave_rooms: rooms(self.leave_rooms)?,
             send: sent_events(self.send, max_payload)?,
-            disconnect: disconnect(self.disconnect)?,
+            disconnect,
+            closes,
         })
     }
 }
@@ -224,10 +228,12 @@ pub fn sent_events(json: Option<&RawValue>, max_payload: usize) -> Result<Vec<Se
     items.into_iter().map(event).collect()
 }
 
-fn disconnect(json: Option<&RawValue>) -> Result<bool, &'static str> {
+/// Whether the session ends, and whether its connection does.
+fn disconnect(json: Option<&RawValue>) -> Result<(bool, bool), &'static str> {
     match json.filter(asks).map(RawValue::get) {
-        None => Ok(false),
-        Some("true" | "\"namespace\"" | "\"transport\"") => Ok(true),
+        None => Ok((false, false)),
+        Some("\"namespace\"") => Ok((true, false)),
+        Some("true" | "\"transport\"") => Ok((true, true)),
         Some(_) => Err("a disconnect that is neither true nor the name of what ends"),
     }
 }
@@ -406,7 +412,9 @@ mod tests {
                     ..nothing()
                 },
             ),
-            (r#"{"disconnect":"transport"}"#, SessionAnswer { disconnect: true, ..nothing() }),
+            (r#"{"disconnect":"transport"}"#, SessionAnswer { disconnect: true, closes: true, ..nothing() }),
+            (r#"{"disconnect":true}"#, SessionAnswer { disconnect: true, closes: true, ..nothing() }),
+            (r#"{"disconnect":"namespace"}"#, SessionAnswer { disconnect: true, ..nothing() }),
         ] {
             assert_eq!(for_session(body).ok(), Some(expected), "{body}");
         }

@@ -10,7 +10,7 @@ use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{self, ExtendedConnect, Request};
 use crate::serve::routes::context::Context;
 use crate::serve::routes::endpoint::{Call, Endpoint, Limits, Origins, Route};
-use crate::serve::routes::response::{self, Body, EchoOrigin, Response};
+use crate::serve::routes::response::{self, Body, Response, ServedBy};
 use crate::serve::routes::{operators, redirect};
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code, Lifecycle, Params};
@@ -31,6 +31,9 @@ pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Respons
     let transport = endpoints::find(context, request.uri().path()).and_then(|(_, route)| route.transport);
     entry.transport = transport.map_or("-", |transport| transport.name());
     let mut response = respond(context, peer, request).await;
+    if let Some(ServedBy(name)) = response.extensions().get() {
+        entry.transport = name;
+    }
     entry.answered(response.status(), response.body().length());
     // The entry of a session is written when the session ends. Any other entry is written here.
     if let Body::Session(session) = response.body_mut() {
@@ -52,6 +55,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
     let found = endpoints::find(context, request.uri().path());
     let is_for_all_origins =
         peer.listener == ListenerKind::Public && found.is_some_and(|(_, route)| route.origins == Origins::Any);
+    let echoes_origin = found.is_some_and(|(_, route)| route.echoes_origin);
     // A path for all origins does not read cookies, so a page gets its answers without them, too.
     let is_by_star = is_for_all_origins || state.origins.is_by_star(request.headers(), peer.forwarded_host());
     let checked = if is_for_all_origins { Ok(()) } else { check_origin(state, peer, &request) };
@@ -65,7 +69,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         state.rejections.count(*code);
     }
     if is_allowed {
-        let is_by_star = is_by_star && response.extensions().get::<EchoOrigin>().is_none();
+        let is_by_star = is_by_star && !echoes_origin;
         OriginPolicy::write_cors(origin, is_by_star, response.headers_mut());
     }
     if peer.is_over_limit && version != Version::HTTP_2 {

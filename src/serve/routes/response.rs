@@ -11,10 +11,9 @@ use hyper::{HeaderMap, StatusCode};
 use std::pin::Pin;
 use tokio_stream::Stream;
 
-/// Marks a response that names the page's origin and allows credentials, also where a `*` lets every origin in: the library
-/// of the page always asks with credentials. In this case the request's credentials were not read.
+/// The name of the transport of a response, for the access log, where the path does not tell it.
 #[derive(Clone, Copy)]
-pub struct EchoOrigin;
+pub struct ServedBy(pub &'static str);
 
 /// The pieces of a body.
 pub type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;

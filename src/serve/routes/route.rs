@@ -15,6 +15,9 @@ pub struct Route {
     pub transport: Option<&'static dyn Transport>,
     /// The pages that may request the path.
     pub origins: Origins,
+    /// Whether every answer names the page's origin and allows credentials, also where a `*` lets every origin in: the
+    /// library of the page asks with credentials. In this case the request's credentials are not read.
+    pub echoes_origin: bool,
 }
 
 impl Route {
@@ -25,6 +28,7 @@ impl Route {
         limits: Limits::All,
         transport: None,
         origins: Origins::Known,
+        echoes_origin: false,
     };
 }
 

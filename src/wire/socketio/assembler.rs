@@ -5,14 +5,14 @@
 
 use bytes::Bytes;
 
-use super::error::Error;
+use super::error::{Error, MAX_ATTACHMENTS};
 use super::packet::{Packet, Version};
 use super::placeholders;
 
 /// A packet with all its binary parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complete<'a> {
-    /// The packet. Each of its placeholders names a part.
+    /// The packet. Each of its placeholders names another part.
     pub packet: Packet<'a>,
     /// The binary parts.
     pub attachments: Vec<Bytes>,
@@ -60,6 +60,12 @@ impl Assembler {
     /// Takes the incomplete packet out, to store it.
     pub fn take(&mut self) -> Option<Incomplete> {
         self.incomplete.take().map(|(incomplete, _)| incomplete)
+    }
+
+    /// The namespace of the incomplete packet.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.incomplete.as_ref().map(|(_, packet)| &*packet.namespace)
     }
 
     /// Reads a text. `None` if binary parts have to follow.
@@ -113,8 +119,14 @@ impl Incomplete {
 fn complete(packet: Packet<'_>, attachments: Vec<Bytes>) -> Result<Complete<'_>, Error> {
     // In a packet of another type an object that looks like a placeholder is data.
     let json = packet.json.as_deref().filter(|_| packet.kind.is_binary()).unwrap_or_default();
-    if placeholders::find(json).any(|place| place.index >= attachments.len()) {
-        return Err(Error::Placeholder);
+    // A part has one place. If several places named it, a short packet would grow beyond all limits when it is joined.
+    let mut is_used = [false; MAX_ATTACHMENTS];
+    for place in placeholders::find(json) {
+        let is_part = place.index < attachments.len();
+        match is_used.get_mut(place.index).filter(|is_used| is_part && !**is_used) {
+            Some(is_used) => *is_used = true,
+            None => return Err(Error::Placeholder),
+        }
     }
     Ok(Complete { packet, attachments })
 }

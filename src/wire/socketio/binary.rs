@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::error::MAX_ATTACHMENTS;
 use super::event::WHITE_SPACE;
-use super::placeholders::{self, end_of_string};
+use super::placeholders::{self, Placeholder, end_of_string};
 
 /// The key of such an object.
 const KEY: &str = "\"$binary\"";
@@ -50,18 +50,27 @@ pub fn split(json: &str) -> Option<Split> {
     Some(Split { json, parts })
 }
 
-/// Replaces the placeholders of valid JSON by binary objects.
+/// What stands before and after the base64 of a binary object.
+const BEFORE: &[u8] = b"{\"$binary\":\"";
+const AFTER: &[u8] = b"\"}";
+
+/// Replaces the placeholders of valid JSON by binary objects; `None` if the result would have more than `max` bytes. The
+/// length is known before anything is joined, however often the placeholders name a part.
 #[must_use]
-pub fn join(json: &str, parts: &[Bytes]) -> String {
-    let size: usize = parts.iter().map(|part| part.len().div_ceil(3) * 4 + 16).sum();
-    let mut out = Vec::with_capacity(json.len() + size);
+pub fn join(json: &str, parts: &[Bytes], max: usize) -> Option<String> {
+    let part = |index: usize| parts.get(index).map_or(&[][..], |part| part);
+    let object = |place: &Placeholder| BEFORE.len() + part(place.index).len().div_ceil(3) * 4 + AFTER.len();
+    let length = placeholders::find(json).fold(json.len(), |length, place| length - place.range.len() + object(&place));
+    if length > max {
+        return None;
+    }
+    let mut out = Vec::with_capacity(length);
     placeholders::replace(json, &mut out, |index, out| {
-        out.extend_from_slice(b"{\"$binary\":\"");
-        let part = parts.get(index).map_or(&[][..], |part| part);
-        out.extend_from_slice(STANDARD.encode(part).as_bytes());
-        out.extend_from_slice(b"\"}");
+        out.extend_from_slice(BEFORE);
+        out.extend_from_slice(STANDARD.encode(part(index)).as_bytes());
+        out.extend_from_slice(AFTER);
     });
-    String::from_utf8(out).unwrap_or_default()
+    String::from_utf8(out).ok()
 }
 
 /// Reads a binary object that begins at a position: its bytes, and the position behind it.
@@ -96,9 +105,23 @@ mod tests {
             let split = split(json).expect("parts");
             assert_eq!((split.json.as_str(), split.parts.len()), (text, parts.len()));
             assert_eq!(split.parts, parts);
-            let joined: serde_json::Value = serde_json::from_str(&join(&split.json, &split.parts)).expect("JSON");
+            let joined = join(&split.json, &split.parts, 100).expect("a text");
+            let joined: serde_json::Value = serde_json::from_str(&joined).expect("JSON");
             assert_eq!(joined, serde_json::from_str::<serde_json::Value>(json).expect("JSON"));
         }
+    }
+
+    #[test]
+    fn a_text_that_would_be_too_long_is_not_made() {
+        let place = r#"{"_placeholder":true,"num":0}"#;
+        let parts = [Bytes::from(vec![0; 300])];
+        let joined = join(place, &parts, 414).expect("a text");
+        assert_eq!(joined.len(), 414);
+        assert_eq!(join(place, &parts, 413), None);
+        // The parts would have a terabyte.
+        let json = format!("[{}]", vec![place; 1 << 20].join(","));
+        assert_eq!(join(&json, &[vec![0; 1 << 20].into()], 1 << 30), None);
+        assert_eq!(join("[1,2]", &[], 4), None);
     }
 
     #[test]

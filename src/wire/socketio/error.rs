@@ -42,8 +42,8 @@ pub enum Error {
     /// A text came while binary parts of a packet were missing.
     #[error("a text came before all binary parts of the packet")]
     UnexpectedText,
-    /// A place in the JSON names a part that does not exist.
-    #[error("the packet refers to a binary part that it does not have")]
+    /// A place in the JSON names a part that does not exist, or one that has a place already.
+    #[error("the packet refers to a binary part that it does not have, or twice to one part")]
     Placeholder,
     /// The packet and its parts are too long.
     #[error("the packet and its binary parts are too long")]

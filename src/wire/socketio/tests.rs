@@ -254,6 +254,9 @@ fn binary_parts_follow_their_packet() {
     assert_eq!(other.text("51-[\"a\",{\"_placeholder\":true,\"num\":1}]"), Ok(None));
     assert_eq!(other.binary(part(b"")), Err(Error::Placeholder));
     assert_eq!(other.text(&format!("50-[\"a\",{PLACE}]")), Err(Error::Placeholder));
+    // A part in two places.
+    assert_eq!(other.text(&format!("51-[\"a\",{PLACE},{PLACE}]")), Ok(None));
+    assert_eq!(other.binary(part(b"\x01")), Err(Error::Placeholder));
     // In another packet it is data.
     assert!(other.text(&format!("2[\"a\",{PLACE}]")).is_ok_and(|complete| complete.is_some()));
 

@@ -4,16 +4,19 @@ use super::opening::channel_of;
 use super::packets::Answer;
 use super::settings::Action;
 use super::shared::Shared;
-use crate::message::DraftFields;
+use crate::message::{Channel, DraftFields, IdempotencyKey};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{self, AccessRequest};
 use crate::serve::client_sessions::change::{Change, ControlEntry, room_channel};
-use crate::serve::client_sessions::state::SessionState;
+use crate::serve::client_sessions::state::{MAX_CHANNELS, SessionState};
+use crate::serve::events::caller;
+use crate::serve::events::present::present;
 use crate::serve::events::service::{self as events, Sender};
 use crate::serve::hook::call_type::CallType;
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
+use crate::transport::params::too_many_channels;
 use crate::transport::{ApiError, ClientAck, ClientEvent, Code};
 use crate::wire::json;
 use crate::wire::socketio::assembler::Complete;
@@ -66,7 +69,7 @@ pub fn begin(
 ) -> Result<Option<Work>, ApiError> {
     let event = read(packet, state.settings.max_message)?;
     if let Some(action) = shared.settings.action(&source.session.endpoint, &event.name) {
-        return rule(state, source, action, event).map(|work| Some(Work::Rule(work)));
+        return rule(state, source, action, event, key).map(|work| Some(Work::Rule(work)));
     }
     if !state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Event)) {
         return Ok(None);
@@ -93,10 +96,7 @@ pub fn acknowledge(
     packet: &Complete<'_>,
     name: String,
 ) -> Result<BoxFuture<'static, Answer>, ApiError> {
-    let args = with_parts(packet.packet.json.as_deref().unwrap_or("[]"), packet);
-    if args.len() > state.settings.max_message {
-        return Err(too_large(state.settings.max_message));
-    }
+    let args = with_parts(packet.packet.json.as_deref().unwrap_or("[]"), packet, state.settings.max_message)?;
     let answer = events::acknowledge(state, sender(source), ClientAck { name, args: raw(args)? })?;
     Ok(Box::pin(async move { answer.await.map(|_| None) }))
 }
@@ -111,37 +111,39 @@ fn sender(source: &Source<'_>) -> Sender {
     }
 }
 
-fn with_parts(json: &str, packet: &Complete<'_>) -> String {
-    if packet.attachments.is_empty() { json.to_owned() } else { binary::join(json, &packet.attachments) }
+/// The arguments with their binary parts, which may have `max` bytes.
+fn with_parts(json: &str, packet: &Complete<'_>, max: usize) -> Result<String, ApiError> {
+    let joined = match &*packet.attachments {
+        [] if json.len() <= max => Some(json.to_owned()),
+        [] => None,
+        parts => binary::join(json, parts, max),
+    };
+    joined
+        .ok_or_else(|| ApiError::new(Code::TooLarge, format!("the arguments of an event may have at most {max} bytes")))
 }
 
 fn read(packet: &Complete<'_>, max: usize) -> Result<Event, ApiError> {
     let malformed = || ApiError::new(Code::BadRequest, "an event is an array of its name and its arguments");
     let event = packet.packet.event().ok_or_else(malformed)?;
     let (name, count) = (event.name.into_owned(), event.count);
-    let args = with_parts(&format!("[{}]", event.arguments), packet);
-    if args.len() > max.saturating_add(2) {
-        return Err(too_large(max));
-    }
+    let args = with_parts(&format!("[{}]", event.arguments), packet, max.saturating_add(2))?;
     Ok(Event { name, args, count })
-}
-
-fn too_large(max: usize) -> ApiError {
-    ApiError::new(Code::TooLarge, format!("the arguments of an event may have at most {max} bytes"))
 }
 
 fn raw(json: String) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(json).map_err(|_| ApiError::new(Code::BadJson, "the arguments are not JSON"))
 }
 
-/// Begins the action of a rule.
+/// Begins the action of a rule. `key` distinguishes the event from other events of the socket.
 fn rule(
     state: &Arc<ServerState>,
     source: &Source<'_>,
     action: Action,
     event: Event,
+    key: Option<String>,
 ) -> Result<BoxFuture<'static, Answer>, ApiError> {
     let state = state.clone();
+    state.rates.event(&caller::line_of(source.session, source.credentials.ip))?;
     match action {
         Action::Join | Action::Leave => {
             let room = room(&event).ok_or_else(|| {
@@ -154,9 +156,11 @@ fn rule(
                 _ => Change { leave_rooms: vec![room], ..Change::default() },
             };
             let entry = ControlEntry::Change(change).draft(Some(&source.session.id));
-            let credentials = (action == Action::Join).then(|| Credentials::clone(source.publisher));
+            let joins =
+                (action == Action::Join).then(|| (Credentials::clone(source.publisher), source.session.clone()));
             Ok(Box::pin(async move {
-                if let Some(credentials) = credentials {
+                if let Some((credentials, session)) = joins {
+                    check_room(&state, session, &channel).await?;
                     let (action, channels) = (query::Action::Subscribe, vec![channel]);
                     state.authorizer.ask(AccessRequest { action, channels, client: None, credentials }).await?;
                 }
@@ -176,6 +180,9 @@ fn rule(
             let channel =
                 channel.ok_or_else(|| ApiError::new(Code::BadChannel, "the name of the namespace is too long"))?;
             let mut draft = fields.check(channel, state.settings.max_message)?;
+            // A repeated POST publishes once. The key is not the time stamp itself, which another connection may have, too.
+            let key = key.map(|key| source.session.id.derived(&format!("publish:{key}")));
+            draft.key = key.and_then(|key| IdempotencyKey::new("", key.secret()).ok());
             draft.exclude = (action == Action::Broadcast).then(|| source.session.client.clone());
             let credentials = source.publisher.clone();
             Ok(Box::pin(async move {
@@ -186,6 +193,16 @@ fn rule(
             }))
         }
     }
+}
+
+/// Checks that a session may read one more channel. Earlier joins may be in the log already.
+async fn check_room(state: &Arc<ServerState>, session: SessionState, channel: &Channel) -> Result<(), ApiError> {
+    let session = present(state, session, None).await?;
+    let most = state.settings.limits.channels.min(MAX_CHANNELS);
+    if session.channels.contains_key(channel) || session.channels.len() < most {
+        return Ok(());
+    }
+    Err(too_many_channels(most))
 }
 
 /// The room that the first argument names. A number is a name, too.

@@ -5,10 +5,10 @@
 
 use super::heartbeat::{Due, Heartbeat};
 use super::input::{Input, Inputs};
-use super::record::Parts;
+use super::record::{Half, Parts};
 use super::request::{EngineVersion, handshake};
 use super::shared::Shared;
-use super::sockets::{BROKEN, Client, Closed, Socket, Sockets};
+use super::sockets::{BROKEN, Client, Closed, ENDED, Socket, Sockets};
 use crate::hub::Remainder;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::http::access_log::Entry;
@@ -140,8 +140,10 @@ impl Connection {
         let ago = Duration::from_millis(now_ms.saturating_sub(parts.reader.pinged_ms)).min(interval);
         connection.heartbeat = connection.heartbeat.after_ping(ago);
         connection.timer.reset(connection.heartbeat.next(), Instant::now());
-        let half = parts.writer.half;
-        if connection.sockets.resume(id, &parts.reader).await && connection.inputs.resume(half) {
+        // A WebSocket has no way to refuse a packet of which a part is lost.
+        let is_whole = parts.writer.half.as_ref().is_none_or(|half| !half.is_cut);
+        let half = parts.writer.half.map(Half::incomplete);
+        if is_whole && connection.sockets.resume(id, &parts.reader).await && connection.inputs.resume(half) {
             return Some(connection);
         }
         connection.sockets.end(BROKEN);
@@ -280,13 +282,19 @@ impl Connection {
             Event::Remainder(rest) => self.write(rest.whole(), rest.bytes(), None).await?,
             Event::Write(bytes, socket) => self.write(&bytes, &bytes, socket).await?,
             Event::Ended(index) => {
-                let has_ended =
-                    |socket: &mut Socket| socket.pump.session().is_some_and(|(session, _)| session.has_ended());
-                // The application has ended one namespace. In all other cases the connection ends.
-                if self.sockets.connected.get_mut(index).is_some_and(has_ended) {
-                    self.sockets.remove(index, "server namespace disconnect");
-                } else {
+                let end = |socket: &mut Socket| {
+                    let (session, _) = socket.pump.session()?;
+                    session.has_ended().then(|| session.state().closes)
+                };
+                // The application has ended one namespace, or all of them. In all other cases the connection ends.
+                let Some(closes) = self.sockets.connected.get_mut(index).and_then(end) else {
                     return Ok(Some(Closed("transport close")));
+                };
+                self.sockets.remove(index, ENDED);
+                if closes {
+                    self.sockets.disconnect_all();
+                    self.io.write_all(&std::mem::take(&mut self.sockets.out)).await?;
+                    return self.close(ENDED).await;
                 }
             }
             Event::Due(Due::Ping) => {

@@ -14,47 +14,125 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
 use sha1::{Digest as _, Sha1};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// How many encodings a node makes at most. They stay in memory.
-const MAX_ENCODINGS: usize = 4096;
+/// How many encodings without clients are kept, because clients that poll come back.
+const MAX_UNUSED: usize = 1024;
 
-/// The encodings that this node has made.
+/// The encodings of this node. One of them is there for as long as a client uses it, and the next namespace gets it
+/// after that. So their number follows that of the clients.
 #[derive(Default)]
 pub struct Encodings {
-    made: Mutex<HashMap<(Framing, Arc<str>), &'static Encoding>>,
+    pool: Arc<Mutex<Pool>>,
     /// Messages that clients cannot get.
     skipped: Counter,
     /// Whether each event has its position as one more argument.
     has_offsets: bool,
 }
 
+/// The form and namespace of an encoding.
+type Key = (Framing, Arc<str>);
+
+#[derive(Default)]
+struct Pool {
+    known: HashMap<Key, Known>,
+    /// Those without users, oldest first.
+    unused: BTreeMap<u64, Key>,
+    /// Those that have no namespace.
+    free: Vec<&'static Encoding>,
+    /// The number of the last one that has become unused.
+    last: u64,
+}
+
+struct Known {
+    encoding: &'static Encoding,
+    users: usize,
+    /// Its number among the unused ones.
+    unused: u64,
+}
+
+/// The encoding of a namespace's messages, for as long as a client uses it.
+pub struct NamespaceEncoding {
+    encoding: &'static Encoding,
+    key: Key,
+    pool: Arc<Mutex<Pool>>,
+}
+
 impl Encodings {
     /// No encodings yet. `skipped` counts the messages that clients cannot get. `has_offsets`: whether each event has its
     /// position as one more argument, for recovery.
     pub fn new(skipped: Counter, has_offsets: bool) -> Encodings {
-        Encodings { made: Mutex::default(), skipped, has_offsets }
+        Encodings { pool: Arc::default(), skipped, has_offsets }
     }
 
-    /// The encoding of a namespace's messages; `None` if there are too many encodings.
-    pub fn get(&self, framing: Framing, namespace: &Arc<str>) -> Option<&'static Encoding> {
-        let mut made = self.made.lock();
-        let key = (framing, namespace.clone());
-        if let Some(encoding) = made.get(&key) {
-            return Some(encoding);
-        }
-        if made.len() >= MAX_ENCODINGS {
-            return None;
-        }
-        let (namespace, skipped, has_offsets) = (namespace.clone(), self.skipped.clone(), self.has_offsets);
-        let encoding = Encoding::leak("socket.io", move |message, out| {
-            if !write_event(framing, &namespace, message, has_offsets, out) {
-                skipped.inc();
+    /// The encoding of a namespace's messages.
+    pub fn get(&self, framing: Framing, namespace: &Arc<str>) -> NamespaceEncoding {
+        let (key, pool) = ((framing, namespace.clone()), self.pool.clone());
+        let mut locked = pool.lock();
+        let encoding = match locked.join(&key) {
+            Some(encoding) => encoding,
+            None => {
+                let (namespace, skipped, has_offsets) = (namespace.clone(), self.skipped.clone(), self.has_offsets);
+                let encode = move |message: &Message, out: &mut Vec<u8>| {
+                    if !write_event(framing, &namespace, message, has_offsets, out) {
+                        skipped.inc();
+                    }
+                };
+                let encoding = match locked.free.pop() {
+                    Some(encoding) => {
+                        encoding.exchange(encode);
+                        encoding
+                    }
+                    None => Encoding::leak("socket.io", encode),
+                };
+                locked.known.insert(key.clone(), Known { encoding, users: 1, unused: 0 });
+                encoding
             }
-        });
-        made.insert(key, encoding);
-        Some(encoding)
+        };
+        drop(locked);
+        NamespaceEncoding { encoding, key, pool }
+    }
+}
+
+impl Pool {
+    /// Adds a user to an encoding, if there is one with this key.
+    fn join(&mut self, key: &Key) -> Option<&'static Encoding> {
+        let known = self.known.get_mut(key)?;
+        if known.users == 0 {
+            self.unused.remove(&known.unused);
+        }
+        known.users += 1;
+        Some(known.encoding)
+    }
+
+    fn leave(&mut self, key: &Key) {
+        let Some(known) = self.known.get_mut(key) else { return };
+        known.users -= 1;
+        if known.users > 0 {
+            return;
+        }
+        self.last += 1;
+        known.unused = self.last;
+        self.unused.insert(self.last, key.clone());
+        if self.unused.len() > MAX_UNUSED
+            && let Some((_, key)) = self.unused.pop_first()
+        {
+            self.free.extend(self.known.remove(&key).map(|known| known.encoding));
+        }
+    }
+}
+
+impl NamespaceEncoding {
+    /// The encoding. It may be used while `self` is there.
+    pub fn encoding(&self) -> &'static Encoding {
+        self.encoding
+    }
+}
+
+impl Drop for NamespaceEncoding {
+    fn drop(&mut self) {
+        self.pool.lock().leave(&self.key);
     }
 }
 
@@ -159,8 +237,8 @@ mod tests {
 
     /// The frames of a message, with the letter of their kind.
     fn frames(framing: Framing, namespace: &str, message: &Message) -> Vec<String> {
-        let encoding = Encodings::default().get(framing, &namespace.into()).expect("an encoding");
-        let mut bytes = BytesMut::from(&encoding.frame(message)[..]);
+        let used = Encodings::default().get(framing, &namespace.into());
+        let mut bytes = BytesMut::from(&used.encoding().frame(message)[..]);
         let mut frames = Vec::new();
         while !bytes.is_empty() {
             let (first, length) = (bytes[0], usize::from(bytes[1]));
@@ -218,6 +296,27 @@ mod tests {
         ] {
             assert_eq!(frames(framing, namespace, &message(event, data, is_args)), expected, "{framing:?} {event}");
         }
+    }
+
+    #[test]
+    fn encodings_are_used_again() {
+        let encodings = Encodings::default();
+        let name = |n: usize| -> Arc<str> { format!("/{n}").into() };
+        let get = |n: usize| encodings.get(Framing::Frames4, &name(n));
+        let (first, again) = (get(0), get(0));
+        assert!(std::ptr::eq(first.encoding(), again.encoding()), "clients of a namespace share their bytes");
+        drop(again);
+        let event = message("hi", "1", false);
+        for n in 1..=5000 {
+            let used = get(n);
+            let mut text = Vec::new();
+            used.encoding().write(&event, &mut text);
+            assert!(String::from_utf8_lossy(&text).ends_with(&format!("42/{n},[\"hi\",1]")));
+        }
+        let pool = encodings.pool.lock();
+        assert_eq!((pool.known.len(), pool.unused.len()), (MAX_UNUSED + 1, MAX_UNUSED));
+        assert_eq!(pool.known.len() + pool.free.len(), MAX_UNUSED + 2, "all that were made");
+        assert!(std::ptr::eq(pool.known[&(Framing::Frames4, name(0))].encoding, first.encoding()));
     }
 
     #[test]

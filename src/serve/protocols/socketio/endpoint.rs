@@ -24,7 +24,7 @@ use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
 use crate::serve::routes::protocol::Protocol;
-use crate::serve::routes::response::{self, EchoOrigin, Response};
+use crate::serve::routes::response::{self, Response, ServedBy};
 use crate::serve::routes::route::Route;
 use crate::serve::state::ServerState;
 use crate::transport::Code;
@@ -56,6 +56,7 @@ impl Protocol for SocketIo {
         (is_engine || Path09::parse(path).is_some()).then_some(Route {
             methods: "GET, POST, OPTIONS",
             transport: Some(WEBSOCKET),
+            echoes_origin: true,
             ..Route::PAGE
         })
     }
@@ -66,9 +67,7 @@ impl Protocol for SocketIo {
                 let client = self.0.settings.client.as_ref();
                 return browser_client::answer(client, name, request.method(), request.headers());
             }
-            let mut response = answer(&self.0, state, peer, request).await;
-            response.extensions_mut().insert(EchoOrigin);
-            response
+            answer(&self.0, state, peer, request).await
         })
     }
 
@@ -175,6 +174,7 @@ impl Requested<'_> {
             octets: self.read.takes_octets(),
             text: self.read.is_text,
             client: public.as_ref().map(ToString::to_string),
+            began_ms: self.state.hub.log().now_ms(),
         };
         if !self.state.is_ready().await {
             return Err(Refused::Away);
@@ -208,19 +208,19 @@ impl Requested<'_> {
         Ok(self.payload(framing, payload::finish(framing, out)))
     }
 
-    /// Connects the main namespace; `None` in the result if it is refused. `None`: there are too many namespaces here.
+    /// Connects the main namespace; `None` in the result if it is refused. `None`: the connection has no public id.
     async fn main(&self, framing: Framing, client: &Client, out: &mut Vec<u8>) -> Option<Option<Place>> {
         let namespace: Arc<str> = "/".into();
-        let envelope = NamespaceEnvelope::new(&self.shared.encodings, framing, &namespace)?;
+        let envelope = NamespaceEnvelope::new(&self.shared.encodings, framing, &namespace);
         let id = client.id.clone()?;
         let (credentials, connect) = (client.credentials.clone(), client.connect.clone());
-        let wanted = Wanted { namespace, client: id.clone(), credentials, connect };
+        let wanted = Wanted { namespace, session: None, client: id.clone(), credentials, connect };
         match opening::open(self.state.clone(), self.shared.clone(), wanted).await {
             Ok(session) => {
                 envelope.connected(&id, out);
                 let at = Some(session.cursor.to_string());
                 let session = session.id.secret().to_string();
-                Some(Some(Place { namespace: "/".to_owned(), session, at, is_new: false }))
+                Some(Some(Place { namespace: "/".to_owned(), session, at, ..Place::default() }))
             }
             Err(error) => {
                 self.state.rejections.count(error.code);
@@ -259,13 +259,19 @@ impl Requested<'_> {
         let body = PostBody { bytes: &body, is_octets, is_form: self.read.jsonp.is_some() };
         match post::post(&polling, &client, &body).await {
             // Some browsers offer a text as a download.
-            Ok(()) => response::whole(StatusCode::OK, "text/html", "ok"),
+            Ok(()) => by_polling(response::whole(StatusCode::OK, "text/html", "ok")),
             Err(refused) => refuse_by(refused),
         }
     }
 
     fn payload(&self, framing: Framing, body: Vec<u8>) -> Response {
         let (content_type, body) = payload::answer(framing, body, self.read.jsonp);
-        response::whole(StatusCode::OK, content_type, body)
+        by_polling(response::whole(StatusCode::OK, content_type, body))
     }
+}
+
+/// Marks an answer to a poll or a POST for the access log.
+fn by_polling(mut response: Response) -> Response {
+    response.extensions_mut().insert(ServedBy(POLLING.name()));
+    response
 }

@@ -172,10 +172,10 @@ async fn begin(requested: Requested<'_>, jsonp: Option<u32>) -> Response {
 async fn shake_hands(requested: &Requested<'_>) -> Result<String, (StatusCode, &'static str)> {
     let failed = (StatusCode::INTERNAL_SERVER_ERROR, "handshake error");
     let (Some(id), Some(public)) = (SessionId::random(), public_id()) else { return Err(failed) };
-    let info = Info { version: 1, octets: false, text: true, client: Some(public.to_string()) };
+    let info = Info { version: 1, octets: false, text: true, client: Some(public.to_string()), began_ms: 0 };
     let client = requested.client(POLLING, info.payload(), Some(public.clone()));
     let (credentials, connect) = (client.credentials, client.connect);
-    let wanted = Wanted { namespace: "/".into(), client: public.clone(), credentials, connect };
+    let wanted = Wanted { namespace: "/".into(), session: None, client: public.clone(), credentials, connect };
     let (state, shared) = (requested.state, requested.shared);
     let opened = opening::open(state.clone(), shared.clone(), wanted).await;
     let session = opened.map_err(|error| {
@@ -186,8 +186,13 @@ async fn shake_hands(requested: &Requested<'_>) -> Result<String, (StatusCode, &
     // The first answer of the connection says that the main namespace is connected.
     let at = session.cursor.to_string();
     let own = session.id.secret().to_string();
-    let place = Place { namespace: "/".to_owned(), session: own, at: None, is_new: false };
-    let entry = ConnectionEntry::Socket { namespace: "/".to_owned(), session: place.session.clone(), at: at.clone() };
+    let place = Place { namespace: "/".to_owned(), session: own, ..Place::default() };
+    let entry = ConnectionEntry::Socket {
+        namespace: "/".to_owned(),
+        session: place.session.clone(),
+        at: at.clone(),
+        token: None,
+    };
     let reader = Reader { at, sockets: Vec::new(), pinged_ms, parked: None, last: None };
     let record = Parts::record(&info, &reader, &Writer { sockets: vec![place], ..Writer::default() });
     let polling = Polling { shared, state, id: &id, t: None };

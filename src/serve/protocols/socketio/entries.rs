@@ -1,8 +1,11 @@
 //! The entries on the own channel of a connection that polls: what one request leaves for another one, at any node.
 
-use crate::message::{Draft, Message};
+use super::json_bytes::JsonBytes;
+use super::packets::Packet;
+use crate::message::{CONTROL_BYTES, Draft, Message};
 use crate::serve::client_sessions::address::own_channel;
 use crate::serve::client_sessions::id::SessionId;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// The name of the event of these entries.
@@ -20,6 +23,9 @@ pub enum ConnectionEntry {
         session: String,
         /// The position from which it begins.
         at: String,
+        /// The token that the page has given for the namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
     },
     /// The client has left a namespace.
     Left {
@@ -31,7 +37,7 @@ pub enum ConnectionEntry {
         /// Its text.
         text: String,
         /// Its binary parts.
-        parts: Vec<Vec<u8>>,
+        parts: Vec<JsonBytes>,
     },
     /// The answer to a ping of the client.
     Pong {
@@ -45,6 +51,24 @@ pub enum ConnectionEntry {
 }
 
 impl ConnectionEntry {
+    /// The entry of a packet.
+    pub fn of_packet(packet: Packet) -> ConnectionEntry {
+        ConnectionEntry::Packet {
+            text: String::from_utf8(packet.text).unwrap_or_default(),
+            parts: packet.parts.iter().map(|part| JsonBytes(part.to_vec())).collect(),
+        }
+    }
+
+    /// Whether every node reads the entry.
+    pub fn fits(&self) -> bool {
+        serde_json::to_string(self).is_ok_and(|text| text.len() <= CONTROL_BYTES)
+    }
+
+    /// The binary parts of a packet.
+    pub fn parts(parts: Vec<JsonBytes>) -> Vec<Bytes> {
+        parts.into_iter().map(|part| part.0.into()).collect()
+    }
+
     /// The draft of the entry for a connection.
     pub fn draft(&self, id: &SessionId) -> Option<Draft> {
         Some(Draft::control(own_channel(id)?, EVENT, &serde_json::to_string(self).ok()?))

@@ -1,6 +1,6 @@
 //! What a client of one namespace gets besides messages.
 
-use super::encodings::Encodings;
+use super::encodings::{Encodings, NamespaceEncoding};
 use super::framing::Framing;
 use super::packets;
 use crate::message::{ClientId, Encoding};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct NamespaceEnvelope {
     framing: Framing,
     namespace: Arc<str>,
-    encoding: &'static Encoding,
+    encoding: NamespaceEncoding,
     /// Whether the client knows already that it is connected.
     is_known: bool,
     /// The secret for recovery.
@@ -23,11 +23,11 @@ pub struct NamespaceEnvelope {
 }
 
 impl NamespaceEnvelope {
-    /// Makes an envelope; `None` if this node has clients of too many namespaces.
-    pub fn new(encodings: &Encodings, framing: Framing, namespace: &Arc<str>) -> Option<NamespaceEnvelope> {
-        let encoding = encodings.get(framing, namespace)?;
+    /// Makes an envelope.
+    pub fn new(encodings: &Encodings, framing: Framing, namespace: &Arc<str>) -> NamespaceEnvelope {
+        let encoding = encodings.get(framing, namespace);
         let has_gap = AtomicBool::new(false);
-        Some(NamespaceEnvelope { framing, namespace: namespace.clone(), encoding, is_known: false, pid: None, has_gap })
+        NamespaceEnvelope { framing, namespace: namespace.clone(), encoding, is_known: false, pid: None, has_gap }
     }
 
     /// The same, for a client that knows that the namespace is connected.
@@ -53,7 +53,7 @@ impl NamespaceEnvelope {
 
 impl Envelope for NamespaceEnvelope {
     fn encoding(&self) -> &'static Encoding {
-        self.encoding
+        self.encoding.encoding()
     }
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {

@@ -42,11 +42,10 @@ impl Inputs {
     }
 
     /// Goes on with a packet whose text, and perhaps some parts, have come. Returns false if it is not such a packet.
-    pub fn resume(&mut self, half: Option<(String, Vec<Vec<u8>>)>) -> bool {
-        let Some((text, parts)) = half else { return true };
-        self.held = text.len() + parts.iter().map(Vec::len).sum::<usize>();
-        let attachments = parts.into_iter().map(Into::into).collect();
-        self.packets.resume(Incomplete { text, attachments }).is_ok()
+    pub fn resume(&mut self, half: Option<Incomplete>) -> bool {
+        let Some(half) = half else { return true };
+        self.held = half.size();
+        self.packets.resume(half).is_ok()
     }
 
     /// The memory of incomplete input.

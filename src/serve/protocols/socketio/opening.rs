@@ -1,5 +1,6 @@
 //! Begins the session of a socket: one namespace of one connection.
 
+use super::request::SECRETS;
 use super::shared::Shared;
 use crate::message::{Channel, ClientId};
 use crate::serve::access::credentials::Credentials;
@@ -12,6 +13,7 @@ use crate::serve::events::service::user_of;
 use crate::serve::hook::call::Connect;
 use crate::serve::hook::call_type::CallType;
 use crate::serve::state::ServerState;
+use crate::transport::params::fields;
 use crate::transport::{ApiError, Code};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ const ID_BYTES: usize = 15;
 pub struct Wanted {
     /// The namespace.
     pub namespace: Arc<str>,
+    /// The id of its session; `None` for a new one.
+    pub session: Option<SessionId>,
     /// The public id of the socket.
     pub client: ClientId,
     /// The credentials of the request.
@@ -35,8 +39,12 @@ pub struct Wanted {
 
 /// A new public id of a socket; `None` if the system has no random numbers.
 pub fn public_id() -> Option<ClientId> {
-    let secret = SessionId::random()?;
-    // A part of random characters is random, too. The rest is dropped, so the id does not tell a session's id.
+    public_part(&SessionId::random()?)
+}
+
+/// A public id that is made of a secret one, which nothing else may be made of.
+pub fn public_part(secret: &SessionId) -> Option<ClientId> {
+    // A part of random characters is random, too. The rest is dropped, so the id does not tell the secret one.
     secret.secret().get(..ID_BYTES * 4 / 3)?.parse().ok()
 }
 
@@ -56,7 +64,7 @@ pub fn invalid_namespace() -> ApiError {
 ///
 /// The reason why the client cannot have the namespace.
 pub async fn open(state: Arc<ServerState>, shared: Arc<Shared>, wanted: Wanted) -> Result<SessionState, ApiError> {
-    let Wanted { namespace, client, credentials, connect } = wanted;
+    let Wanted { namespace, session, client, credentials, connect } = wanted;
     let not_ready = || ApiError::new(Code::NotReady, "the server has not read its log yet; try again in a moment");
     let channel = channel_of(&namespace).ok_or_else(invalid_namespace)?;
     let decides = state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Connect));
@@ -70,7 +78,8 @@ pub async fn open(state: Arc<ServerState>, shared: Arc<Shared>, wanted: Wanted) 
         return Err(not_ready());
     }
     let head = state.hub.head().ok_or_else(not_ready)?;
-    let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
+    let id = session.or_else(SessionId::random);
+    let id = id.ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
     let mut session = SessionState::new(id, DIALECT, &namespace, client, head);
     let joined = Membership { joined: Some(head), is_named: false };
     for channel in shared.settings.joins_of(&namespace).chain([&channel]) {
@@ -81,12 +90,42 @@ pub async fn open(state: Arc<ServerState>, shared: Arc<Shared>, wanted: Wanted) 
     connect::admit(&state, session, &credentials, connect, CLOSED).await
 }
 
-/// The token in an `auth` object.
-pub fn token(auth: &str) -> Option<String> {
+/// The longest token of a namespace, in bytes.
+const MAX_TOKEN: usize = 8192;
+
+/// The token that a page gives for a namespace: in the `auth` object, or in the query of the packet.
+///
+/// # Errors
+///
+/// The token is too long.
+pub fn token(auth: Option<&str>, query: Option<&str>) -> Result<Option<String>, ApiError> {
     #[derive(serde::Deserialize)]
     struct Auth {
         #[serde(default)]
         token: Option<String>,
     }
-    serde_json::from_str::<Auth>(auth).ok()?.token
+    let auth = auth.and_then(|auth| serde_json::from_str::<Auth>(auth).ok()?.token);
+    let mut fields = fields(query.unwrap_or_default().as_bytes(), None);
+    let token = auth.or_else(|| fields.find(|(name, _)| name == "token").map(|(_, value)| value.into_owned()));
+    if token.as_ref().is_some_and(|token| token.len() > MAX_TOKEN) {
+        return Err(ApiError::new(Code::BadRequest, format!("a token may have at most {MAX_TOKEN} bytes")));
+    }
+    Ok(token)
+}
+
+/// The credentials of a connection, with the token of a namespace.
+pub fn with_token(credentials: &Arc<Credentials>, token: Option<&str>) -> Arc<Credentials> {
+    match token {
+        Some(_) => Arc::new(Credentials::clone(credentials).with_token(token)),
+        None => credentials.clone(),
+    }
+}
+
+/// Adds the fields of a packet's query to those of the request, without the secrets.
+pub fn add_query(connect: &mut Connect, query: Option<&str>) {
+    for (name, value) in fields(query.unwrap_or_default().as_bytes(), None) {
+        if !SECRETS.contains(&&*name) {
+            connect.query.insert(name.into_owned(), value.into_owned());
+        }
+    }
 }

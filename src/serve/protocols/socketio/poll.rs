@@ -1,41 +1,16 @@
-//! A GET of a connection that polls.
-//!
-//! It reads on from where the last one ended, whichever node that was at. The new positions and the answer are in the
-//! record before the answer leaves. So a repeated GET gets the same answer, and a GET that another one has overtaken gets
-//! nothing.
+//! A connection that polls, in one of its requests.
 
 use super::entries::ConnectionEntry;
-use super::envelope::NamespaceEnvelope;
-use super::framing::{Framing, Words};
-use super::packets;
-use super::payload;
-use super::record::{Parts, Place, Reader, Stamp};
+use super::record::Parts;
 use super::shared::Shared;
-use crate::cursor::{Cursor, Start};
-use crate::hub::{LIMIT, Step, Subscription};
+use super::sockets::ENDED;
 use crate::log::Unreachable;
-use crate::log::connections::{Part, Swapped};
-use crate::message::{Encoding, Message};
-use crate::serve::client_sessions::address::own_channel;
 use crate::serve::client_sessions::id::SessionId;
-use crate::serve::client_sessions::live::LiveSession;
-use crate::serve::events::{connect, service};
+use crate::serve::events::service;
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Envelope as _};
-use crate::wire::engineio::PacketType;
 use crate::wire::engineio::handshake::Refusal;
-use crate::wire::socketio::packet::Version;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
-
-/// The time within which a GET is answered while the client tries a WebSocket.
-const PROBING: Duration = Duration::from_millis(90);
-
-/// The longest wait of a GET in 0.9. Old proxies end longer ones.
-const LONGEST_09: Duration = Duration::from_secs(20);
 
 /// A connection that polls, in one request.
 pub struct Polling<'a> {
@@ -89,245 +64,12 @@ impl Polling<'_> {
     pub async fn close(&self, reason: &'static str) -> Result<(), Refused> {
         let Some(record) = self.shared.store.end(self.id.secret()).await? else { return Ok(()) };
         // Without an end, the client may recover its sockets.
-        if let Some(parts) = Parts::read(&record).filter(|_| !self.shared.settings.recovery) {
+        let is_for_good = !self.shared.settings.recovery || reason == ENDED;
+        if let Some(parts) = Parts::read(&record).filter(|_| is_for_good) {
             for socket in parts.writer.sockets {
                 SessionId::parse(&socket.session).iter().for_each(|id| self.state.sessions.end_soon(id, reason));
             }
         }
         self.append(&[ConnectionEntry::Closed]).await
-    }
-
-    /// Ends the connection because the client has broken a rule.
-    async fn break_off(&self) -> Refused {
-        let _ = self.close("transport error").await;
-        Refused::Engine(Refusal::BadRequest)
-    }
-
-    /// Answers a GET with a payload.
-    ///
-    /// # Errors
-    ///
-    /// The reason why there is no answer.
-    pub async fn get(&self) -> Result<(Framing, Vec<u8>), Refused> {
-        let mut parts = self.load().await?;
-        let framing = parts.info.payload();
-        if parts.reader.parked.is_none()
-            && let Some((stamp, body)) = &parts.reader.last
-            && stamp.is_of(self.t)
-        {
-            return Ok((framing, body.clone()));
-        }
-        // The same GET again: the browser has lost the connection on which the first one waits.
-        // In 0.9, a new GET takes the place of the old one.
-        let is_09 = framing.words() == Words::V1;
-        if !is_09 && parts.reader.parked.as_ref().is_some_and(|parked| !parked.is_of(self.t)) {
-            return Err(self.break_off().await);
-        }
-        let stamp = Stamp { t: self.t.map(str::to_owned) };
-        parts.reader.parked = Some(stamp.clone());
-        self.write_reader(&mut parts).await?;
-        let interval = self.shared.settings.ping_interval.min(if is_09 { LONGEST_09 } else { Duration::MAX });
-        let probes = parts.mode.probing_until_ms > self.state.hub.log().now_ms();
-        let now_ms = || self.state.hub.log().now_ms();
-        let ping_at_ms = parts.reader.pinged_ms + self.shared.settings.ping_interval.as_millis() as u64;
-        let time = match framing {
-            _ if probes => PROBING,
-            Framing::Payload4 => Duration::from_millis(ping_at_ms.saturating_sub(now_ms())),
-            _ => interval,
-        };
-        let time = time.min(interval);
-        let mut reading = Reading::open(self, framing, &parts.reader).await.ok_or(UNKNOWN)?;
-        tokio::select! {
-            () = reading.fill(self, time) => {}
-            () = self.state.drain.begun() => reading.is_woken = true,
-        }
-        if reading.is_closed {
-            let _ = self.close("transport close").await;
-            let mut out = Vec::new();
-            framing.packet(PacketType::Close, "", &mut out);
-            return Ok((framing, payload::finish(framing, out)));
-        }
-        let is_cut = probes || reading.is_woken;
-        let mut pinged_ms = parts.reader.pinged_ms;
-        if framing == Framing::Payload4 && (now_ms() >= ping_at_ms || reading.out.is_empty() && !is_cut) {
-            framing.packet(PacketType::Ping, "", &mut reading.out);
-            pinged_ms = now_ms();
-        }
-        if reading.out.is_empty() {
-            // A client of version 3 that gets pongs does not ask by itself.
-            let kind =
-                if is_cut || framing.version() == Version::V5 || is_09 { PacketType::Noop } else { PacketType::Pong };
-            framing.packet(kind, "", &mut reading.out);
-        }
-        let body = payload::finish(framing, std::mem::take(&mut reading.out));
-        let last = (!is_09).then(|| (stamp, body.clone()));
-        parts.reader = Reader { parked: None, last, pinged_ms, ..reading.positions() };
-        self.write_reader(&mut parts).await?;
-        Ok((framing, body))
-    }
-
-    async fn write_reader(&self, parts: &mut Parts) -> Result<(), Refused> {
-        match parts.write(&*self.shared.store, self.id.secret(), Part::Reader, self.lifetime()).await? {
-            Swapped::Done => Ok(()),
-            // Another GET has taken over, or the connection is over.
-            Swapped::Stale => Err(Refused::Engine(Refusal::BadRequest)),
-            Swapped::Gone => Err(UNKNOWN),
-        }
-    }
-}
-
-/// A socket that a GET reads.
-struct ReadSocket {
-    namespace: Arc<str>,
-    live: LiveSession,
-    subscription: Subscription,
-    encoding: &'static Encoding,
-}
-
-/// What a GET reads.
-struct Reading {
-    framing: Framing,
-    own: Subscription,
-    sockets: Vec<ReadSocket>,
-    /// Namespaces that could not be read this time.
-    unread: Vec<Place>,
-    /// Namespaces whose sessions have to be found.
-    to_open: Vec<(String, String, String)>,
-    out: Vec<u8>,
-    is_woken: bool,
-    is_closed: bool,
-}
-
-impl Reading {
-    async fn open(polling: &Polling<'_>, framing: Framing, reader: &Reader) -> Option<Reading> {
-        let at: Cursor = reader.at.parse().ok()?;
-        let own = polling.state.hub.subscribe(None, &[own_channel(polling.id)?], Start::After(at), None, None);
-        let (sockets, unread, to_open, out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut reading = Reading { framing, own, sockets, unread, to_open, out, is_woken: false, is_closed: false };
-        for Place { namespace, session, at, is_new } in &reader.sockets {
-            reading.find(polling, namespace, session, at.as_deref().unwrap_or_default(), !is_new).await;
-        }
-        Some(reading)
-    }
-
-    /// Finds the session of a socket. `at`: the position up to which the client has read. `is_known`: whether it knows that
-    /// the namespace is connected.
-    async fn find(&mut self, polling: &Polling<'_>, namespace: &str, session: &str, at: &str, is_known: bool) {
-        let Polling { shared, state, .. } = polling;
-        let namespace: Arc<str> = namespace.into();
-        let time = shared.settings.ping_interval;
-        let envelope = NamespaceEnvelope::new(&shared.encodings, self.framing, &namespace);
-        let (Ok(at), Some(envelope)) = (at.parse::<Cursor>(), envelope) else {
-            self.is_closed = true;
-            return;
-        };
-        let encoding = envelope.encoding();
-        match connect::find_at(state, session, at, time).await {
-            Ok(session) => {
-                let client = session.client.clone();
-                if !is_known {
-                    let pid = shared.settings.recovery.then(|| session.id.secret().clone());
-                    let envelope = envelope.with_pid(pid);
-                    envelope.connected(&client, &mut self.out);
-                }
-                let mut subscription = state.hub.subscribe(None, &[], Start::After(at), None, Some(client));
-                let mut live = LiveSession::of_poll(&state.sessions, &state.hub, session);
-                live.begin(&mut subscription);
-                let channels: Vec<_> = live.state().channels.keys().cloned().collect();
-                state.hub.polled(super::transports::POLLING.name(), channels.iter(), &live.state().client, time);
-                self.sockets.push(ReadSocket { namespace, live, subscription, encoding });
-            }
-            // The application has ended it.
-            Err(error) if error.code == Code::NoSession => self.disconnected(&namespace),
-            // This node is behind, or the log is away. The client asks again.
-            Err(_) => {
-                let (namespace, session) = (namespace.to_string(), session.to_owned());
-                self.unread.push(Place { namespace, session, at: Some(at.to_string()), is_new: !is_known });
-                self.is_woken = true;
-            }
-        }
-    }
-
-    fn disconnected(&mut self, namespace: &str) {
-        packets::disconnected(self.framing, namespace, &mut self.out);
-    }
-
-    /// Reads until there is something to answer.
-    async fn fill(&mut self, polling: &Polling<'_>, time: Duration) {
-        let until = Instant::now() + time;
-        loop {
-            for (namespace, session, at) in std::mem::take(&mut self.to_open) {
-                self.find(polling, &namespace, &session, &at, false).await;
-            }
-            if self.is_closed || self.is_woken || !self.out.is_empty() {
-                return;
-            }
-            let read = poll_fn(|cx| self.poll(cx));
-            if timeout_at(until, read).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Ready when there is something to do.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut batch = Vec::new();
-        let step = self.own.poll_step(cx, LIMIT, &mut batch);
-        self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_)));
-        let mut is_ready = !batch.is_empty();
-        for message in batch {
-            self.entry(&message);
-        }
-        let mut ended = Vec::new();
-        for (index, socket) in self.sockets.iter_mut().enumerate() {
-            let mut batch = Vec::new();
-            let step = socket.subscription.poll_step(cx, LIMIT, &mut batch);
-            // Engine.IO has no word for a gap.
-            self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_))) || socket.live.poll_lost(cx);
-            is_ready |= !batch.is_empty() || matches!(step, Poll::Ready(Step::Messages));
-            socket.live.take(&mut batch, &mut socket.subscription);
-            for message in &batch {
-                self.out.extend_from_slice(&socket.encoding.frame(message));
-            }
-            if socket.live.has_ended() {
-                ended.push(index);
-            }
-        }
-        for index in ended.into_iter().rev() {
-            let namespace = self.sockets.remove(index).namespace;
-            self.disconnected(&namespace);
-            is_ready = true;
-        }
-        if is_ready || self.is_closed { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn entry(&mut self, message: &Message) {
-        match ConnectionEntry::read(message) {
-            Some(ConnectionEntry::Socket { namespace, session, at }) => self.to_open.push((namespace, session, at)),
-            Some(ConnectionEntry::Left { namespace }) => {
-                self.sockets.retain(|socket| *socket.namespace != *namespace);
-                self.to_open.retain(|(known, ..)| *known != namespace);
-            }
-            Some(ConnectionEntry::Packet { text, parts }) => {
-                let parts: Vec<_> = parts.into_iter().map(Into::into).collect();
-                self.framing.message(text.as_bytes(), &parts, &mut self.out);
-            }
-            Some(ConnectionEntry::Pong { data }) => self.framing.packet(PacketType::Pong, &data, &mut self.out),
-            Some(ConnectionEntry::Wake) => self.is_woken = true,
-            Some(ConnectionEntry::Closed) => self.is_closed = true,
-            None => {}
-        }
-    }
-
-    /// The positions after this GET.
-    fn positions(&self) -> Reader {
-        let place = |socket: &ReadSocket| Place {
-            namespace: socket.namespace.to_string(),
-            session: socket.live.id().secret().to_string(),
-            at: Some(socket.subscription.cursor().to_string()),
-            is_new: false,
-        };
-        let sockets = self.sockets.iter().map(place).chain(self.unread.iter().cloned()).collect();
-        Reader { at: self.own.cursor().to_string(), sockets, pinged_ms: 0, parked: None, last: None }
     }
 }

@@ -1,38 +1,39 @@
 //! A POST of a connection that polls: the packets of its client.
 //!
 //! The answer waits for the application, so the client's next POST comes after it, at whichever node. A repeated POST is
-//! carried out once. If the node has died while it carried it out, the application gets the same calls, with the same
-//! ids, once more.
+//! carried out once: see [`Claim`]. If the node has died while it carried it out, another request goes on, and the
+//! application gets the same calls, with the same ids, once more.
 
 use super::actions::{self, Source, Work};
+use super::claim::{Claim, Claimed, RENEW_EVERY};
 use super::encodings::ack_id;
 use super::entries::ConnectionEntry;
 use super::framing::Words;
 use super::input09::{self, Input09};
-use super::opening::{self, Wanted, public_id};
+use super::opening::{self, Wanted, public_id, public_part};
 use super::packets::{self, Answer, Packet};
 use super::payload::{self, Content, Received};
-use super::poll::{Polling, Refused, UNKNOWN};
-use super::record::{Parts, Place, Stamp};
+use super::poll::{Polling, Refused};
+use super::record::{Half, Place, Writer};
 use super::recovery::{self, Remembered};
 use super::sockets::{Client, MAX_PENDING, MAX_SOCKETS};
-use crate::log::connections::{Part, Swapped};
-use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect;
-use crate::transport::params::fields;
 use crate::transport::{ApiError, Code};
 use crate::wire::engineio::PacketType as EngineType;
 use crate::wire::engineio::handshake::Refusal;
-use crate::wire::socketio::assembler::{Assembler, Complete, Incomplete};
+use crate::wire::socketio::assembler::{Assembler, Complete};
 use crate::wire::socketio::packet::{PacketType, Version};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// The most packets of a POST, and the most pings that it answers.
 const MAX_PACKETS: usize = 10_000;
@@ -48,14 +49,24 @@ pub struct PostBody<'a> {
     pub is_form: bool,
 }
 
-/// The client has broken a rule of the protocol, so the connection ends.
-struct Broken;
+/// Why a POST is not carried out to its end.
+enum Stop {
+    /// The client has broken a rule of the protocol, so the connection ends.
+    Broken,
+    /// The client gets no `ok`.
+    Refused(Refused),
+}
+
+use Stop::Broken;
 
 /// A POST that is carried out.
 struct Posting<'a> {
     polling: &'a Polling<'a>,
     client: &'a Client,
-    parts: Parts,
+    claim: Arc<Mutex<Claim>>,
+    /// Whether another request has carried out a part of the POST.
+    is_repeated: bool,
+    writer: Writer,
     version: Version,
     /// The states of the sockets, as far as they were needed.
     sessions: HashMap<String, Arc<SessionState>>,
@@ -63,6 +74,8 @@ struct Posting<'a> {
     /// The number of the packet.
     index: usize,
     is_closed: bool,
+    /// Whether the parts of the packet were not kept.
+    is_cut: bool,
 }
 
 /// Carries out a POST.
@@ -71,54 +84,71 @@ struct Posting<'a> {
 ///
 /// The reason why the client does not get an `ok`.
 pub async fn post(polling: &Polling<'_>, client: &Client, body: &PostBody<'_>) -> Result<(), Refused> {
-    let mut parts = polling.load().await?;
-    if polling.t.is_some_and(|t| parts.writer.done.iter().any(|done| done == t)) {
-        return Ok(());
-    }
     let broken = Refused::Engine(Refusal::BadRequest);
-    let is_other = parts.writer.doing.as_ref().is_some_and(|doing| !doing.is_of(polling.t));
+    let (claim, parts) = match Claim::take(polling).await? {
+        Claimed::Done => return Ok(()),
+        Claimed::Other(parts) => (None, parts),
+        Claimed::Mine(claim) => {
+            let parts = claim.parts().clone();
+            (Some(claim), parts)
+        }
+    };
     let is_binary = body.is_octets && client.framing.version() == Version::V5;
     let packets = payload::packets(&parts.info, body.bytes, body.is_octets, body.is_form);
     let packets = packets.ok().filter(|packets| packets.len() <= MAX_PACKETS);
-    let (false, false, Some(packets)) = (is_other, is_binary, packets) else {
+    let (Some(claim), false, Some(packets)) = (claim, is_binary, packets) else {
         let _ = polling.close("transport error").await;
         return Err(broken);
     };
-    parts.writer.doing = Some(Stamp { t: polling.t.map(str::to_owned) });
-    write(polling, &mut parts).await?;
-    let version = client.framing.version();
-    let (sessions, calls) = (HashMap::new(), FuturesUnordered::new());
-    let mut posting = Posting { polling, client, parts, version, sessions, calls, index: 0, is_closed: false };
-    if posting.carry_out(packets).await.is_err() {
-        let _ = polling.close("transport error").await;
-        return Err(broken);
+    let mut posting = Posting {
+        polling,
+        client,
+        is_repeated: claim.is_repeated,
+        claim: Arc::new(Mutex::new(claim)),
+        writer: parts.writer,
+        version: client.framing.version(),
+        sessions: HashMap::new(),
+        calls: FuturesUnordered::new(),
+        index: 0,
+        is_closed: false,
+        is_cut: false,
+    };
+    let claim = posting.claim.clone();
+    let done = {
+        let mut work = pin!(posting.carry_out(packets));
+        loop {
+            match timeout(RENEW_EVERY, &mut work).await {
+                Ok(done) => break done,
+                // While the work notes its progress, it moves the deadline on, too.
+                Err(_) => {
+                    if let Ok(mut claim) = claim.try_lock() {
+                        claim.renew(polling).await?;
+                    }
+                }
+            }
+        }
+    };
+    match done {
+        Ok(()) => {}
+        Err(Stop::Broken) => {
+            let _ = polling.close("transport error").await;
+            return Err(broken);
+        }
+        Err(Stop::Refused(refused)) => return Err(refused),
     }
     if posting.is_closed {
         return polling.close("transport close").await;
     }
-    let mut parts = posting.parts;
-    parts.writer.finish(polling.t);
-    match write(polling, &mut parts).await {
-        // The client has changed to a WebSocket in between, which has taken over.
-        Err(refused) if refused == UNKNOWN => Ok(()),
-        other => other,
-    }
-}
-
-async fn write(polling: &Polling<'_>, parts: &mut Parts) -> Result<(), Refused> {
-    match parts.write(&*polling.shared.store, polling.id.secret(), Part::Writer, polling.lifetime()).await? {
-        Swapped::Done => Ok(()),
-        Swapped::Stale => Err(Refused::Engine(Refusal::BadRequest)),
-        Swapped::Gone => Err(UNKNOWN),
-    }
+    let writer = posting.writer;
+    claim.lock().await.finish(polling, writer).await
 }
 
 impl Posting<'_> {
-    async fn carry_out(&mut self, packets: Vec<Received>) -> Result<(), Broken> {
+    async fn carry_out(&mut self, packets: Vec<Received>) -> Result<(), Stop> {
         let mut assembler = Assembler::new(self.version, self.polling.shared.settings.max_payload);
-        if let Some((text, parts)) = self.parts.writer.half.take() {
-            let attachments = parts.into_iter().map(Into::into).collect();
-            assembler.resume(Incomplete { text, attachments }).map_err(|_| Broken)?;
+        if let Some(half) = self.writer.half.take() {
+            self.is_cut = half.is_cut;
+            assembler.resume(half.incomplete()).map_err(|_| Broken)?;
         }
         let mut pings = 0;
         for Received { kind, data } in packets {
@@ -128,7 +158,8 @@ impl Posting<'_> {
                     match input09::read(&text).ok_or(Broken)? {
                         Input09::Packet(packet, receipt) => {
                             if let Some(text) = receipt {
-                                self.append(entry_of(Packet { text, parts: Vec::new() })).await;
+                                let packet = Packet { text, parts: Vec::new() };
+                                self.append(ConnectionEntry::of_packet(packet)).await?;
                             }
                             self.packet(&packet).await?;
                         }
@@ -144,13 +175,14 @@ impl Posting<'_> {
                 (EngineType::Message, Content::Binary(bytes)) => {
                     if let Some(packet) = assembler.binary(bytes.into()).map_err(|_| Broken)? {
                         self.packet(&packet).await?;
+                        self.is_cut = false;
                     }
                 }
                 (EngineType::Ping, Content::Text(data)) if self.version == Version::V4 => {
                     // Each answer is an entry of the log.
                     pings += 1;
                     if pings <= MAX_PINGS {
-                        self.append(ConnectionEntry::Pong { data }).await;
+                        self.append(ConnectionEntry::Pong { data }).await?;
                     }
                 }
                 (EngineType::Ping, _) => return Err(Broken),
@@ -158,159 +190,226 @@ impl Posting<'_> {
                 _ => {}
             }
             if self.calls.len() >= MAX_PENDING {
-                self.answer_next().await;
+                self.answer_next().await?;
             }
         }
         while !self.calls.is_empty() {
-            self.answer_next().await;
+            self.answer_next().await?;
         }
-        self.parts.writer.half = assembler
-            .take()
-            .map(|Incomplete { text, attachments }| (text, attachments.iter().map(|part| part.to_vec()).collect()));
+        // A client that has no namespace does not get memory.
+        let is_connected = |namespace: &str| self.writer.sockets.iter().any(|socket| socket.namespace == namespace);
+        if assembler.namespace().is_some_and(|namespace| !is_connected(namespace)) {
+            return Err(Broken);
+        }
+        let max = self.polling.state.settings.max_message;
+        let half = assembler.take().map(|half| Half::new(half, max, self.is_cut).ok_or(Broken));
+        self.writer.half = half.transpose()?;
         Ok(())
     }
 
-    async fn append(&mut self, entry: ConnectionEntry) {
-        // If the log is away, the client hears nothing and has its own time limit.
-        let _ = self.polling.append(&[entry]).await;
+    /// Leaves an entry for other requests. Without it, the client has to begin anew.
+    async fn append(&mut self, entry: ConnectionEntry) -> Result<(), Stop> {
+        self.polling.append(&[entry]).await.map_err(Stop::Refused)
     }
 
-    async fn answer_next(&mut self) {
-        if let Some((namespace, id, answer)) = self.calls.next().await {
-            self.answered(&namespace, id, &answer).await;
+    async fn answer_next(&mut self) -> Result<(), Stop> {
+        match self.calls.next().await {
+            Some((namespace, id, answer)) => self.answered(&namespace, id, &answer).await,
+            None => Ok(()),
         }
     }
 
-    async fn answered(&mut self, namespace: &str, id: Option<u64>, answer: &Answer) {
-        if let Err(error) = answer {
+    async fn answered(&mut self, namespace: &str, id: Option<u64>, answer: &Answer) -> Result<(), Stop> {
+        let framing = self.client.framing;
+        let entry_of =
+            |answer: &Answer| packets::answered(framing, namespace, id, answer).map(ConnectionEntry::of_packet);
+        let mut entry = entry_of(answer);
+        let mut error = answer.as_ref().err().map(|error| error.code);
+        if entry.as_ref().is_some_and(|entry| !entry.fits()) {
+            let refusal = ApiError::new(Code::TooLarge, "the answer is too large for a client that polls");
+            (entry, error) = (entry_of(&Err(refusal)), Some(Code::TooLarge));
+        }
+        if let Some(code) = error {
             self.polling.shared.metrics.refused_events.inc();
-            self.polling.state.rejections.count(error.code);
+            self.polling.state.rejections.count(code);
         }
-        if let Some(packet) = packets::answered(self.client.framing, namespace, id, answer) {
-            self.append(entry_of(packet)).await;
+        match entry {
+            Some(entry) => self.append(entry).await,
+            None => Ok(()),
         }
     }
 
-    async fn packet(&mut self, packet: &Complete<'_>) -> Result<(), Broken> {
+    /// What distinguishes the packet from others of the connection; `None` if a repeated POST cannot be known.
+    fn key(&self) -> Option<String> {
+        self.polling.t.map(|t| format!("{t}:{}", self.index))
+    }
+
+    /// Whether a namespace is connected by a later packet of this POST, so that an earlier request has carried out this
+    /// packet.
+    fn is_before(&self, place: &Place) -> bool {
+        place.by.as_ref().is_some_and(|(t, index)| Some(&**t) == self.polling.t && *index > self.index)
+    }
+
+    async fn packet(&mut self, packet: &Complete<'_>) -> Result<(), Stop> {
         let (kind, namespace) = (packet.packet.kind, packet.packet.namespace.to_string());
-        let place = self.parts.writer.sockets.iter().position(|socket| socket.namespace == namespace);
-        let is_lenient = self.version == Version::V4;
+        let place = self.writer.sockets.iter().position(|socket| socket.namespace == namespace);
+        let is_lenient = self.version == Version::V4 || self.is_repeated;
         match (kind, place) {
+            (_, Some(index)) if self.is_before(&self.writer.sockets[index]) => Ok(()),
             (PacketType::Connect, None) => self.connect(packet, namespace).await,
-            (PacketType::Connect, Some(_)) if is_lenient => {}
-            (PacketType::ConnectError, _) if is_lenient => {}
-            (PacketType::Connect | PacketType::ConnectError, _) => return Err(Broken),
-            (_, None) if is_lenient => {}
-            (_, None) => return Err(Broken),
+            (PacketType::Connect, Some(index)) => self.connect_again(index, packet, namespace).await,
+            (_, None) | (PacketType::ConnectError, _) if is_lenient => Ok(()),
+            (_, None) | (PacketType::ConnectError, _) => Err(Broken),
             (PacketType::Disconnect, Some(index)) => {
-                let socket = self.parts.writer.sockets.remove(index);
-                self.append(ConnectionEntry::Left { namespace }).await;
+                let socket = self.writer.sockets.remove(index);
+                self.append(ConnectionEntry::Left { namespace }).await?;
                 if let Some(id) = SessionId::parse(&socket.session) {
                     self.polling.state.sessions.end_soon(&id, "client namespace disconnect");
                 }
+                Ok(())
             }
             (_, Some(index)) => {
-                let session = self.parts.writer.sockets[index].session.clone();
-                self.event(packet, namespace, &session).await;
+                let place = self.writer.sockets[index].clone();
+                self.event(packet, place).await
             }
         }
-        Ok(())
     }
 
-    async fn connect(&mut self, packet: &Complete<'_>, namespace: String) {
+    /// Connects a namespace that the connection has already, as far as this part of the record knows.
+    async fn connect_again(&mut self, index: usize, packet: &Complete<'_>, namespace: String) -> Result<(), Stop> {
+        let place = self.writer.sockets[index].clone();
+        let this = self.polling.t.map(|t| (t.to_owned(), self.index));
+        if self.is_repeated && place.by.is_some() && place.by == this {
+            // The first request may have died before it could tell the reader.
+            return self.tell(place).await;
+        }
+        // The application may have ended the socket.
+        match connect::find_latest(self.polling.state, &place.session).await {
+            Ok(_) if self.version == Version::V4 => Ok(()),
+            Ok(_) => Err(Broken),
+            Err(error) if error.code == Code::NoSession => {
+                self.writer.sockets.remove(index);
+                self.sessions.remove(&namespace);
+                self.connect(packet, namespace).await
+            }
+            Err(_) => Err(Stop::Refused(Refused::Away)),
+        }
+    }
+
+    async fn connect(&mut self, packet: &Complete<'_>, namespace: String) -> Result<(), Stop> {
         let (state, shared) = (self.polling.state.clone(), self.polling.shared.clone());
-        let (at, opened) = match self.wanted(packet, &namespace) {
-            Ok((remembered, wanted)) => recovery::recover_or_open(state, shared, remembered, wanted).await,
-            Err(error) => (None, Err(error)),
+        self.writer.was_used = true;
+        let token = opening::token(packet.packet.json.as_deref(), packet.packet.query.as_deref());
+        let wanted = token.and_then(|token| Ok((self.wanted(packet, &namespace, token.as_deref())?, token)));
+        let (at, opened, token) = match wanted {
+            Ok(((remembered, wanted), token)) => {
+                let (at, opened) = recovery::recover_or_open(state, shared, remembered, wanted).await;
+                (at, opened, token)
+            }
+            Err(error) => (None, Err(error), None),
         };
         match opened {
             Ok(session) => {
-                let id = session.id.secret().to_string();
-                let at = at.unwrap_or(session.cursor).to_string();
-                let place = Place { namespace: namespace.clone(), session: id.clone(), at: None, is_new: false };
-                self.parts.writer.sockets.push(place);
-                self.append(ConnectionEntry::Socket { namespace, session: id, at }).await;
+                let at = Some(at.unwrap_or(session.cursor).to_string());
+                let by = self.polling.t.map(|t| (t.to_owned(), self.index));
+                let session = session.id.secret().to_string();
+                let place = Place { namespace, session, at, is_new: false, token, by };
+                self.writer.sockets.push(place.clone());
+                // From here on, a repeated POST finds the socket.
+                self.claim.lock().await.note(self.polling, &self.writer).await.map_err(Stop::Refused)?;
+                self.tell(place).await
             }
             Err(error) => {
                 self.polling.state.rejections.count(error.code);
-                self.append(entry_of(packets::refused(self.client.framing, &namespace, &error))).await;
+                let packet = packets::refused(self.client.framing, &namespace, &error);
+                self.append(ConnectionEntry::of_packet(packet)).await
             }
         }
     }
 
-    fn wanted(&self, packet: &Complete<'_>, namespace: &str) -> Result<(Option<Remembered>, Wanted), ApiError> {
-        if self.parts.writer.sockets.len() >= MAX_SOCKETS {
+    /// Tells the reader about a socket.
+    async fn tell(&mut self, place: Place) -> Result<(), Stop> {
+        let Place { namespace, session, at, token, .. } = place;
+        let at = at.unwrap_or_default();
+        self.append(ConnectionEntry::Socket { namespace, session, at, token }).await
+    }
+
+    fn wanted(
+        &self,
+        packet: &Complete<'_>,
+        namespace: &str,
+        token: Option<&str>,
+    ) -> Result<(Option<Remembered>, Wanted), ApiError> {
+        if self.writer.sockets.len() >= MAX_SOCKETS {
             return Err(ApiError::new(Code::TooManyConnections, "the connection has too many namespaces"));
         }
-        let id = self.client.id.clone().or_else(public_id);
-        let id = id.ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
+        // The ids follow from the packet, so that a repeated POST has the same ones, for the application, too.
+        let derived = |what: &str| self.key().map(|key| self.polling.id.derived(&format!("{what}:{key}")));
+        let client = || derived("client").and_then(|id| public_part(&id)).or_else(public_id);
+        let client = self.client.id.clone().or_else(client);
+        let client = client.ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
         let auth = packet.packet.json.as_deref();
         let mut connect = self.client.connect.clone();
         let recovered = auth.filter(|_| self.polling.shared.settings.recovery).and_then(recovery::take);
         let (remembered, rest) = recovered.unzip();
         connect.auth = rest.or_else(|| auth.and_then(|auth| serde_json::from_str(auth).ok()));
-        for (name, value) in fields(packet.packet.query.as_deref().unwrap_or_default().as_bytes(), None) {
-            connect.query.insert(name.into_owned(), value.into_owned());
-        }
-        let credentials = self.publisher(auth);
-        Ok((remembered, Wanted { namespace: namespace.into(), client: id, credentials, connect }))
-    }
-
-    fn publisher(&self, auth: Option<&str>) -> Arc<Credentials> {
-        match auth.and_then(opening::token) {
-            Some(token) => Arc::new(Credentials::clone(&self.client.credentials).with_token(Some(&token))),
-            None => self.client.credentials.clone(),
-        }
+        opening::add_query(&mut connect, packet.packet.query.as_deref());
+        let credentials = opening::with_token(&self.client.credentials, token);
+        let session = derived("session");
+        Ok((remembered, Wanted { namespace: namespace.into(), session, client, credentials, connect }))
     }
 
     /// Begins what an event, or an answer to an event of the application, does.
-    async fn event(&mut self, packet: &Complete<'_>, namespace: String, session: &str) {
-        let (state, shared) = (self.polling.state, self.polling.shared);
+    async fn event(&mut self, packet: &Complete<'_>, place: Place) -> Result<(), Stop> {
+        let (state, shared, namespace) = (self.polling.state, self.polling.shared, place.namespace);
         let is_ack = matches!(packet.packet.kind, PacketType::Ack | PacketType::BinaryAck);
+        let id = packet.packet.ack;
+        if self.is_cut {
+            let error = ApiError::new(Code::TooLarge, "the binary parts of the event are too long");
+            return self.answered(&namespace, id.filter(|_| !is_ack), &Err(error)).await;
+        }
         let known = self.sessions.get(&namespace).filter(|_| !is_ack).cloned();
         let found = match known {
             Some(session) => Ok(session),
             // Another node may have sent the event that the client answers.
-            None if is_ack => connect::find_latest(state, session).await.map(Arc::new),
-            None => connect::find(state, session, None, Duration::ZERO).await.map(Arc::new),
+            None if is_ack => connect::find_latest(state, &place.session).await.map(Arc::new),
+            None => connect::find(state, &place.session, None, Duration::ZERO).await.map(Arc::new),
         };
         let session = match found {
             Ok(session) => session,
             // The application has ended the socket, and the client does not know it yet.
-            Err(error) if error.code == Code::NoSession => return,
-            Err(error) => return self.answered(&namespace, packet.packet.ack.filter(|_| !is_ack), &Err(error)).await,
+            Err(error) if error.code == Code::NoSession => return Ok(()),
+            Err(error) => return self.answered(&namespace, id.filter(|_| !is_ack), &Err(error)).await,
         };
         self.sessions.insert(namespace.clone(), session.clone());
-        let id = packet.packet.ack;
-        let source =
-            Source { session: &session, credentials: &self.client.credentials, publisher: &self.client.credentials };
+        let credentials = &self.client.credentials;
+        let publisher = opening::with_token(credentials, place.token.as_deref());
+        let source = Source { session: &session, credentials, publisher: &publisher };
         if is_ack {
             let awaited = session.awaited.iter().find(|awaited| Some(ack_id(awaited.at)) == id);
             let Some(awaited) = awaited else {
                 state.sessions.metrics.unknown_acks.inc();
-                return;
+                return Ok(());
             };
             if let Ok(answer) = actions::acknowledge(state, &source, packet, awaited.name.clone()) {
                 self.calls.push(Box::pin(async move { (namespace, None, answer.await) }));
             }
-            return;
+            return Ok(());
         }
-        let key = self.polling.t.map(|t| format!("{t}:{}", self.index));
-        let limited = state.rates.request(self.client.credentials.ip);
-        match limited.and_then(|()| actions::begin(state, shared, &source, packet, key)) {
+        let limited = state.rates.request(credentials.ip);
+        match limited.and_then(|()| actions::begin(state, shared, &source, packet, self.key())) {
             Ok(Some(Work::Call(answer))) => self.calls.push(Box::pin(async move { (namespace, id, answer.await) })),
-            Ok(Some(Work::Rule(answer))) => self.answered(&namespace, id, &answer.await).await,
+            Ok(Some(Work::Rule(answer))) => {
+                let answer = answer.await;
+                // The rule may have changed it.
+                self.sessions.remove(&namespace);
+                self.answered(&namespace, id, &answer).await?;
+            }
             Ok(None) => {
                 shared.metrics.ignored_events.inc();
             }
-            Err(error) => self.answered(&namespace, id, &Err(error)).await,
+            Err(error) => self.answered(&namespace, id, &Err(error)).await?,
         }
-    }
-}
-
-fn entry_of(packet: Packet) -> ConnectionEntry {
-    ConnectionEntry::Packet {
-        text: String::from_utf8(packet.text).unwrap_or_default(),
-        parts: packet.parts.iter().map(|part| part.to_vec()).collect(),
+        Ok(())
     }
 }

@@ -5,8 +5,11 @@
 //! repeated POST is carried out once.
 
 use super::framing::Framing;
+use super::json_bytes::JsonBytes;
 use super::request::EngineVersion;
 use crate::log::connections::{ConnectionRecord, ConnectionStore, Part, Swapped, Versioned};
+use crate::wire::socketio::assembler::Incomplete;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -26,6 +29,9 @@ pub struct Info {
     /// The id of all its sockets, in versions 2 and 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// When the connection has begun, in milliseconds of the log's clock.
+    #[serde(default)]
+    pub began_ms: u64,
 }
 
 impl Info {
@@ -74,8 +80,17 @@ impl Stamp {
     }
 }
 
+/// A POST that is carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doing {
+    /// The POST.
+    pub stamp: Stamp,
+    /// Up to when its request holds it, in milliseconds of the log's clock.
+    pub until_ms: u64,
+}
+
 /// A namespace of the connection.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Place {
     /// The namespace.
     pub namespace: String,
@@ -87,6 +102,40 @@ pub struct Place {
     /// Whether the client does not know yet that the namespace is connected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_new: bool,
+    /// The token that the page has given for the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The POST that has connected it, and the number of the packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<(String, usize)>,
+}
+
+/// A packet whose binary parts have not all come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Half {
+    /// Its text.
+    text: String,
+    /// The parts that have come.
+    parts: Vec<JsonBytes>,
+    /// Whether the parts are not kept, because they are too long for an event.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
+}
+
+impl Half {
+    /// A packet that is kept; `None` if its text is too long. The text and the parts may have `max` bytes each.
+    pub fn new(incomplete: Incomplete, max: usize, is_cut: bool) -> Option<Half> {
+        let Incomplete { text, attachments } = incomplete;
+        let is_cut = is_cut || attachments.iter().map(Bytes::len).sum::<usize>() > max;
+        let kept = |part: &Bytes| JsonBytes(if is_cut { Vec::new() } else { part.to_vec() });
+        (text.len() <= max).then(|| Half { text, parts: attachments.iter().map(kept).collect(), is_cut })
+    }
+
+    /// The packet.
+    pub fn incomplete(self) -> Incomplete {
+        let attachments = self.parts.into_iter().map(|part| part.0.into()).collect();
+        Incomplete { text: self.text, attachments }
+    }
 }
 
 /// The part of GETs.
@@ -105,7 +154,7 @@ pub struct Reader {
     pub parked: Option<Stamp>,
     /// The last GET, and its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<(Stamp, Vec<u8>)>,
+    pub last: Option<(Stamp, JsonBytes)>,
 }
 
 /// The part of POSTs.
@@ -116,13 +165,16 @@ pub struct Writer {
     pub sockets: Vec<Place>,
     /// The POST that is carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub doing: Option<Stamp>,
+    pub doing: Option<Doing>,
     /// The stamps of the last POSTs that are done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<String>,
-    /// The text of a packet whose binary parts have not all come, and the parts that have.
+    /// A packet whose binary parts have not all come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub half: Option<(String, Vec<Vec<u8>>)>,
+    pub half: Option<Half>,
+    /// Whether the client has asked for a namespace.
+    #[serde(default)]
+    pub was_used: bool,
 }
 
 impl Writer {
@@ -145,6 +197,7 @@ pub struct Mode {
 }
 
 /// The parts of a record, as values with their versions.
+#[derive(Clone)]
 pub struct Parts {
     /// What the handshake has fixed.
     pub info: Info,
@@ -158,6 +211,11 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Whether the client has not asked for a namespace. Clients of versions before 4 are in the main one at once.
+    pub fn is_unused(&self) -> bool {
+        self.info.engine() == EngineVersion::V4 && !self.writer.was_used && self.writer.doing.is_none()
+    }
+
     /// Reads a record; `None` if it is not one of this version's.
     pub fn read(record: &ConnectionRecord) -> Option<Parts> {
         fn part<T: DeserializeOwned>(text: &str) -> Option<T> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const OWN_FIELDS: [&str; 9] = ["EIO", "transport", "sid", "t", "b64", "j", "jsonp", "i", "disconnect"];
 
 /// The fields that are secrets of this server.
-const SECRETS: [&str; 2] = ["token", "session"];
+pub const SECRETS: [&str; 2] = ["token", "session"];
 
 /// The longest time stamp.
 const MAX_STAMP: usize = 100;

@@ -5,29 +5,22 @@ use super::encodings::ack_id;
 use super::entries::ConnectionEntry;
 use super::envelope::NamespaceEnvelope;
 use super::framing::Framing;
-use super::opening::{self, Wanted, invalid_namespace, public_id};
+use super::opening::{self, Wanted, public_id};
 use super::packets::{self, Answer, Packet};
-use super::record::{Place, Reader};
 use super::recovery;
 use super::shared::Shared;
 use crate::cursor::{Cursor, Start};
 use crate::hub::{LIMIT, Subscription};
-use crate::message::{ClientId, Message};
+use crate::message::ClientId;
 use crate::serve::access::credentials::Credentials;
-use crate::serve::client_sessions::address::own_channel;
-use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::live::LiveSession;
-use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::SessionState;
-use crate::serve::events::connect;
 use crate::serve::hook::call::Connect;
 use crate::serve::session::commands::live_session;
 use crate::serve::session::pump::{Pump, StreamSettings};
 use crate::serve::session::record::SessionRecord;
 use crate::serve::state::ServerState;
-use crate::transport::params::fields;
 use crate::transport::{ApiError, Code};
-use crate::wire::engineio::PacketType as EngineType;
 use crate::wire::socketio::assembler::Complete;
 use crate::wire::socketio::packet::{PacketType, Version};
 use futures_util::StreamExt as _;
@@ -49,9 +42,12 @@ pub struct Closed(pub &'static str);
 /// The client has broken a rule of the protocol.
 pub const BROKEN: Closed = Closed("transport error");
 
+/// The application has ended a namespace.
+pub const ENDED: &str = "server namespace disconnect";
+
 /// A connected namespace.
 pub struct Socket {
-    namespace: Arc<str>,
+    pub(super) namespace: Arc<str>,
     envelope: Arc<NamespaceEnvelope>,
     publisher: Arc<Credentials>,
     /// Its messages.
@@ -64,7 +60,7 @@ impl Socket {
         self.envelope.has_gap()
     }
 
-    fn session(&mut self) -> Option<&SessionState> {
+    pub(super) fn session(&mut self) -> Option<&SessionState> {
         self.pump.session().map(|(session, _)| session.state())
     }
 }
@@ -86,25 +82,25 @@ pub struct Client {
 
 /// The sockets of a connection.
 pub struct Sockets {
-    state: Arc<ServerState>,
+    pub(super) state: Arc<ServerState>,
     shared: Arc<Shared>,
-    client: Client,
+    pub(super) client: Client,
     /// The connected namespaces.
     pub connected: Vec<Socket>,
     /// Namespaces whose sessions are about to begin.
-    connecting: Vec<Arc<str>>,
+    pub(super) connecting: Vec<Arc<str>>,
     /// Namespaces that wait for the main one, with their queries.
     waiting: Vec<(Arc<str>, Option<String>)>,
-    tasks: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub(super) tasks: FuturesUnordered<BoxFuture<'static, Done>>,
     rule: Option<BoxFuture<'static, Done>>,
     /// Frames for the client.
     pub out: Vec<u8>,
     /// What requests of the time of polling have left for the client.
-    left: Option<Subscription>,
+    pub(super) left: Option<Subscription>,
 }
 
 /// The outcome of work.
-enum Done {
+pub(super) enum Done {
     /// A namespace: its credentials, the position from which its socket begins if that is not the present one of its session,
     /// and the session.
     Opened(Arc<str>, Arc<Credentials>, Option<Cursor>, Box<Result<SessionState, ApiError>>),
@@ -136,59 +132,6 @@ impl Sockets {
     /// Whether the client neither has nor wants a namespace.
     pub fn are_none(&self) -> bool {
         self.connected.is_empty() && self.connecting.is_empty()
-    }
-
-    /// Goes on with the sockets of a client that has polled before. Returns false if one of them cannot go on.
-    pub async fn resume(&mut self, id: &SessionId, reader: &Reader) -> bool {
-        let (Ok(at), Some(own)) = (reader.at.parse(), own_channel(id)) else { return false };
-        self.left = Some(self.state.hub.subscribe(None, &[own], Start::After(at), None, None));
-        for Place { namespace, session, at, is_new } in &reader.sockets {
-            let Some(at) = at.as_ref().and_then(|at| at.parse().ok()) else { return false };
-            match connect::find_at(&self.state, session, at, CLOSED).await {
-                Ok(found) => {
-                    let publisher = self.client.credentials.clone();
-                    self.opened(&namespace.as_str().into(), publisher, found, at, !is_new);
-                }
-                Err(error) if error.code == Code::NoSession => self.disconnected(namespace),
-                Err(_) => return false,
-            }
-        }
-        true
-    }
-
-    fn disconnected(&mut self, namespace: &str) {
-        packets::disconnected(self.client.framing, namespace, &mut self.out);
-    }
-
-    /// Carries out an entry that a request of the time of polling has left.
-    fn entry(&mut self, message: &Message) {
-        let framing = self.client.framing;
-        match ConnectionEntry::read(message) {
-            Some(ConnectionEntry::Socket { namespace, session, at }) => {
-                let (state, publisher) = (self.state.clone(), self.client.credentials.clone());
-                let namespace: Arc<str> = namespace.into();
-                self.connecting.push(namespace.clone());
-                self.tasks.push(Box::pin(async move {
-                    let at: Option<Cursor> = at.parse().ok();
-                    let found = match at {
-                        Some(at) => connect::find_at(&state, &session, at, CLOSED).await,
-                        None => Err(state.sessions.unknown()),
-                    };
-                    Done::Opened(namespace, publisher, at, Box::new(found))
-                }));
-            }
-            Some(ConnectionEntry::Packet { text, parts }) => {
-                let parts: Vec<_> = parts.into_iter().map(Into::into).collect();
-                framing.message(text.as_bytes(), &parts, &mut self.out);
-            }
-            Some(ConnectionEntry::Pong { data }) => framing.packet(EngineType::Pong, &data, &mut self.out),
-            Some(ConnectionEntry::Left { namespace }) => {
-                if let Some(index) = self.connected.iter().position(|socket| *socket.namespace == *namespace) {
-                    self.remove(index, "client namespace disconnect");
-                }
-            }
-            Some(ConnectionEntry::Wake | ConnectionEntry::Closed) | None => {}
-        }
     }
 
     /// Whether the next packet may be read.
@@ -264,14 +207,14 @@ impl Sockets {
         let recovered = auth.filter(|_| self.shared.settings.recovery).and_then(recovery::take);
         let (remembered, rest) = recovered.unzip();
         connect.auth = rest.or_else(|| auth.and_then(|auth| serde_json::from_str(auth).ok()));
-        for (name, value) in fields(query.unwrap_or_default().as_bytes(), None) {
-            connect.query.insert(name.into_owned(), value.into_owned());
-        }
-        let publisher = match auth.and_then(opening::token) {
-            Some(token) => Arc::new(Credentials::clone(&self.client.credentials).with_token(Some(&token))),
-            None => self.client.credentials.clone(),
+        opening::add_query(&mut connect, query);
+        let token = match opening::token(auth, query) {
+            Ok(token) => token,
+            Err(error) => return self.refuse(&namespace, &error),
         };
-        let wanted = Wanted { namespace: namespace.clone(), client: id, credentials: publisher.clone(), connect };
+        let publisher = opening::with_token(&self.client.credentials, token.as_deref());
+        let wanted =
+            Wanted { namespace: namespace.clone(), session: None, client: id, credentials: publisher.clone(), connect };
         let (state, shared) = (self.state.clone(), self.shared.clone());
         self.connecting.push(namespace.clone());
         self.tasks.push(Box::pin(async move {
@@ -326,7 +269,7 @@ impl Sockets {
             let _ = left.poll_step(cx, LIMIT, &mut batch);
         }
         if !batch.is_empty() {
-            batch.iter().for_each(|message| self.entry(message));
+            batch.iter().filter_map(|message| ConnectionEntry::read(message)).for_each(|entry| self.entry(entry));
             return Poll::Ready(());
         }
         if let Some(rule) = &mut self.rule
@@ -386,10 +329,7 @@ impl Sockets {
         at: Cursor,
         is_known: bool,
     ) {
-        let Some(envelope) = NamespaceEnvelope::new(&self.shared.encodings, self.client.framing, namespace) else {
-            self.state.sessions.end_soon(&session.id, "transport error");
-            return self.refuse(namespace, &invalid_namespace());
-        };
+        let envelope = NamespaceEnvelope::new(&self.shared.encodings, self.client.framing, namespace);
         let pid = self.shared.settings.recovery.then(|| session.id.secret().clone());
         let envelope = envelope.with_pid(pid);
         let (state, envelope) = (&self.state, Arc::new(if is_known { envelope.known() } else { envelope }));
@@ -430,6 +370,14 @@ impl Sockets {
         let mut socket = self.connected.remove(index);
         if let Some(session) = socket.session().filter(|session| !session.has_ended) {
             self.state.sessions.end_soon(&session.id, reason);
+        }
+    }
+
+    /// Ends all sockets, because the application wants that, and tells the client.
+    pub fn disconnect_all(&mut self) {
+        while let Some(socket) = self.connected.last() {
+            packets::disconnected(self.client.framing, &socket.namespace, &mut self.out);
+            self.remove(self.connected.len() - 1, ENDED);
         }
     }
 

@@ -64,7 +64,15 @@ impl ProtocolSession for UpgradeSession {
         let counted = peer.counted;
         spawn_parked(async move {
             let UpgradeSession { shared, client, id, is_tried, entry, permit } = *self;
-            let mut trial = Trial { shared, state, io, unread: Unread::default(), frames: Decoder::new(MAX_FRAME), id };
+            let mut trial = Trial {
+                shared,
+                state,
+                io,
+                unread: Unread::default(),
+                frames: Decoder::new(MAX_FRAME),
+                id,
+                has_begun: false,
+            };
             // The future is boxed, so that the connection does not keep space for it.
             match Box::pin(timeout(TRIAL, trial.run(is_tried))).await {
                 Ok(Ok(parts)) => {
@@ -77,9 +85,9 @@ impl ProtocolSession for UpgradeSession {
                     }
                 }
                 Ok(Err(_)) | Err(_) => {
-                    if is_tried {
+                    if trial.has_begun {
                         trial.give_up().await;
-                    } else {
+                    } else if !is_tried {
                         let _ = trial.say(UNKNOWN_SESSION).await;
                     }
                     let _ = trial.io.write_all(&websocket::empty_close_frame()).await;
@@ -97,6 +105,8 @@ struct Trial {
     unread: Unread,
     frames: Decoder,
     id: SessionId,
+    /// Whether this trial is the one that the record knows.
+    has_begun: bool,
 }
 
 impl Trial {
@@ -134,7 +144,10 @@ impl Trial {
         }
         parts.mode = Mode { probing_until_ms: now_ms + TRIAL.as_millis() as u64 };
         match parts.write(&*self.shared.store, self.id.secret(), Part::Mode, Duration::ZERO).await? {
-            Swapped::Done => polling.append(&[ConnectionEntry::Wake]).await,
+            Swapped::Done => {
+                self.has_begun = true;
+                self.polling().append(&[ConnectionEntry::Wake]).await
+            }
             Swapped::Stale | Swapped::Gone => Err(UNKNOWN),
         }
     }
@@ -157,7 +170,12 @@ impl Trial {
                 Some(Frame::Pong) => {}
                 Some(_) => return Err(other()),
                 None => {
-                    if poll_fn(|cx| self.io.poll_input(cx, &mut self.unread)).await? == 0 {
+                    let drain = self.state.drain.clone();
+                    let read = tokio::select! {
+                        read = poll_fn(|cx| self.io.poll_input(cx, &mut self.unread)) => read?,
+                        () = drain.begun() => return Err(io::ErrorKind::ConnectionAborted.into()),
+                    };
+                    if read == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
