@@ -44,7 +44,7 @@ pub struct PusherApp {
     /// Whether clients may send events.
     #[serde(default)]
     pub client_events: bool,
-    /// The limit on connections of this node; 0 if there is none.
+    /// The maximum number of connections of the app at this node; 0 means no maximum.
     #[serde(default)]
     pub max_connections: usize,
     /// Whether the app may be used.

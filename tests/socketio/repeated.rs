@@ -219,7 +219,7 @@ async fn the_application_can_end_all_namespaces_and_the_transport() {
     client.send("42[\"close\"]").await;
     client.expect(&["41", "41/custom,"]).await;
     client.closed().await;
-    // Once while a GET waits, and once while there is none.
+    // The first round has a GET that waits, and the second round has none.
     for is_parked in [true, false] {
         let mut poller = Poller::connected(node.http).await;
         assert_eq!(poller.packets(1).await, ["42[\"auth\",{}]"]);

@@ -26,7 +26,7 @@ impl SessionId {
         Some(SessionId(URL_SAFE_NO_PAD.encode(bytes).into()))
     }
 
-    /// An id that follows from this one and a text. Nobody who does not know this one can guess it.
+    /// Derives another id from this id and a text. A client cannot guess the result without this id.
     pub fn derived(&self, text: &str) -> SessionId {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes()), text.as_bytes());
         SessionId(URL_SAFE_NO_PAD.encode(&tag.as_ref()[..BYTES]).into())

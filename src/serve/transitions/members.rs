@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the members settle before they are compared. If the store has lost them, the nodes need this time to tell it
-/// who is there.
+/// The wait before the members are compared. If the store has lost the members, the nodes report them again within this
+/// time.
 const SETTLE: Duration = Duration::from_secs(6);
 
 /// How many entries one read returns at most, and how many channels one turn compares.

@@ -21,7 +21,7 @@ pub struct PusherAppSettings {
     pub path: String,
     /// Whether clients may send events.
     pub client_events: bool,
-    /// The limit on connections of this node; 0 if there is none.
+    /// The maximum number of connections of the app at this node; 0 means no maximum.
     pub max_connections: usize,
     /// Whether the app may be used.
     pub enabled: bool,
