@@ -20,6 +20,9 @@ export const binary = process.env.LONGTAIL_BIN
 export const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LONGTAIL_')));
 env.NO_COLOR = '1';
 
+// Each server adds a listener.
+process.setMaxListeners(0);
+
 // Starts the server and waits for the line that names its address. If there is a command, it is the first argument.
 export async function startServer(args = []) {
   const command = args[0] === 'demo' ? args.slice(0, 1) : [];
@@ -32,6 +35,8 @@ export async function startServer(args = []) {
     stdio: ['ignore', 'pipe', 'pipe'],
     env
   });
+  // A test that fails before it stops its server must not leave it behind.
+  process.on('exit', () => child.kill());
   let log = '';
   const base = await new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('no address within 60 s:\n' + log)), 60000);
