@@ -234,7 +234,8 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=7200))]
     pub keep_alive_timeout: u64,
 
-    /// Seconds without progress after which a write to a client fails and the client is disconnected
+    /// Seconds without progress after which a write to a client fails and the client is disconnected. On Linux also the
+    /// time for which a client may leave sent bytes unconfirmed, before it counts as gone
     #[arg(long, env = "LONGTAIL_WRITE_TIMEOUT", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub write_timeout: u64,

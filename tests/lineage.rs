@@ -147,7 +147,8 @@ async fn a_reader_ahead_of_its_node_goes_on_when_the_node_has_come_as_far() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         publish(&fast, "after").await;
         let got = reading.await.expect("the reader reads");
-        assert_eq!(got.gaps, 1, "{}: {got:?}", transport.name);
+        // The node may drop messages again while the reader reads on.
+        assert!((1..=3).contains(&got.gaps), "{}: {got:?}", transport.name);
     }
 }
 

@@ -107,7 +107,7 @@ async fn accept<F, S>(
             },
         };
         let accepted = accepted.and_then(|(stream, peer)| {
-            prepare(&stream, state.settings.send_buffer);
+            prepare(&stream, state.settings.send_buffer, state.settings.write_timeout);
             Ok((state.reactor.add(stream, most)?, peer.ip().to_canonical()))
         });
         let (socket, ip) = match accepted {

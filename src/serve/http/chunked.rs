@@ -4,6 +4,7 @@ use crate::serve::net::stream::ClientStream;
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use hyper::Version;
+use smallvec::SmallVec;
 use std::io;
 
 /// How the end of a body is marked (RFC 9112 §6.3).
@@ -75,18 +76,15 @@ impl Piece {
     ///
     /// The system reports an error of the socket.
     pub fn write_now(&mut self, io: &ClientStream) -> io::Result<()> {
-        let mut flat = [0u8; FLAT];
-        let Some(flat) = flat.get_mut(..self.0.remaining()) else { return Ok(()) };
-        let mut at = 0;
-        for part in [self.0.first_ref().first_ref(), self.0.first_ref().last_ref()]
-            .map(|part| &part[..])
-            .into_iter()
-            .chain([*self.0.last_ref()])
-        {
-            flat[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
+        if self.0.remaining() > FLAT {
+            return Ok(());
         }
-        self.0.advance(io.write_now(flat)?);
+        // Unlike an array, it does not have to be filled with zeros first.
+        let mut flat = SmallVec::<[u8; FLAT]>::new();
+        flat.extend_from_slice(self.0.first_ref().first_ref());
+        flat.extend_from_slice(self.0.first_ref().last_ref());
+        flat.extend_from_slice(self.0.last_ref());
+        self.0.advance(io.write_now(&flat)?);
         Ok(())
     }
 

@@ -29,8 +29,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Sets the options of an accepted socket.
-pub fn prepare(stream: &impl AsFd, send_buffer: usize) {
+/// Sets the options of an accepted socket. A client that does not confirm what was sent for `write_timeout` is gone.
+pub fn prepare(stream: &impl AsFd, send_buffer: usize, write_timeout: Duration) {
     let stream = SockRef::from(stream);
     if send_buffer > 0 {
         // By default the buffer grows to 4 MiB for a client that does not read. This is memory of the kernel, so the
@@ -42,4 +42,26 @@ pub fn prepare(stream: &impl AsFd, send_buffer: usize) {
     // The keepalive finds clients that have vanished, even if the server does not write to them.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     let _ = stream.set_tcp_keepalive(&keepalive);
+    // The keepalive does not run while sent bytes are unconfirmed. Then a client that has vanished would count as a
+    // reader, and its user as a member, for the 15 minutes in which the kernel repeats these bytes (RFC 5482).
+    #[cfg(target_os = "linux")]
+    let _ = stream.set_tcp_user_timeout(Some(write_timeout));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_confirms_nothing_is_given_up_after_the_time_limit_of_a_write() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+        let (_client, (accepted, _)) = (client.expect("connected"), accepted.expect("accepted"));
+        let timeout = Duration::from_secs(7);
+        prepare(&accepted, 0, timeout);
+        let socket = SockRef::from(&accepted);
+        assert_eq!(socket.tcp_user_timeout().expect("the option"), Some(timeout));
+        assert!(socket.tcp_nodelay().expect("the option") && socket.keepalive().expect("the option"));
+    }
 }
