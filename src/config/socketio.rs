@@ -2,7 +2,7 @@
 
 use super::error::BadConfig;
 use super::values::size;
-use crate::message::Channel;
+use crate::message::{Channel, Event};
 use clap::{ArgAction, Args};
 use std::time::Duration;
 
@@ -127,6 +127,11 @@ fn on(text: &str) -> Result<On, String> {
     if event.is_empty() {
         return Err(form());
     }
+    if matches!(action, OnAction::Publish | OnAction::Broadcast)
+        && let Err(error) = event.parse::<Event>()
+    {
+        return Err(format!("{error}; give the event to the application, which may send it to the clients"));
+    }
     Ok(On { namespace: namespace.to_owned(), event: event.to_owned(), action })
 }
 
@@ -186,6 +191,10 @@ mod tests {
         for text in ["", "a", "a=", "=join", "/chat:=join", "a=drop"] {
             assert!(on(text).is_err_and(|error| error.contains("EVENT=ACTION")), "{text}");
         }
+        for text in ["hello=publish", "/chat:open=broadcast"] {
+            assert!(on(text).is_err_and(|error| error.contains("reserved")), "{text}");
+        }
+        assert!(on("open=join").is_ok(), "nobody else gets the event");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Socket.IO, with raw bytes: what the server answers to each packet. The published clients are in
 //! tests/browser/socketio.mjs.
 
+mod answers;
 mod bounds;
 mod old;
 mod packets;

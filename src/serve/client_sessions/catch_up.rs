@@ -16,7 +16,10 @@ const WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CannotCatchUp {
     /// The session was ended.
-    Ended,
+    Ended {
+        /// Whether its connection has to end, too.
+        closes: bool,
+    },
     /// Changes of the session may have been dropped from the log.
     Lost,
     /// The node did not get there in time.
@@ -63,7 +66,7 @@ pub async fn catch_up(
                     reads_others |= state.apply(message).reads_others;
                 }
                 if state.has_ended {
-                    return Err(CannotCatchUp::Ended);
+                    return Err(CannotCatchUp::Ended { closes: state.closes });
                 }
                 if reads_others {
                     let wanted: Vec<Channel> = state.control_channels().into_iter().collect();

@@ -77,7 +77,7 @@ impl ClientSessions {
                 Ok(Ok(None)) => self.connected.lock().written(std::slice::from_ref(&write)),
                 Ok(Err(CannotCatchUp::Late)) | Err(_) => late.push(write),
                 // Its streams and the next request find that out, too.
-                Ok(Err(CannotCatchUp::Ended | CannotCatchUp::Lost)) => {
+                Ok(Err(CannotCatchUp::Ended { .. } | CannotCatchUp::Lost)) => {
                     self.connected.lock().written(std::slice::from_ref(&write));
                 }
             }

@@ -59,11 +59,18 @@ pub fn entries(
     acked: Option<Awaited>,
     publish: Vec<Draft>,
 ) -> Vec<Draft> {
+    let mut answer = answer;
     let acked = acked.into_iter().map(|awaited| (awaited.name, awaited.at.to_string())).collect();
     let change = Change { acked, ..change(&answer) };
-    let (is_last, closes) = (answer.disconnect, answer.closes);
+    let end = session.and_then(|session| take_end(&mut answer, session));
     let first = (!change.is_empty()).then_some(ControlEntry::Change(change));
     let control = first.into_iter().chain(sent_events(answer)).filter_map(|entry| entry.draft(session));
-    let end = is_last.then(|| ControlEntry::Change(Change { disconnect: true, closes, ..Change::default() }));
-    control.chain(publish).chain(end.and_then(|end| end.draft(session))).collect()
+    control.chain(publish).chain(end).collect()
+}
+
+/// Takes the end of the session out of an answer, as an entry.
+pub fn take_end(answer: &mut SessionAnswer, session: &SessionId) -> Option<Draft> {
+    let (disconnect, closes) = (std::mem::take(&mut answer.disconnect), std::mem::take(&mut answer.closes));
+    let end = ControlEntry::Change(Change { disconnect, closes, ..Change::default() });
+    disconnect.then(|| end.draft(Some(session))).flatten()
 }

@@ -1,7 +1,7 @@
 //! Begins sessions, and finds those that a client names.
 
-use super::present::{late, present};
-use super::service;
+use super::append::append;
+use super::present::{Missing, late, present, present_or_missing};
 use super::{answers, caller};
 use crate::cursor::{Cursor, Start};
 use crate::log::{Page, Resolved};
@@ -24,6 +24,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long a request waits for a node that is behind the client's cursor.
 const AHEAD_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a node waits for its own reader of the log before it asks the log.
+const TAIL_WAIT: Duration = Duration::from_millis(30);
 
 /// How often a node that is behind looks at the end of the log.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -181,7 +184,7 @@ async fn accept(
     // While the application was asked, there may have been changes for the user, the client or the channels.
     let mut session = present(state, session, None).await?;
     state.bookmarks(session.bookmarks).complete(&mut session, time).await?;
-    service::append(state, entries).await?;
+    append(state, entries).await?;
     Ok(session)
 }
 
@@ -242,8 +245,24 @@ pub async fn find(
 ///
 /// `no_session`, `log_unavailable` or `not_ready`.
 pub async fn find_at(state: &Arc<ServerState>, id: &str, at: Cursor, time: Duration) -> Result<SessionState, ApiError> {
+    find_at_or_missing(state, id, at, time).await.map_err(|missing| missing.error)
+}
+
+/// The same, with what the end of the session means for its connection. A session that has ended after the position is
+/// found, so that its client gets what stands before the end.
+///
+/// # Errors
+///
+/// As those of [`find_at`].
+pub async fn find_at_or_missing(
+    state: &Arc<ServerState>,
+    id: &str,
+    at: Cursor,
+    time: Duration,
+) -> Result<SessionState, Missing> {
     reach(state, at, AHEAD_WAIT).await?;
-    find(state, id, Some(at), time).await
+    let session = state.bookmarks_of(id).find(id, time).await?;
+    present_or_missing(state, session, Some(at)).await
 }
 
 /// Finds a session as it is at the end of the log. A request at another node may just have changed it.
@@ -288,6 +307,10 @@ pub async fn reach_end(state: &ServerState) -> Result<Cursor, ApiError> {
 async fn reach(state: &ServerState, cursor: Cursor, wait: Duration) -> Result<(), ApiError> {
     let (hub, until) = (&state.hub, Instant::now() + wait);
     if hub.place(cursor).is_some_and(|place| hub.has_reached(place)) {
+        return Ok(());
+    }
+    // Usually this node is behind by a moment only.
+    if timeout_at(until.min(Instant::now() + TAIL_WAIT), hub.reached_in_lineage(cursor)).await.is_ok() {
         return Ok(());
     }
     // The log knows whether it has got to the cursor, and whether it has the cursor's epoch.
@@ -339,11 +362,11 @@ pub async fn ask_again(
             let mut answer = std::mem::take(&mut answered.session);
             // Without a new time, the application is not asked again for a day.
             answer.ttl = answer.ttl.or(Some(86_400));
-            service::append(state, answers::entries(answer, Some(&session.id), None, answered.publish)).await
+            append(state, answers::entries(answer, Some(&session.id), None, answered.publish)).await
         }
         Ok(None) => Ok(()),
         Err(refusal) => {
-            service::append(state, end().into_iter().collect()).await?;
+            append(state, end().into_iter().collect()).await?;
             Err(refusal)
         }
     }

@@ -2,8 +2,10 @@
 //! carry out its answers.
 
 pub mod answers;
+pub mod append;
 pub mod caller;
 pub mod connect;
+pub mod late_end;
 pub mod notifications;
 pub mod parse;
 pub mod present;

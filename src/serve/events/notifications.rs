@@ -1,7 +1,8 @@
 //! Tells the application about channels and members: calls that no request of a client has caused.
 
+use super::answers;
+use super::append::append;
 use super::upkeep::{NOWHERE, nobody};
-use super::{answers, service};
 use crate::serve::client_sessions::protocol::NATIVE;
 use crate::serve::hook::Hook;
 use crate::serve::hook::call::{CallContent, Caller, HookCall};
@@ -58,7 +59,7 @@ impl TransitionConsumer for HookNotifications {
             match self.hook.call_or_problem(queued, max, read).await {
                 // There is no client, so only the messages of the answer have an effect.
                 Ok(answered) => {
-                    let _ = service::append(&self.state, answered.publish).await;
+                    let _ = append(&self.state, answered.publish).await;
                     true
                 }
                 // An answer that cannot be used would be the same the next time.

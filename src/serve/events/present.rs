@@ -1,7 +1,11 @@
 //! Brings sessions to the present of the node, and ends those that have ended or are lost.
 
+use super::append::append;
 use crate::cursor::Cursor;
 use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
+use crate::serve::client_sessions::change::{Change, ControlEntry};
+use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code};
@@ -10,6 +14,20 @@ use std::time::Duration;
 
 /// When a client should come back to a node that is behind.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A session that is not there.
+pub struct Missing {
+    /// The error for the client.
+    pub error: ApiError,
+    /// Whether its end also closes its connection.
+    pub closes: bool,
+}
+
+impl From<ApiError> for Missing {
+    fn from(error: ApiError) -> Missing {
+        Missing { error, closes: false }
+    }
+}
 
 /// Brings the state of a session to the position `upto`, or to the present.
 ///
@@ -21,16 +39,40 @@ pub async fn present(
     session: SessionState,
     upto: Option<Cursor>,
 ) -> Result<SessionState, ApiError> {
-    let (id, bookmarks) = (session.id.clone(), state.bookmarks(session.bookmarks));
-    let ended = |reason| {
-        bookmarks.end_soon(&id, reason);
-        state.sessions.unknown()
+    present_or_missing(state, session, upto).await.map_err(|missing| missing.error)
+}
+
+/// The same, with what the end of the session means for its connection.
+///
+/// # Errors
+///
+/// `no_session` or `not_ready`.
+pub async fn present_or_missing(
+    state: &Arc<ServerState>,
+    session: SessionState,
+    upto: Option<Cursor>,
+) -> Result<SessionState, Missing> {
+    let (id, kind) = (session.id.clone(), session.bookmarks);
+    let (reason, closes) = match catch_up(&state.hub, session, upto).await {
+        Ok(session) => return Ok(session),
+        Err(CannotCatchUp::Late) => return Err(late().into()),
+        Err(CannotCatchUp::Lost) => ("gap", false),
+        Err(CannotCatchUp::Ended { closes }) => ("disconnected", closes),
     };
-    catch_up(&state.hub, session, upto).await.map_err(|error| match error {
-        CannotCatchUp::Late => late(),
-        CannotCatchUp::Ended => ended("disconnected"),
-        CannotCatchUp::Lost => ended("gap"),
-    })
+    if closes && kind == Bookmarks::Record {
+        tell_connection(state, &id).await;
+    }
+    state.bookmarks(kind).end_soon(&id, reason);
+    Err(Missing { error: state.sessions.unknown(), closes })
+}
+
+/// Repeats the end of a session on its own channel. The entry that has ended it may be for a user or a channel, and when
+/// the record does not have the session any more, nobody knows that this was the session's user or channel.
+async fn tell_connection(state: &Arc<ServerState>, id: &SessionId) {
+    let end = Change { disconnect: true, closes: true, ..Change::default() };
+    let entry = ControlEntry::Change(end).draft(Some(id));
+    // If that fails, only the namespace ends.
+    let _ = append(state, entry.into_iter().collect()).await;
 }
 
 /// The error for a node that is behind.

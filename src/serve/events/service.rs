@@ -1,5 +1,7 @@
 //! Passes events and answers of clients on to the application, and carries out what it answers.
 
+use super::append::append;
+use super::late_end::LateEnd;
 use super::present::present;
 use super::{answers, caller};
 use crate::message::{Channel, ClientId, Draft, User};
@@ -11,8 +13,6 @@ use crate::serve::hook::call_type::CallType;
 use crate::serve::hook::{Answered, Hook, QueuedCall};
 use crate::serve::limits::memory::Reservation;
 use crate::serve::limits::rate_limiter::EventSender;
-use crate::serve::metrics::delivery::PublishSource;
-use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, ClientAck, ClientEvent, Code};
 use std::future::Future;
@@ -36,6 +36,8 @@ pub struct Sender {
 pub struct EventAnswer {
     /// The arguments for the client's callback, as JSON on one line.
     pub ack: Option<String>,
+    /// The end of the session, which comes after the arguments.
+    pub end: Option<Box<LateEnd>>,
     /// The memory of the answer, until the client has it.
     _memory: Reservation,
 }
@@ -177,28 +179,17 @@ async fn carry_out(
     let id = session.as_ref().map(|session| &session.id);
     let Some(hook) = hook else {
         append(&state, answers::entries(Default::default(), id, acked, Vec::new())).await?;
-        return Ok(EventAnswer { ack: None, _memory: memory });
+        return Ok(EventAnswer { ack: None, end: None, _memory: memory });
     };
     let mut answered = hook.call(queued, max, read).await?;
-    let (answer, publish) = (std::mem::take(&mut answered.session), std::mem::take(&mut answered.publish));
+    let (mut answer, publish) = (std::mem::take(&mut answered.session), std::mem::take(&mut answered.publish));
+    let end = answered.ack.as_ref().and_then(|_| answers::take_end(&mut answer, id?));
     let drafts = answers::entries(answer, id, acked, publish);
     let size = |answered: &Answered<Draft>| answered.ack.as_ref().map_or(0, String::len);
     memory.resize(size(&answered) + drafts.iter().map(Draft::size).sum::<usize>())?;
     append(&state, drafts).await?;
     memory.resize(size(&answered))?;
-    Ok(EventAnswer { ack: answered.ack, _memory: memory })
-}
-
-/// Appends entries for the application.
-///
-/// # Errors
-///
-/// `log_unavailable` or `outcome_unknown`.
-pub async fn append(state: &Arc<ServerState>, drafts: Vec<Draft>) -> Result<(), ApiError> {
-    if !drafts.is_empty() {
-        service::append(state, PublishSource::Hook, drafts).await?;
-    }
-    Ok(())
+    Ok(EventAnswer { ack: answered.ack, end: LateEnd::new(&state, end), _memory: memory })
 }
 
 /// The user that a token names.

@@ -1,6 +1,7 @@
 //! The task that keeps the records of sessions, and tells the application which sessions have ended.
 
-use super::{answers, caller, connect, service};
+use super::append::append;
+use super::{answers, caller, connect};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::catch_up::{CannotCatchUp, catch_up};
 use crate::serve::client_sessions::id::SessionId;
@@ -106,7 +107,7 @@ async fn tell_end(state: &Arc<ServerState>, ended: EndedSession) {
     let session = match catch_up(&state.hub, bookmarked.clone(), None).await {
         Ok(session) => session,
         Err(error) => {
-            if error == CannotCatchUp::Ended {
+            if matches!(error, CannotCatchUp::Ended { .. }) {
                 reason = "disconnected";
             }
             bookmarked
@@ -128,7 +129,7 @@ async fn tell_end(state: &Arc<ServerState>, ended: EndedSession) {
     let read = |json: &str| answers::publication(json, Some(&session.client), max);
     // The session is over, so only the messages of the answer have an effect.
     if let Ok(answered) = hook.call(queued, max, read).await {
-        let _ = service::append(state, answered.publish).await;
+        let _ = append(state, answered.publish).await;
     }
 }
 

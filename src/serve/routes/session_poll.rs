@@ -133,7 +133,7 @@ impl Collected {
                                 self.is_lost = true;
                                 session.end_lost();
                             }
-                            Err(CannotCatchUp::Ended) => session.end(),
+                            Err(CannotCatchUp::Ended { .. }) => session.end(),
                         }
                     }
                 }

@@ -94,7 +94,7 @@ async fn list(state: &ServerState, channel: &Channel, after: &str) -> Result<Res
         match timeout_at(until, catch_up(&state.hub, session.clone(), None)).await {
             Ok(Ok(session)) if !session.channels.contains_key(channel) => {}
             Ok(Ok(session)) => sessions.push(entry(session)),
-            Ok(Err(CannotCatchUp::Ended)) => state.sessions.end_soon(&session.id, "disconnected"),
+            Ok(Err(CannotCatchUp::Ended { .. })) => state.sessions.end_soon(&session.id, "disconnected"),
             _ => sessions.push(entry(session)),
         }
     }

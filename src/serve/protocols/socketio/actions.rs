@@ -9,9 +9,10 @@ use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{self, AccessRequest};
 use crate::serve::client_sessions::change::{Change, ControlEntry, room_channel};
 use crate::serve::client_sessions::state::{MAX_CHANNELS, SessionState};
+use crate::serve::events::append::append;
 use crate::serve::events::caller;
 use crate::serve::events::present::present;
-use crate::serve::events::service::{self as events, Sender};
+use crate::serve::events::service::{self as events, EventAnswer, Sender};
 use crate::serve::hook::call_type::CallType;
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::publishing::service;
@@ -31,7 +32,7 @@ const MAX_ROOM: usize = 200;
 /// The work that an event has begun.
 pub enum Work {
     /// The answer of the application. Calls keep their order by themselves.
-    Call(BoxFuture<'static, Answer>),
+    Call(BoxFuture<'static, Result<EventAnswer, ApiError>>),
     /// An action of a rule. The client's next event waits for it.
     Rule(BoxFuture<'static, Answer>),
 }
@@ -82,7 +83,7 @@ pub fn begin(
         wants_ack: packet.packet.ack.is_some(),
     };
     let answer = events::send(state, sender(source), event)?;
-    Ok(Some(Work::Call(Box::pin(async move { Ok(answer.await?.ack) }))))
+    Ok(Some(Work::Call(Box::pin(answer))))
 }
 
 /// Passes a client's answer to an event of the application on to it.
@@ -164,7 +165,7 @@ fn rule(
                     let (action, channels) = (query::Action::Subscribe, vec![channel]);
                     state.authorizer.ask(AccessRequest { action, channels, client: None, credentials }).await?;
                 }
-                events::append(&state, entry.into_iter().collect()).await?;
+                append(&state, entry.into_iter().collect()).await?;
                 Ok(Some("[]".to_owned()))
             }))
         }

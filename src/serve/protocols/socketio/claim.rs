@@ -118,8 +118,7 @@ impl Claim {
     }
 
     async fn write(&mut self, polling: &Polling<'_>) -> Result<Swapped, Refused> {
-        let store = &*polling.shared.store;
-        Ok(self.parts.write(store, polling.id.secret(), Part::Writer, polling.lifetime()).await?)
+        polling.write(&mut self.parts, Part::Writer, polling.lifetime()).await
     }
 }
 

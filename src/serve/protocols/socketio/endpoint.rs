@@ -146,7 +146,7 @@ impl Requested<'_> {
 
     /// Lets a client that polls try a WebSocket.
     async fn upgrade(self, id: SessionId, upgrade: Upgrade) -> Response {
-        let polling = Polling { shared: self.shared, state: self.state, id: &id, t: None };
+        let polling = Polling::new(self.shared, self.state, &id, None);
         let parts = match polling.load().await {
             Ok(parts) if parts.mode.probing_until_ms <= self.state.hub.log().now_ms() => parts,
             Ok(_) => return refuse(Refusal::BadRequest, true),
@@ -232,7 +232,7 @@ impl Requested<'_> {
     }
 
     async fn get(self, id: &SessionId) -> Response {
-        let polling = Polling { shared: self.shared, state: self.state, id, t: self.read.t.as_deref() };
+        let polling = Polling::new(self.shared, self.state, id, self.read.t.as_deref());
         match polling.get().await {
             Ok((framing, body)) => self.payload(framing, body),
             Err(refused) => refuse_by(refused),
@@ -248,7 +248,7 @@ impl Requested<'_> {
             }
             Err(error) => return response::refused(&error),
         };
-        let polling = Polling { shared: self.shared, state: self.state, id, t: self.read.t.as_deref() };
+        let polling = Polling::new(self.shared, self.state, id, self.read.t.as_deref());
         let info = match polling.load().await {
             Ok(parts) => parts.info,
             Err(refused) => return refuse_by(refused),

@@ -88,7 +88,7 @@ pub async fn answer(
 
 fn polling<'a>(requested: &'a Requested<'_>, id: &'a SessionId) -> Polling<'a> {
     // The time stamps of these clients are times, which two requests may share.
-    Polling { shared: requested.shared, state: requested.state, id, t: None }
+    Polling::new(requested.shared, requested.state, id, None)
 }
 
 /// An answer with one packet.
@@ -137,7 +137,7 @@ async fn send(requested: &Requested<'_>, id: &SessionId, mut request: Request) -
 }
 
 async fn change(requested: Requested<'_>, id: SessionId, upgrade: Upgrade) -> Response {
-    let polling = Polling { shared: requested.shared, state: requested.state, id: &id, t: None };
+    let polling = polling(&requested, &id);
     // A WebSocket of an unknown session is opened, so that the client can be told.
     let public = match polling.load().await {
         Ok(parts) => client_of(&parts.info),
@@ -195,7 +195,7 @@ async fn shake_hands(requested: &Requested<'_>) -> Result<String, (StatusCode, &
     };
     let reader = Reader { at, sockets: Vec::new(), pinged_ms, parked: None, last: None };
     let record = Parts::record(&info, &reader, &Writer { sockets: vec![place], ..Writer::default() });
-    let polling = Polling { shared, state, id: &id, t: None };
+    let polling = Polling::new(shared, state, &id, None);
     let created = shared.store.create(id.secret(), &record, polling.lifetime(), shared.settings.max_connections).await;
     if !created.unwrap_or(false) || polling.append(&[entry]).await.is_err() {
         state.sessions.end_soon(&session.id, "transport error");

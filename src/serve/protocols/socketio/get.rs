@@ -7,7 +7,7 @@
 use super::framing::{Framing, Words};
 use super::json_bytes::JsonBytes;
 use super::payload;
-use super::poll::{Polling, Refused, UNKNOWN};
+use super::poll::{Polling, Refused, UNKNOWN, patience};
 use super::reading::Reading;
 use super::record::{Parts, Reader, Stamp};
 use super::sockets::ENDED;
@@ -37,7 +37,7 @@ impl Polling<'_> {
     /// # Errors
     ///
     /// The reason why there is no answer.
-    pub async fn get(&self) -> Result<(Framing, Vec<u8>), Refused> {
+    pub async fn get(mut self) -> Result<(Framing, Vec<u8>), Refused> {
         let asked = Instant::now();
         let reader_metrics = self.state.delivery.open(POLLING.name());
         let mut parts = self.load().await?;
@@ -68,11 +68,13 @@ impl Polling<'_> {
         };
         let connect_by_ms = parts.info.began_ms + self.shared.settings.connect_timeout.as_millis() as u64;
         let to_connect = Duration::from_millis(connect_by_ms.saturating_sub(now_ms()));
+        // The client gets its ping at the end of this time, and then waits for the next one.
+        self.until = Instant::now() + time + patience(self.shared).saturating_sub(asked.elapsed());
         let is_brief = parts.is_unused() && to_connect < time;
         let time = if is_brief { to_connect } else { time.min(interval) };
-        let mut reading = Reading::open(self, framing, &parts.reader).await.ok_or(UNKNOWN)?;
+        let mut reading = Reading::open(&self, framing, &parts.reader).await.ok_or(UNKNOWN)?;
         tokio::select! {
-            () = reading.fill(self, time) => {}
+            () = reading.fill(&self, time) => {}
             () = self.state.drain.begun() => reading.is_woken = true,
         }
         if is_brief && now_ms() >= connect_by_ms {
@@ -106,7 +108,7 @@ impl Polling<'_> {
     }
 
     async fn write_reader(&self, parts: &mut Parts) -> Result<(), Refused> {
-        match parts.write(&*self.shared.store, self.id.secret(), Part::Reader, self.lifetime()).await? {
+        match self.write(parts, Part::Reader, self.lifetime()).await? {
             Swapped::Done => Ok(()),
             // Another GET has taken over, or the connection is over.
             Swapped::Stale => Err(Refused::Engine(Refusal::BadRequest)),

@@ -26,6 +26,7 @@ mod packets;
 mod payload;
 mod poll;
 mod post;
+mod post_connect;
 mod reading;
 mod record;
 mod recovery;

@@ -10,16 +10,16 @@ use super::encodings::ack_id;
 use super::entries::ConnectionEntry;
 use super::framing::Words;
 use super::input09::{self, Input09};
-use super::opening::{self, Wanted, public_id, public_part};
+use super::opening;
 use super::packets::{self, Answer, Packet};
 use super::payload::{self, Content, Received};
 use super::poll::{Polling, Refused};
 use super::record::{Half, Place, Writer};
-use super::recovery::{self, Remembered};
-use super::sockets::{Client, MAX_PENDING, MAX_SOCKETS};
+use super::sockets::{Client, MAX_PENDING};
+use crate::message::Draft;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::state::SessionState;
-use crate::serve::events::connect;
+use crate::serve::events::late_end::LateEnd;
 use crate::transport::{ApiError, Code};
 use crate::wire::engineio::PacketType as EngineType;
 use crate::wire::engineio::handshake::Refusal;
@@ -31,7 +31,6 @@ use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -50,7 +49,7 @@ pub struct PostBody<'a> {
 }
 
 /// Why a POST is not carried out to its end.
-enum Stop {
+pub(super) enum Stop {
     /// The client has broken a rule of the protocol, so the connection ends.
     Broken,
     /// The client gets no `ok`.
@@ -59,20 +58,23 @@ enum Stop {
 
 use Stop::Broken;
 
+/// The answer of the application to an event of a namespace: its number, the arguments, and the end of the session.
+type Called = (String, Option<u64>, Answer, Option<Box<LateEnd>>);
+
 /// A POST that is carried out.
-struct Posting<'a> {
-    polling: &'a Polling<'a>,
-    client: &'a Client,
-    claim: Arc<Mutex<Claim>>,
+pub(super) struct Posting<'a> {
+    pub(super) polling: &'a Polling<'a>,
+    pub(super) client: &'a Client,
+    pub(super) claim: Arc<Mutex<Claim>>,
     /// Whether another request has carried out a part of the POST.
-    is_repeated: bool,
-    writer: Writer,
-    version: Version,
+    pub(super) is_repeated: bool,
+    pub(super) writer: Writer,
+    pub(super) version: Version,
     /// The states of the sockets, as far as they were needed.
-    sessions: HashMap<String, Arc<SessionState>>,
-    calls: FuturesUnordered<BoxFuture<'static, (String, Option<u64>, Answer)>>,
+    pub(super) sessions: HashMap<String, Arc<SessionState>>,
+    calls: FuturesUnordered<BoxFuture<'static, Called>>,
     /// The number of the packet.
-    index: usize,
+    pub(super) index: usize,
     is_closed: bool,
     /// Whether the parts of the packet were not kept.
     is_cut: bool,
@@ -122,7 +124,15 @@ pub async fn post(polling: &Polling<'_>, client: &Client, body: &PostBody<'_>) -
                 // While the work notes its progress, it moves the deadline on, too.
                 Err(_) => {
                     if let Ok(mut claim) = claim.try_lock() {
-                        claim.renew(polling).await?;
+                        let mut renewal = pin!(claim.renew(polling));
+                        let (renewed, done) = tokio::select! {
+                            renewed = &mut renewal => (renewed, None),
+                            done = &mut work => (renewal.await, Some(done)),
+                        };
+                        renewed?;
+                        if let Some(done) = done {
+                            break done;
+                        }
                     }
                 }
             }
@@ -208,18 +218,25 @@ impl Posting<'_> {
     }
 
     /// Leaves an entry for other requests. Without it, the client has to begin anew.
-    async fn append(&mut self, entry: ConnectionEntry) -> Result<(), Stop> {
+    pub(super) async fn append(&mut self, entry: ConnectionEntry) -> Result<(), Stop> {
         self.polling.append(&[entry]).await.map_err(Stop::Refused)
     }
 
     async fn answer_next(&mut self) -> Result<(), Stop> {
         match self.calls.next().await {
-            Some((namespace, id, answer)) => self.answered(&namespace, id, &answer).await,
+            Some((namespace, id, answer, end)) => self.answered(&namespace, id, &answer, end).await,
             None => Ok(()),
         }
     }
 
-    async fn answered(&mut self, namespace: &str, id: Option<u64>, answer: &Answer) -> Result<(), Stop> {
+    /// Tells the client the answer to its event. The end of the session comes after it.
+    async fn answered(
+        &mut self,
+        namespace: &str,
+        id: Option<u64>,
+        answer: &Answer,
+        end: Option<Box<LateEnd>>,
+    ) -> Result<(), Stop> {
         let framing = self.client.framing;
         let entry_of =
             |answer: &Answer| packets::answered(framing, namespace, id, answer).map(ConnectionEntry::of_packet);
@@ -233,14 +250,13 @@ impl Posting<'_> {
             self.polling.shared.metrics.refused_events.inc();
             self.polling.state.rejections.count(code);
         }
-        match entry {
-            Some(entry) => self.append(entry).await,
-            None => Ok(()),
-        }
+        let drafts: Vec<Draft> = entry.and_then(|entry| entry.draft(self.polling.id)).into_iter().collect();
+        let drafts = drafts.into_iter().chain(end.and_then(|mut end| end.take())).collect();
+        self.polling.append_all(drafts).await.map_err(Stop::Refused)
     }
 
     /// What distinguishes the packet from others of the connection; `None` if a repeated POST cannot be known.
-    fn key(&self) -> Option<String> {
+    pub(super) fn key(&self) -> Option<String> {
         self.polling.t.map(|t| format!("{t}:{}", self.index))
     }
 
@@ -275,111 +291,25 @@ impl Posting<'_> {
         }
     }
 
-    /// Connects a namespace that the connection has already, as far as this part of the record knows.
-    async fn connect_again(&mut self, index: usize, packet: &Complete<'_>, namespace: String) -> Result<(), Stop> {
-        let place = self.writer.sockets[index].clone();
-        let this = self.polling.t.map(|t| (t.to_owned(), self.index));
-        if self.is_repeated && place.by.is_some() && place.by == this {
-            // The first request may have died before it could tell the reader.
-            return self.tell(place).await;
-        }
-        // The application may have ended the socket.
-        match connect::find_latest(self.polling.state, &place.session).await {
-            Ok(_) if self.version == Version::V4 => Ok(()),
-            Ok(_) => Err(Broken),
-            Err(error) if error.code == Code::NoSession => {
-                self.writer.sockets.remove(index);
-                self.sessions.remove(&namespace);
-                self.connect(packet, namespace).await
-            }
-            Err(_) => Err(Stop::Refused(Refused::Away)),
-        }
-    }
-
-    async fn connect(&mut self, packet: &Complete<'_>, namespace: String) -> Result<(), Stop> {
-        let (state, shared) = (self.polling.state.clone(), self.polling.shared.clone());
-        self.writer.was_used = true;
-        let token = opening::token(packet.packet.json.as_deref(), packet.packet.query.as_deref());
-        let wanted = token.and_then(|token| Ok((self.wanted(packet, &namespace, token.as_deref())?, token)));
-        let (at, opened, token) = match wanted {
-            Ok(((remembered, wanted), token)) => {
-                let (at, opened) = recovery::recover_or_open(state, shared, remembered, wanted).await;
-                (at, opened, token)
-            }
-            Err(error) => (None, Err(error), None),
-        };
-        match opened {
-            Ok(session) => {
-                let at = Some(at.unwrap_or(session.cursor).to_string());
-                let by = self.polling.t.map(|t| (t.to_owned(), self.index));
-                let session = session.id.secret().to_string();
-                let place = Place { namespace, session, at, is_new: false, token, by };
-                self.writer.sockets.push(place.clone());
-                // From here on, a repeated POST finds the socket.
-                self.claim.lock().await.note(self.polling, &self.writer).await.map_err(Stop::Refused)?;
-                self.tell(place).await
-            }
-            Err(error) => {
-                self.polling.state.rejections.count(error.code);
-                let packet = packets::refused(self.client.framing, &namespace, &error);
-                self.append(ConnectionEntry::of_packet(packet)).await
-            }
-        }
-    }
-
-    /// Tells the reader about a socket.
-    async fn tell(&mut self, place: Place) -> Result<(), Stop> {
-        let Place { namespace, session, at, token, .. } = place;
-        let at = at.unwrap_or_default();
-        self.append(ConnectionEntry::Socket { namespace, session, at, token }).await
-    }
-
-    fn wanted(
-        &self,
-        packet: &Complete<'_>,
-        namespace: &str,
-        token: Option<&str>,
-    ) -> Result<(Option<Remembered>, Wanted), ApiError> {
-        if self.writer.sockets.len() >= MAX_SOCKETS {
-            return Err(ApiError::new(Code::TooManyConnections, "the connection has too many namespaces"));
-        }
-        // The ids follow from the packet, so that a repeated POST has the same ones, for the application, too.
-        let derived = |what: &str| self.key().map(|key| self.polling.id.derived(&format!("{what}:{key}")));
-        let client = || derived("client").and_then(|id| public_part(&id)).or_else(public_id);
-        let client = self.client.id.clone().or_else(client);
-        let client = client.ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
-        let auth = packet.packet.json.as_deref();
-        let mut connect = self.client.connect.clone();
-        let recovered = auth.filter(|_| self.polling.shared.settings.recovery).and_then(recovery::take);
-        let (remembered, rest) = recovered.unzip();
-        connect.auth = rest.or_else(|| auth.and_then(|auth| serde_json::from_str(auth).ok()));
-        opening::add_query(&mut connect, packet.packet.query.as_deref());
-        let credentials = opening::with_token(&self.client.credentials, token);
-        let session = derived("session");
-        Ok((remembered, Wanted { namespace: namespace.into(), session, client, credentials, connect }))
-    }
-
     /// Begins what an event, or an answer to an event of the application, does.
     async fn event(&mut self, packet: &Complete<'_>, place: Place) -> Result<(), Stop> {
-        let (state, shared, namespace) = (self.polling.state, self.polling.shared, place.namespace);
+        let (state, shared, namespace) = (self.polling.state, self.polling.shared, place.namespace.clone());
         let is_ack = matches!(packet.packet.kind, PacketType::Ack | PacketType::BinaryAck);
         let id = packet.packet.ack;
         if self.is_cut {
             let error = ApiError::new(Code::TooLarge, "the binary parts of the event are too long");
-            return self.answered(&namespace, id.filter(|_| !is_ack), &Err(error)).await;
+            return self.answered(&namespace, id.filter(|_| !is_ack), &Err(error), None).await;
         }
         let known = self.sessions.get(&namespace).filter(|_| !is_ack).cloned();
         let found = match known {
             Some(session) => Ok(session),
-            // Another node may have sent the event that the client answers.
-            None if is_ack => connect::find_latest(state, &place.session).await.map(Arc::new),
-            None => connect::find(state, &place.session, None, Duration::ZERO).await.map(Arc::new),
+            None => self.polling.find(&place, is_ack).await.map(Arc::new),
         };
         let session = match found {
             Ok(session) => session,
             // The application has ended the socket, and the client does not know it yet.
             Err(error) if error.code == Code::NoSession => return Ok(()),
-            Err(error) => return self.answered(&namespace, id.filter(|_| !is_ack), &Err(error)).await,
+            Err(error) => return self.answered(&namespace, id.filter(|_| !is_ack), &Err(error), None).await,
         };
         self.sessions.insert(namespace.clone(), session.clone());
         let credentials = &self.client.credentials;
@@ -392,23 +322,28 @@ impl Posting<'_> {
                 return Ok(());
             };
             if let Ok(answer) = actions::acknowledge(state, &source, packet, awaited.name.clone()) {
-                self.calls.push(Box::pin(async move { (namespace, None, answer.await) }));
+                self.calls.push(Box::pin(async move { (namespace, None, answer.await, None) }));
             }
             return Ok(());
         }
         let limited = state.rates.request(credentials.ip);
         match limited.and_then(|()| actions::begin(state, shared, &source, packet, self.key())) {
-            Ok(Some(Work::Call(answer))) => self.calls.push(Box::pin(async move { (namespace, id, answer.await) })),
+            Ok(Some(Work::Call(answer))) => self.calls.push(Box::pin(async move {
+                match answer.await {
+                    Ok(answer) => (namespace, id, Ok(answer.ack), answer.end),
+                    Err(error) => (namespace, id, Err(error), None),
+                }
+            })),
             Ok(Some(Work::Rule(answer))) => {
                 let answer = answer.await;
                 // The rule may have changed it.
                 self.sessions.remove(&namespace);
-                self.answered(&namespace, id, &answer).await?;
+                self.answered(&namespace, id, &answer, None).await?;
             }
             Ok(None) => {
                 shared.metrics.ignored_events.inc();
             }
-            Err(error) => self.answered(&namespace, id, &Err(error)).await?,
+            Err(error) => self.answered(&namespace, id, &Err(error), None).await?,
         }
         Ok(())
     }

@@ -10,12 +10,15 @@ use super::resumed::read_up_to;
 use super::transports::POLLING;
 use crate::cursor::{Cursor, Id, Start};
 use crate::hub::{LIMIT, Step, Subscription};
-use crate::message::Message;
+use crate::message::{Channel, Message};
 use crate::serve::client_sessions::address::own_channel;
 use crate::serve::client_sessions::change::ControlEntry;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect;
+use crate::serve::presence::stay::PollingStay;
+use crate::serve::state::ServerState;
 use crate::transport::{Code, Envelope as _};
 use crate::wire::engineio::PacketType;
 use bytes::Bytes;
@@ -33,6 +36,8 @@ struct ReadSocket {
     envelope: NamespaceEnvelope,
     /// The token that the page has given for the namespace.
     token: Option<String>,
+    /// The stay of its user in channels with presence.
+    _stay: Option<PollingStay>,
 }
 
 impl ReadSocket {
@@ -45,14 +50,6 @@ impl ReadSocket {
             ..Place::default()
         }
     }
-}
-
-/// What has come for the client.
-enum Item {
-    /// An entry of another request.
-    Entry(Arc<Message>),
-    /// An event.
-    Frame(Bytes),
 }
 
 /// What a GET reads.
@@ -118,7 +115,7 @@ impl Reading {
             self.is_closed = true;
             return;
         };
-        match connect::find_at(state, &place.session, at, time).await {
+        match connect::find_at_or_missing(state, &place.session, at, time).await {
             Ok(session) => {
                 let client = session.client.clone();
                 let pid = shared.settings.recovery.then(|| session.id.secret().clone());
@@ -129,13 +126,15 @@ impl Reading {
                 let mut subscription = state.hub.subscribe(None, &[], Start::After(at), None, Some(client));
                 let mut live = LiveSession::of_poll(&state.sessions, &state.hub, session);
                 live.begin(&mut subscription);
-                let channels: Vec<_> = live.state().channels.keys().cloned().collect();
+                let channels: Vec<Channel> = live.state().channels.keys().cloned().collect();
                 state.hub.polled(POLLING.name(), channels.iter(), &live.state().client, time);
-                self.sockets.push(ReadSocket { namespace, live, subscription, envelope, token: place.token });
+                let stay = stay(state, live.state(), &channels).await;
+                let token = place.token;
+                self.sockets.push(ReadSocket { namespace, live, subscription, envelope, token, _stay: stay });
             }
-            Err(error) if error.code == Code::NoSession => match connect::reach_end(state).await {
+            Err(missing) if missing.error.code == Code::NoSession => match connect::reach_end(state).await {
                 Ok(end) => {
-                    self.closes |= has_closed(polling, &place.session, at, end).await;
+                    self.closes |= missing.closes || has_closed(polling, &place.session, at, end).await;
                     self.ended.push((place, end));
                 }
                 Err(_) => self.skip(place),
@@ -169,44 +168,20 @@ impl Reading {
 
     /// Ready when there is something to do.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (before, count) = (self.own.cursor(), self.entries.len());
-        let step = self.own.poll_step(cx, LIMIT, &mut self.entries);
-        self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_)));
-        let mut is_ready = self.entries.len() > count;
-        if is_ready && count == 0 {
-            self.entries_after = before;
-        }
-        // A client that has left a namespace must not get its events: it may have connected the namespace again.
-        for message in &self.entries[count..] {
-            if let Some(ConnectionEntry::Left { namespace }) = ConnectionEntry::read(message) {
-                self.sockets.retain(|socket| *socket.namespace != *namespace);
-            }
-        }
-        let (mut items, mut is_loading) = (Vec::new(), false);
+        let mut is_ready = self.poll_own(cx);
+        let mut frames = Vec::new();
         for socket in &mut self.sockets {
             let mut batch = Vec::new();
             let step = socket.subscription.poll_step(cx, LIMIT, &mut batch);
             // Engine.IO has no word for a gap.
             self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_))) || socket.live.poll_lost(cx);
             is_ready |= !batch.is_empty() || matches!(step, Poll::Ready(Step::Messages));
-            is_loading |= step.is_pending();
             socket.live.take(&mut batch, &mut socket.subscription);
             let encoding = socket.envelope.encoding();
             self.messages.extend(batch.iter().cloned());
-            items.extend(batch.iter().map(|message| (id_of(message), Item::Frame(encoding.frame(message)))));
+            frames.extend(batch.iter().map(|message| (id_of(message), encoding.frame(message))));
         }
-        // The answer to an event comes after the events that the application has sent before it. These may have to be
-        // read from the log first.
-        if !is_loading {
-            items.extend(self.entries.drain(..).map(|message| (id_of(&message), Item::Entry(message))));
-        }
-        items.sort_by_key(|(id, _)| *id);
-        for (_, item) in items {
-            match item {
-                Item::Entry(message) => self.entry(&message),
-                Item::Frame(frame) => self.out.extend_from_slice(&frame),
-            }
-        }
+        is_ready |= self.write(frames);
         let ended = |socket: &mut ReadSocket| socket.live.has_ended();
         for socket in self.sockets.extract_if(.., ended) {
             self.closes |= socket.live.state().closes;
@@ -215,6 +190,54 @@ impl Reading {
         }
         is_ready |= self.tell_ended();
         if is_ready || self.is_closed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Reads entries of other requests. Returns whether there were some.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> bool {
+        let (before, mut batch) = (self.own.cursor(), Vec::new());
+        let step = self.own.poll_step(cx, LIMIT, &mut batch);
+        self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_)));
+        if batch.is_empty() {
+            return false;
+        }
+        if self.entries.is_empty() {
+            self.entries_after = before;
+        }
+        // A client that has left a namespace must not get its events: it may have connected the namespace again.
+        for message in &batch {
+            if let Some(ConnectionEntry::Left { namespace }) = ConnectionEntry::read(message) {
+                self.sockets.retain(|socket| *socket.namespace != *namespace);
+                self.unread.retain(|place| place.namespace != namespace);
+            }
+        }
+        self.entries.append(&mut batch);
+        true
+    }
+
+    /// Writes events, and carries out the entries of other requests at their places between them. Returns whether there
+    /// were entries.
+    fn write(&mut self, mut frames: Vec<(Id, Bytes)>) -> bool {
+        frames.sort_by_key(|(id, _)| *id);
+        let (mut frames, mut has_entries) = (frames.into_iter().peekable(), false);
+        while let Some(id) = self.next_entry() {
+            while let Some((_, frame)) = frames.next_if(|(at, _)| *at <= id) {
+                self.out.extend_from_slice(&frame);
+            }
+            let message = self.entries.remove(0);
+            self.entries_after = message.cursor().unwrap_or(self.entries_after);
+            self.entry(&message);
+            has_entries = true;
+        }
+        frames.for_each(|(_, frame)| self.out.extend_from_slice(&frame));
+        has_entries
+    }
+
+    /// The position of the next entry, if all sockets have read up to it: the answer to an event comes after what the
+    /// application has sent and published before it.
+    fn next_entry(&self) -> Option<Id> {
+        let id = id_of(self.entries.first()?);
+        let are_read = self.to_open.is_empty() && self.unread.is_empty();
+        (are_read && self.sockets.iter().all(|socket| socket.subscription.cursor().id >= id)).then_some(id)
     }
 
     /// The position up to which the entries of other requests are carried out.
@@ -281,6 +304,13 @@ impl Reading {
         let sockets = self.sockets.iter().map(ReadSocket::place).chain(others).collect();
         Reader { at: self.read_to().to_string(), sockets, pinged_ms: 0, parked: None, last: None }
     }
+}
+
+/// Makes the user of a socket a member of the channels with presence that it reads, as any client that polls. If a
+/// channel is full, the socket reads it without being a member.
+async fn stay(state: &ServerState, session: &SessionState, channels: &[Channel]) -> Option<PollingStay> {
+    let (presence, user) = (state.presence.as_ref()?, session.user.as_ref()?);
+    presence.poll(channels, user, Some(&session.client)).await.ok().flatten()
 }
 
 /// Whether the end of a session, which is over, has ended its connection.

@@ -196,6 +196,10 @@ pub struct Mode {
     pub probing_until_ms: u64,
 }
 
+fn text_of<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// The parts of a record, as values with their versions.
 #[derive(Clone)]
 pub struct Parts {
@@ -233,14 +237,26 @@ impl Parts {
     /// A new record.
     pub fn record(info: &Info, reader: &Reader, writer: &Writer) -> ConnectionRecord {
         fn part<T: Serialize>(value: &T) -> Versioned {
-            Versioned { text: serde_json::to_string(value).unwrap_or_default(), version: 0 }
+            Versioned { text: text_of(value), version: 0 }
         }
         ConnectionRecord {
-            info: part(info).text,
+            info: text_of(info),
             reader: part(reader),
             writer: part(writer),
             mode: part(&Mode::default()),
         }
+    }
+
+    /// Takes over the version of a part that a write has left in the record; false if the record has another text.
+    pub fn take_over(&mut self, known: &Parts, part: Part) -> bool {
+        let (index, is_same) = match part {
+            Part::Reader => (0, text_of(&self.reader) == text_of(&known.reader)),
+            Part::Writer => (1, text_of(&self.writer) == text_of(&known.writer)),
+            Part::Mode => (2, text_of(&self.mode) == text_of(&known.mode)),
+        };
+        let is_next = known.versions[index] == self.versions[index] + 1;
+        self.versions[index] += u64::from(is_same && is_next);
+        is_same && is_next
     }
 
     /// Writes one part, if no other request has changed it.
@@ -252,11 +268,11 @@ impl Parts {
         ends_in: Duration,
     ) -> Result<Swapped, crate::log::Unreachable> {
         let (index, text) = match part {
-            Part::Reader => (0, serde_json::to_string(&self.reader)),
-            Part::Writer => (1, serde_json::to_string(&self.writer)),
-            Part::Mode => (2, serde_json::to_string(&self.mode)),
+            Part::Reader => (0, text_of(&self.reader)),
+            Part::Writer => (1, text_of(&self.writer)),
+            Part::Mode => (2, text_of(&self.mode)),
         };
-        let next = Versioned { text: text.unwrap_or_default(), version: self.versions[index] };
+        let next = Versioned { text, version: self.versions[index] };
         let swapped = store.swap(id, part, &next, ends_in).await?;
         if swapped == Swapped::Done {
             self.versions[index] += 1;

@@ -234,7 +234,9 @@ impl Sockets {
         let limited = state.rates.request(credentials.ip);
         match limited.and_then(|()| actions::begin(&state, &shared, &source, packet, key)) {
             Ok(Some(Work::Call(answer))) => {
-                self.tasks.push(Box::pin(async move { Done::Answered(namespace, id, answer.await) }));
+                // The end of the session comes after the answer: see `LateEnd`.
+                let answer = async move { Done::Answered(namespace, id, answer.await.map(|answer| answer.ack)) };
+                self.tasks.push(Box::pin(answer));
             }
             Ok(Some(Work::Rule(answer))) => {
                 self.rule = Some(Box::pin(async move { Done::Answered(namespace, id, answer.await) }));

@@ -111,7 +111,7 @@ struct Trial {
 
 impl Trial {
     fn polling(&self) -> Polling<'_> {
-        Polling { shared: &self.shared, state: &self.state, id: &self.id, t: None }
+        Polling::new(&self.shared, &self.state, &self.id, None)
     }
 
     /// Returns the record when the client has changed.
