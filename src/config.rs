@@ -5,9 +5,11 @@ mod environment;
 mod error;
 mod hook;
 mod message_log;
+mod page_path;
 mod parse;
 mod presence;
 mod pusher;
+mod raw_websocket;
 mod socketio;
 mod values;
 
@@ -16,8 +18,10 @@ pub use environment::{Origins, unknown_variables};
 pub use error::BadConfig;
 pub use hook::{HookFlags, Notify};
 pub use message_log::MessageLogFlags;
+pub use page_path::{OnMessage, PagePath};
 pub use presence::PresenceFlags;
 pub use pusher::{PusherApp, PusherFlags};
+pub use raw_websocket::RawWebSocketFlags;
 pub use socketio::{OnAction, SocketIoFlags};
 pub use values::{AccessLogTo, AddressOrOff};
 
@@ -140,6 +144,10 @@ pub struct Config {
     /// The flags of Socket.IO.
     #[command(flatten)]
     pub socketio: SocketIoFlags,
+
+    /// The flags of plain WebSocket pages.
+    #[command(flatten)]
+    pub raw_websocket: RawWebSocketFlags,
 
     /// The flags of the log of messages.
     #[command(flatten)]
@@ -326,6 +334,7 @@ impl Config {
         }
         self.presence.patterns()?;
         self.socketio.check(self.max_buffer_bytes)?;
+        self.raw_websocket.check(self.hook.hook_url.is_some() || self.hook.hook_stream.is_some())?;
         self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return bad("--tls-cert and --tls-key need each other: set both or neither".into());

@@ -10,6 +10,7 @@ mod hook;
 mod listen;
 mod open_log;
 mod pusher;
+mod raw_websocket;
 mod reload;
 mod run;
 mod socketio;
@@ -105,6 +106,7 @@ impl Server {
         // Mistakes in flags are found before the server listens, and before it waits for the log.
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let socketio_client = socketio::browser_client(config)?;
+        let raw_websocket = raw_websocket::pages(config)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
         let open = open_log::open_log(config, endpoint, metrics).await?;
@@ -142,10 +144,12 @@ impl Server {
             tcp_address,
             demo: demo.api,
             pusher_apps: apps,
+            raw_websocket,
         };
         let notifies = config.hook.notifies_transitions();
         let told_metrics = notifies.then(|| TransitionMetrics::register(registry.sub_registry_with_prefix("longtail")));
         let context = Arc::new(state::context(config, registry, parts));
+        raw_websocket::check_paths(config, &context)?;
         let transitions = told_metrics.and_then(|metrics| transitions::source(&context.state, members, told, metrics));
         Ok(Server {
             context,

@@ -64,6 +64,7 @@ mod presence;
 mod proxies;
 mod publish;
 mod pusher;
+mod raw_websocket;
 mod reactor;
 mod redis_access;
 mod redis_functions;

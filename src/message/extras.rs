@@ -166,8 +166,20 @@ impl Channels {
         if channels.is_empty() { Err(BadChannels::None) } else { Ok(Channels(channels)) }
     }
 
+    /// These channels, without repetitions; `None` if there are none, or too many.
+    pub fn of(names: impl IntoIterator<Item = Channel>) -> Option<Channels> {
+        let (mut channels, mut seen) = (SmallVec::new(), HashSet::new());
+        channels.extend(names.into_iter().filter(|channel| seen.insert(channel.clone())));
+        (1..=Channels::MAX).contains(&channels.len()).then_some(Channels(channels))
+    }
+
+    /// Each channel.
+    pub fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.0.iter()
+    }
+
     /// The first channel, and all channels if there are several.
-    pub(super) fn split(self) -> (Channel, Box<[Channel]>) {
+    pub fn split(self) -> (Channel, Box<[Channel]>) {
         let first = self.0[0].clone();
         (first, if self.0.len() > 1 { self.0.into_vec().into() } else { Box::default() })
     }

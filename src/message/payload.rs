@@ -19,6 +19,16 @@ impl Payload {
         Payload(String::from_utf8(out).unwrap_or_default())
     }
 
+    /// Makes a payload of a text that a page has sent, so that [`bare`](json::bare) returns the same text. Returns also
+    /// whether the payload is the text as a JSON string. JSON is kept as JSON where that does not change the text.
+    pub fn of_bare(text: &str) -> (Payload, bool) {
+        let payload = Payload::from_any(text);
+        if payload.as_str() == text && !text.starts_with('"') {
+            return (payload, false);
+        }
+        (Payload::from_text(text), true)
+    }
+
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -33,5 +43,41 @@ impl Payload {
     /// may have been added here.
     pub fn fits(data: &str, max: usize) -> bool {
         data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn again(text: &str) -> (String, bool) {
+        let (payload, is_text) = Payload::of_bare(text);
+        (json::bare(payload.as_str()).into_owned(), is_text)
+    }
+
+    #[test]
+    fn a_bare_text_comes_back_unchanged() {
+        for (text, is_text) in [
+            ("hello", true),
+            ("\"hello\"", true),
+            ("\"", true),
+            ("", true),
+            (" 1", true),
+            ("[1,\n2]", true),
+            ("\u{0}\u{2028}\u{1f600}", true),
+            ("123", false),
+            ("null", false),
+            ("{\"action\":\"say\", \"data\":[1, 2]}", false),
+        ] {
+            assert_eq!(again(text), (text.to_owned(), is_text), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bare_text_comes_back_unchanged(text in "\\PC*|[\"\\\\\\[\\]{},:0-9 \r\n]*") {
+            prop_assert_eq!(again(&text).0, text);
+        }
     }
 }

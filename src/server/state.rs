@@ -1,6 +1,6 @@
 //! Builds the state that every request uses, from parts that are already open.
 
-use super::{pusher, socketio};
+use super::{pusher, raw_websocket, socketio};
 use crate::config::{Config, PusherApp};
 use crate::hub::Hub;
 use crate::log::MessageLog;
@@ -12,8 +12,8 @@ use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
     self, AccessLog, Authorizer, BrowserClient, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections,
     Context, DeliveryMetrics, Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache,
-    Presence, PresenceMetrics, PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, SealedMetrics,
-    SealedSessions, ServerState, SessionMetrics, SessionSettings, Settings, Timers, Tls,
+    Presence, PresenceMetrics, PresenceSettings, Proxies, RateLimiter, RawWebSocketPage, Reactor, Rejections,
+    SealedMetrics, SealedSessions, ServerState, SessionMetrics, SessionSettings, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;
@@ -64,6 +64,8 @@ pub struct Parts {
     pub demo: Option<Demo>,
     /// The Pusher apps.
     pub pusher_apps: Vec<PusherApp>,
+    /// The paths of plain WebSocket pages.
+    pub raw_websocket: Vec<RawWebSocketPage>,
 }
 
 /// The additional parts that `longtail demo` opens. The default value is empty.
@@ -87,7 +89,9 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, &parts.pusher_apps, store, metrics));
     let socketio = socketio::protocol(config, parts.socketio_client, parts.connections, metrics);
-    let protocols = socketio.into_iter().chain(pusher::protocol(parts.pusher_apps, metrics)).collect();
+    let pusher = pusher::protocol(parts.pusher_apps, metrics);
+    let raw_websocket = raw_websocket::protocol(parts.raw_websocket);
+    let protocols = socketio.into_iter().chain(pusher).chain(raw_websocket).collect();
     let settings_of_sessions = SessionSettings {
         most: config.max_sessions as usize,
         away: Duration::from_secs(config.away_seconds),

@@ -14,6 +14,12 @@ pub enum Command {
     Unsubscribe(Vec<Channel>),
     /// Publish a message.
     Publish(Draft),
+    /// Publish a message that the client itself does not get.
+    Broadcast(Draft),
+    /// Send a message to the client alone. The message does not get into the log.
+    Echo(Draft),
+    /// Do nothing: the server's flags say that nobody gets what the client sends.
+    Ignored,
     /// Pass an event on to the application.
     Event(ClientEvent),
     /// Pass an answer to an event of the application on to it.
@@ -88,6 +94,16 @@ pub trait Dialect: Send {
     ///
     /// The command is unknown, or a field is not valid. The error is sent with the reference of the head.
     fn command(&mut self, head: &CommandHead<'_>, max_payload: usize) -> Result<Command, ApiError>;
+}
+
+impl Dialect for Box<dyn Dialect> {
+    fn head<'a>(&mut self, frame: &'a [u8]) -> Result<CommandHead<'a>, ApiError> {
+        (**self).head(frame)
+    }
+
+    fn command(&mut self, head: &CommandHead<'_>, max_payload: usize) -> Result<Command, ApiError> {
+        (**self).command(head, max_payload)
+    }
 }
 
 /// The dialect of a transport whose protocol parses commands itself. No value of this type exists.

@@ -10,6 +10,7 @@ pub mod control;
 pub mod encoding;
 pub mod error;
 pub mod json_commands;
+pub mod page;
 pub mod params;
 pub mod publication;
 

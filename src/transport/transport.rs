@@ -2,7 +2,7 @@
 
 use super::decode::Decode;
 use super::envelope::Envelope;
-use super::{ApiError, Params};
+use super::{ApiError, Dialect, Params};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -78,6 +78,11 @@ pub trait Transport: Send + Sync {
     /// The decoder for the input of a client of a duplex transport. `max` is the longest command, in bytes.
     fn decoder(&self, _max: usize) -> Option<Box<dyn Decode>> {
         None
+    }
+
+    /// The decoder for a client whose commands are in this dialect, if each connection has a dialect of its own.
+    fn decoder_of(&self, max: usize, _dialect: Box<dyn Dialect>) -> Option<Box<dyn Decode>> {
+        self.decoder(max)
     }
 }
 

@@ -103,6 +103,12 @@ pub fn text_of(json: &str) -> Option<String> {
     })
 }
 
+/// The text that a client gets that does not know JSON: that of a JSON string, or else the JSON itself.
+#[must_use]
+pub fn bare(json: &str) -> Cow<'_, str> {
+    text_of(json).map_or(Cow::Borrowed(json), Cow::Owned)
+}
+
 /// Appends JSON in ASCII, with the same value: a `\u` escape replaces each character outside ASCII.
 ///
 /// `json` has to be valid JSON: there such characters occur only inside strings.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 /// The origins that are allowed in addition to the server's own origin.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
     origins: Vec<Allowed>,
     /// Whether all origins are allowed, but without cookies.

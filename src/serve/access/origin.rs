@@ -81,6 +81,13 @@ pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a 
 }
 
 impl OriginPolicy {
+    /// The policy for a path with a list of origins of its own. An open server also keeps to the list.
+    #[must_use]
+    pub fn with_list(&self, list: &AllowedOrigins) -> OriginPolicy {
+        let mode = if self.mode == AccessMode::Open { AccessMode::Guarded } else { self.mode };
+        OriginPolicy { mode, allow_origin: list.clone() }
+    }
+
     /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host` is the name before a
     /// trusted proxy changed it. The advice in a refusal depends on `listener`.
     ///

@@ -33,6 +33,8 @@ pub struct LiveSession {
     stays: Duration,
     /// Whether the store knows that, and has a young bookmark.
     is_brief: bool,
+    /// Whether the session ends with the stream, because its client cannot come back to it.
+    ends_with_stream: bool,
     presence: Option<Arc<Presence>>,
     stay: Option<Stay>,
     /// The channels in which the session's user is a member.
@@ -63,10 +65,16 @@ impl LiveSession {
             loss,
             stays,
             is_brief: false,
+            ends_with_stream: false,
             presence: None,
             stay: None,
             present: BTreeSet::new(),
         }
+    }
+
+    /// Ends the session with its stream, because its client cannot come back to it.
+    pub fn end_with_stream(&mut self) {
+        self.ends_with_stream = true;
     }
 
     /// The id.
@@ -290,6 +298,9 @@ impl LiveSession {
 
 impl Drop for LiveSession {
     fn drop(&mut self) {
+        if self.ends_with_stream && !self.state.has_ended {
+            self.end_for("close");
+        }
         if is_recorded(&self.state) {
             self.sessions.disconnect(&self.state.id, &self.loss, self.stays, self.is_brief);
         }

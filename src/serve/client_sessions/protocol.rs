@@ -21,7 +21,10 @@ pub struct SessionProtocol {
     pub name: &'static str,
     /// Where the bookmarks of its sessions are, unless a session needs the record.
     pub bookmarks: Bookmarks,
+    /// Whether a client can come back to its session on another connection.
+    pub outlives_stream: bool,
 }
 
 /// The protocol of native clients.
-pub const NATIVE: SessionProtocol = SessionProtocol { name: "longtail", bookmarks: Bookmarks::Record };
+pub const NATIVE: SessionProtocol =
+    SessionProtocol { name: "longtail", bookmarks: Bookmarks::Record, outlives_stream: true };

@@ -37,6 +37,8 @@ pub struct SessionRequest<'a> {
     pub wanted: &'a WantedSession,
     /// The protocol that the client speaks.
     pub protocol: SessionProtocol,
+    /// The path or the name space that the client has connected to, as the application sees it.
+    pub endpoint: &'a str,
     /// The client id that the request names, or that its credentials are bound to.
     pub client: Option<ClientId>,
     /// The channels that it names.
@@ -71,7 +73,7 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
     let id = SessionId::random().ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
     let head = state.hub.head().ok_or_else(late)?;
     let client = request.client.clone().unwrap_or_else(ClientId::random);
-    let mut session = SessionState::new(id, request.protocol.name, "/", client, head);
+    let mut session = SessionState::new(id, request.protocol.name, request.endpoint, client, head);
     session.bookmarks = request.protocol.bookmarks;
     session.user = request.user.clone();
     session.name_all(request.channels).map_err(too_many)?;

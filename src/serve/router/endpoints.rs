@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 use crate::serve::protocols::toy;
-use crate::serve::protocols::{pusher, socketio};
+use crate::serve::protocols::{pusher, raw_websocket, socketio};
 use crate::serve::routes::context::Context;
 #[cfg(feature = "demo")]
 use crate::serve::routes::demo;
@@ -12,8 +12,9 @@ use crate::serve::routes::{
 };
 use crate::transport::Transport;
 
-/// All endpoints. A path belongs to the first endpoint that has a route for it. The most frequent endpoints come first.
-const ALL: &[&dyn Endpoint] = &[
+/// The endpoints whose paths no protocol can have. A path belongs to the first endpoint that has a route for it. The most
+/// frequent endpoints come first.
+const OWN: &[&dyn Endpoint] = &[
     &transports::Transports,
     &publish::Publish,
     &event::Event,
@@ -26,23 +27,38 @@ const ALL: &[&dyn Endpoint] = &[
     &diagnose::Diagnose,
     #[cfg(feature = "demo")]
     &demo::DemoApi,
-    &assets::Assets,
+];
+
+/// The other endpoints. A protocol may have a path such as `/`, which is otherwise that of a page of the server.
+const OTHERS: &[&dyn Endpoint] = &[
     &protocols::Protocols,
+    &assets::Assets,
     #[cfg(test)]
     &toy::Toy,
 ];
 
 /// Returns the endpoint and the route of a path.
 pub fn find(context: &Context, path: &str) -> Option<(&'static dyn Endpoint, Route)> {
-    ALL.iter().find_map(|endpoint| Some((*endpoint, endpoint.route(context, path)?)))
+    all().find_map(|endpoint| Some((endpoint, endpoint.route(context, path)?)))
+}
+
+fn all() -> impl Iterator<Item = &'static dyn Endpoint> {
+    OWN.iter().chain(OTHERS).copied()
+}
+
+/// Whether a path belongs to the server itself or to several protocols, so that a flag cannot give it to a protocol.
+pub fn is_taken(context: &Context, path: &str) -> bool {
+    OWN.iter().any(|endpoint| endpoint.route(context, path).is_some())
+        || context.protocols.iter().filter(|protocol| protocol.route(path).is_some()).count() > 1
 }
 
 /// Returns the transports of all endpoints.
 pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
-    ALL.iter()
+    all()
         .flat_map(|endpoint| endpoint.transports())
         .chain(&socketio::TRANSPORTS)
         .chain(&pusher::TRANSPORTS)
+        .chain(&raw_websocket::TRANSPORTS)
         .copied()
 }
 

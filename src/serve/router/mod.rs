@@ -16,6 +16,7 @@ use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code, Lifecycle, Params};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode, Version};
+use std::borrow::Cow;
 
 /// The target of an `OPTIONS` that asks for the whole server (RFC 9110 §9.3.7), and the methods of all paths.
 const WHOLE_SERVER: &str = "*";
@@ -53,12 +54,12 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
     let version = request.version();
     let origin = request.headers().get(ORIGIN).cloned();
     let found = endpoints::find(context, request.uri().path());
-    let is_for_all_origins =
-        peer.listener == ListenerKind::Public && found.is_some_and(|(_, route)| route.origins == Origins::Any);
+    let origins = found.map_or(Origins::Known, |(_, route)| route.origins);
+    let is_for_all_origins = peer.listener == ListenerKind::Public && origins == Origins::Any;
     let echoes_origin = found.is_some_and(|(_, route)| route.echoes_origin);
     // A path for all origins does not read cookies, so a page gets its answers without them, too.
     let is_by_star = is_for_all_origins || state.origins.is_by_star(request.headers(), peer.forwarded_host());
-    let checked = if is_for_all_origins { Ok(()) } else { check_origin(state, peer, &request) };
+    let checked = if is_for_all_origins { Ok(()) } else { check_origin(state, peer, &request, origins) };
     let is_allowed = checked.is_ok();
     let mut response = match checked {
         _ if peer.must_use_tls => redirect::to_https(&request),
@@ -88,10 +89,16 @@ fn refused_framing(version: Version, refusal: &ApiError) -> Response {
 }
 
 /// Checks the host and the origin of a request.
-fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(), ApiError> {
+fn check_origin(state: &ServerState, peer: &Peer, request: &Request, origins: Origins) -> Result<(), ApiError> {
     let headers = request.headers();
     match peer.listener {
-        ListenerKind::Public => state.origins.check(headers, peer.forwarded_host(), peer.listener),
+        ListenerKind::Public => {
+            let policy = match origins {
+                Origins::Listed(list) => Cow::Owned(state.origins.with_list(list)),
+                Origins::Known | Origins::Any => Cow::Borrowed(&state.origins),
+            };
+            policy.check(headers, peer.forwarded_host(), peer.listener)
+        }
         ListenerKind::Admin { is_loopback } => {
             let policy = |mode| OriginPolicy { mode, allow_origin: AllowedOrigins::default() };
             let check = |mode| policy(mode).check(headers, None, peer.listener);

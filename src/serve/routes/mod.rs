@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod channels;
+pub mod closed_socket;
 pub mod context;
 #[cfg(feature = "demo")]
 pub mod demo;

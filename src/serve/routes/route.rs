@@ -1,5 +1,6 @@
 //! The rules for a path, which apply before its endpoint answers.
 
+use crate::serve::access::allowed_origins::AllowedOrigins;
 use crate::transport::Transport;
 
 /// The rules for a path, which apply before its endpoint answers.
@@ -37,8 +38,10 @@ impl Route {
 pub enum Origins {
     /// Pages of this server, and of the origins that the operator allows.
     Known,
-    /// All pages: the path has its own keys and does not read cookies.
+    /// All pages: the path does not read cookies.
     Any,
+    /// Pages of this server, and of the origins in a list of the path.
+    Listed(&'static AllowedOrigins),
 }
 
 /// The clients that may request a path, and the listeners that serve it.

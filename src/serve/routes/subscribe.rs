@@ -3,6 +3,7 @@
 
 use super::poll::{self, Wait};
 use super::response::{self, Body, Response};
+use super::route::Origins;
 use super::session_poll;
 use crate::message::{Channel, User};
 use crate::serve::access::credentials::Credentials;
@@ -29,11 +30,12 @@ use crate::serve::session::session::Session;
 use crate::serve::session::stream::StreamSession;
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
-use crate::transport::{Accepted, ApiError, Code, Lifecycle, Params, RequestHead, Transport};
+use crate::transport::{Accepted, ApiError, Code, Dialect, Lifecycle, Params, RequestHead, Transport};
 use hyper::body::Body as _;
 use hyper::header;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,6 +56,20 @@ pub struct Subscribe {
     pub protocol: SessionProtocol,
     /// The token, if the protocol allows a token outside of the headers.
     pub token: Option<String>,
+    /// The path that the client has connected to, as the application sees it.
+    pub endpoint: Cow<'static, str>,
+    /// The pages that may use the path.
+    pub origins: Origins,
+    /// The dialect of the connection, if each connection of the transport has one of its own.
+    pub dialect: Option<Box<dyn Dialect>>,
+}
+
+impl Subscribe {
+    /// A subscription without a token, under the rules that most paths have.
+    pub fn new(transport: &'static dyn Transport, params: Params, protocol: SessionProtocol) -> Subscribe {
+        let (endpoint, origins) = (Cow::Borrowed("/"), Origins::Known);
+        Subscribe { transport, params, protocol, token: None, endpoint, origins, dialect: None }
+    }
 }
 
 /// Answers a request that subscribes.
@@ -98,6 +114,9 @@ struct Checked<'a> {
     params: Params,
     protocol: SessionProtocol,
     token: Option<String>,
+    endpoint: Cow<'static, str>,
+    origins: Origins,
+    dialect: Option<Box<dyn Dialect>>,
     lifecycle: Lifecycle,
     opening: Accepted,
     upgrade: Option<Upgrade>,
@@ -120,7 +139,7 @@ impl<'a> Checked<'a> {
         request: Head<'a>,
         wanted: Subscribe,
     ) -> Result<Checked<'a>, ApiError> {
-        let Subscribe { transport, mut params, protocol, token } = wanted;
+        let Subscribe { transport, mut params, protocol, token, endpoint, origins, dialect } = wanted;
         let lifecycle = transport.lifecycle(&params);
         let headers = &request.head.headers;
         let accept = list(headers, header::ACCEPT.as_str());
@@ -145,6 +164,9 @@ impl<'a> Checked<'a> {
             params,
             protocol,
             token,
+            endpoint,
+            origins,
+            dialect,
             lifecycle,
             opening,
             upgrade,
@@ -158,12 +180,14 @@ impl<'a> Checked<'a> {
         let (has_session, is_duplex) = (self.params.session.is_some(), self.lifecycle == Lifecycle::Duplex);
         let calls = |hook: &Arc<Hook>| has_session || is_duplex && hook.takes(CallType::Event);
         let is_reported = state.hook.as_ref().is_some_and(calls);
+        let (ip, name) = (self.peer.ip, self.transport.name());
         let credentials = Arc::new(if state.authorizer.is_open() && !is_reported {
             // An open server never checks credentials, and a parked socket should not keep headers.
-            Credentials::anonymous(self.peer.ip, self.transport.name())
+            Credentials::anonymous(ip, name)
+        } else if self.origins == Origins::Any {
+            Credentials::anonymous(ip, name).with_token(self.token.as_deref())
         } else {
-            let credentials = Credentials::new(self.peer.ip, self.transport.name(), headers, self.by_cookie());
-            credentials.with_token(self.token.as_deref())
+            Credentials::new(ip, name, headers, self.by_cookie()).with_token(self.token.as_deref())
         });
         let (mut validity, mut user) = (Validity::Unlimited, None);
         if !self.params.channels.is_empty() && !state.authorizer.is_open() {
@@ -190,9 +214,13 @@ impl<'a> Checked<'a> {
     /// of that page. A frame on a sibling host has a similar problem. So both cases need tokens.
     fn by_cookie(&self) -> bool {
         let is_poll = matches!(self.lifecycle, Lifecycle::LongPoll | Lifecycle::Poll);
-        !(self.transport.calls_back() && is_poll)
-            && self.params.domain.is_none()
-            && self.state.origins.trusts_cookies(&self.request.head.headers, self.peer.forwarded_host())
+        let (headers, forwarded_host) = (&self.request.head.headers, self.peer.forwarded_host());
+        let is_trusted = match self.origins {
+            Origins::Known => self.state.origins.trusts_cookies(headers, forwarded_host),
+            Origins::Listed(list) => self.state.origins.with_list(list).trusts_cookies(headers, forwarded_host),
+            Origins::Any => false,
+        };
+        !(self.transport.calls_back() && is_poll) && self.params.domain.is_none() && is_trusted
     }
 
     /// Whether another request may follow on the connection.
@@ -266,6 +294,7 @@ impl<'a> Checked<'a> {
         let request = SessionRequest {
             wanted: &wanted,
             protocol: self.protocol,
+            endpoint: &self.endpoint,
             client: self.params.client.clone(),
             channels: &self.params.channels,
             start: self.params.cursor,
@@ -331,11 +360,14 @@ impl<'a> Checked<'a> {
             return Err(ApiError::new(Code::NotFound, "this transport has a port of its own"));
         };
         let commands = CommandHandler::after(authorized.credentials, &self.params, self.names_client);
-        let (state, transport) = (self.state, self.transport);
+        let (state, transport, dialect) = (self.state, self.transport, self.dialect.take());
         let mut response = response::whole(upgrade.status(), "", "");
         upgrade.write_headers(response.headers_mut());
         let pump = self.open_pump(authorized.renewal, None, session);
-        let session = DuplexSession::new(state, transport, pump, commands)?;
+        let mut session = DuplexSession::new(state, transport, pump, commands)?;
+        if let Some(dialect) = dialect {
+            session = session.with_decoder(transport.decoder_of(state.settings.max_command(), dialect));
+        }
         *response.body_mut() = Body::Session(Session::Duplex(Box::new(session)));
         Ok(response)
     }
@@ -350,7 +382,11 @@ impl<'a> Checked<'a> {
         pump.set_grant(renewal);
         pump.hold(self.peer.address_permit.clone());
         if let Some(session) = session {
-            pump.set_session(live_session(self.state, session));
+            let mut session = live_session(self.state, session);
+            if !self.protocol.outlives_stream {
+                session.end_with_stream();
+            }
+            pump.set_session(session);
         }
         pump.hello();
         pump

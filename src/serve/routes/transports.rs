@@ -94,7 +94,7 @@ fn read(
     let params = Params::parse(query, form, &state.settings.limits)?;
     // An open server does not read tokens.
     let token = if state.authorizer.is_open() { None } else { last_field(query, form, "token") };
-    Ok(Subscribe { transport, params, protocol: NATIVE, token })
+    Ok(Subscribe { token, ..Subscribe::new(transport, params, NATIVE) })
 }
 
 /// Refuses a request in a form that the transport's clients can read.

@@ -118,18 +118,13 @@ impl CommandHandler {
                 let cursor = unsubscribe(pump, &channels);
                 pump.push_control(&Control::Ack { reference: reference.as_deref(), cursor: Some(cursor), id: None });
             }
-            Command::Publish(draft) => {
-                let mut reservation = state.budget.publication();
-                // The server reserves the memory before it asks the authorizer, because the answer may take time.
-                if let Err(refusal) = reservation.resize(draft.size()) {
-                    return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
-                }
-                let client = pump.subscription().client().cloned();
-                let mut drafts = vec![draft];
-                service::authorize(state, &credentials, client, &mut drafts).await?;
-                self.credentials = credentials;
-                return Ok(Outcome::Publish(drafts, reference.take(), Ok(reservation)));
+            Command::Publish(draft) => return self.publish(state, pump, draft, reference, credentials).await,
+            Command::Broadcast(draft) => {
+                let draft = Draft { exclude: pump.subscription().client().cloned(), ..draft };
+                return self.publish(state, pump, draft, reference, credentials).await;
             }
+            Command::Echo(draft) => pump.push_message(&Arc::new(draft.into_message(None))),
+            Command::Ignored => state.rejections.count_reason("ignored"),
             Command::Event(event) => {
                 let answer = events::send(state, self.sender(pump, &credentials), event)?;
                 self.credentials = credentials;
@@ -143,6 +138,26 @@ impl CommandHandler {
             Command::Ping => pump.push_control(&Control::Pong { reference: reference.as_deref() }),
         }
         Ok(Outcome::Done)
+    }
+
+    async fn publish(
+        &mut self,
+        state: &Arc<ServerState>,
+        pump: &mut Pump,
+        draft: Draft,
+        reference: &mut Option<String>,
+        credentials: Arc<Credentials>,
+    ) -> Result<Outcome, ApiError> {
+        let mut reservation = state.budget.publication();
+        // The server reserves the memory before it asks the authorizer, because the answer may take time.
+        if let Err(refusal) = reservation.resize(draft.size()) {
+            return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
+        }
+        let client = pump.subscription().client().cloned();
+        let mut drafts = vec![draft];
+        service::authorize(state, &credentials, client, &mut drafts).await?;
+        self.credentials = credentials;
+        Ok(Outcome::Publish(drafts, reference.take(), Ok(reservation)))
     }
 
     /// The client of this connection, as the sender of an event.
@@ -315,7 +330,9 @@ impl CommandHandler {
         // From then on, the node renews the deadline.
         let time = CLOSED;
         let protocol = NATIVE;
-        let request = SessionRequest { wanted, protocol, client, channels, start, credentials, user, connect, time };
+        let endpoint = "/";
+        let request =
+            SessionRequest { wanted, protocol, endpoint, client, channels, start, credentials, user, connect, time };
         connect::open(state, request).await
     }
 }

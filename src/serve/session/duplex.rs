@@ -34,7 +34,8 @@ const UNCOUNTED: usize = 512;
 
 /// A duplex session whose head is about to be written.
 pub struct DuplexSession {
-    transport: &'static dyn Transport,
+    /// Decodes the client's input; `None` for a transport without commands.
+    decoder: Option<Box<dyn Decode>>,
     /// The messages.
     pub pump: Pump,
     commands: Commands,
@@ -57,7 +58,14 @@ impl DuplexSession {
         let commands = commands.into();
         let mut reservation = state.budget.reservation();
         reservation.resize(counted(commands.held()))?;
-        Ok(DuplexSession { transport, pump, commands, reservation })
+        let decoder = transport.decoder(state.settings.max_command());
+        Ok(DuplexSession { decoder, pump, commands, reservation })
+    }
+
+    /// The same session with another decoder for the client's input.
+    #[must_use]
+    pub fn with_decoder(self, decoder: Option<Box<dyn Decode>>) -> DuplexSession {
+        DuplexSession { decoder, ..self }
     }
 
     /// Runs the session in a separate task.
@@ -149,8 +157,8 @@ enum Event {
 impl RunningDuplex {
     /// Makes a running session; `None` for a transport without commands.
     fn new(state: Arc<ServerState>, io: ClientStream, session: DuplexSession) -> Option<RunningDuplex> {
-        let DuplexSession { transport, mut pump, commands, reservation } = session;
-        let decoder = transport.decoder(state.settings.max_command())?;
+        let DuplexSession { decoder, mut pump, commands, reservation } = session;
+        let decoder = decoder?;
         if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
             pump.allow_direct_writes(socket, None);
         }

@@ -255,6 +255,13 @@ impl Pump {
         ready.insert(ready.len() - usize::from(is_held), frame);
     }
 
+    /// Queues a message for this client alone, in the same way.
+    pub fn push_message(&mut self, message: &Arc<Message>) {
+        let mut out = Vec::with_capacity(frames_size(&*self.envelope, std::slice::from_ref(message)));
+        write_frames(&*self.envelope, std::slice::from_ref(message), &mut out);
+        self.push_frame(out.into());
+    }
+
     /// Ends the stream with these frames.
     pub fn end(&mut self, frames: Bytes) {
         self.push_frame(frames);

@@ -22,8 +22,11 @@ use std::time::Duration;
 static TRANSPORTS: [&dyn Transport; 2] = [&codec::ToyPoll, &codec::ToySocket];
 
 /// The toy's sessions. Its clients bring their bookmarks.
-const PROTOCOL: SessionProtocol =
-    SessionProtocol { name: "toy", bookmarks: Bookmarks::Sealed { life: Duration::from_secs(45) } };
+const PROTOCOL: SessionProtocol = SessionProtocol {
+    name: "toy",
+    bookmarks: Bookmarks::Sealed { life: Duration::from_secs(45) },
+    outlives_stream: true,
+};
 
 /// The endpoint.
 pub struct Toy;
@@ -75,5 +78,5 @@ fn read(call: &Call<'_>) -> Result<Subscribe, ApiError> {
         params.cursor = Some(from.parse()?);
     }
     params.session = field("session").and_then(|(_, session)| WantedSession::parse(&session));
-    Ok(Subscribe { transport, params, protocol: PROTOCOL, token: None })
+    Ok(Subscribe::new(transport, params, PROTOCOL))
 }
