@@ -85,3 +85,4 @@ mod sse;
 mod tls;
 mod tokens;
 mod websocket;
+mod websocket_old;

@@ -56,7 +56,7 @@ async fn a_bad_handshake_is_refused() {
     let (version, key) = (("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", KEY));
     let short_key = ("Sec-WebSocket-Key", "c2hvcnQ=");
     let no_base64 = ("Sec-WebSocket-Key", "!!!!!!!!!!!!!!!!!!!!!!==");
-    let old = ("Sec-WebSocket-Version", "8");
+    let old = ("Sec-WebSocket-Version", "7");
     let h2c = ("Upgrade", "h2c");
     let cases = [
         ("GET", vec![]),

@@ -44,15 +44,20 @@ pub enum OnMessage {
     Ignore,
 }
 
+/// The parts of a value.
+pub struct Parts<'a> {
+    /// The text before the options.
+    pub main: &'a str,
+    /// The name and the value of each option.
+    pub options: Vec<(&'static str, String)>,
+}
+
 /// Splits `NAME=VALUE` options off a text. A word that does not begin with a known name belongs to the value before it.
 ///
 /// # Errors
 ///
 /// A word before the first option, or an option that comes twice.
-pub fn split_options<'a>(
-    text: &'a str,
-    known: &[&'static str],
-) -> Result<(&'a str, Vec<(&'static str, String)>), String> {
+pub fn split_options<'a>(text: &'a str, known: &[&'static str]) -> Result<Parts<'a>, String> {
     let option = |word: &str| {
         let (name, _) = word.split_once('=')?;
         known.iter().copied().find(|known| *known == name)
@@ -73,7 +78,7 @@ pub fn split_options<'a>(
             None => return Err(format!("{word:?} is not an option: use {}", known.join("=…, ") + "=…")),
         }
     }
-    Ok((main, options))
+    Ok(Parts { main, options })
 }
 
 impl PagePath {
@@ -83,7 +88,7 @@ impl PagePath {
     ///
     /// The part that breaks its rule.
     pub fn parse(text: &str) -> Result<PagePath, String> {
-        let (main, options) = split_options(text, &OPTIONS)?;
+        let Parts { main, options } = split_options(text, &OPTIONS)?;
         let mut page = PagePath::of_main(main)?;
         for (name, value) in options {
             page.set(name, value.trim_end())?;

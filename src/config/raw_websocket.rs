@@ -15,6 +15,13 @@ pub struct RawWebSocketFlags {
     #[arg(long, env = "LONGTAIL_RAW_WEBSOCKET", value_name = "SPEC", help_heading = "Plain WebSocket")]
     #[arg(value_delimiter = '\n', value_parser = PagePath::parse, action = ArgAction::Append)]
     pub raw_websocket: Vec<PagePath>,
+
+    /// Lets browsers of 2010 and 2011 (Safari 5, PhantomJS 1.9) use a WebSocket at /ws and at the paths of
+    /// --raw-websocket. Their frames have no mask: a script can make them look like HTTP to a proxy that does not know
+    /// this old handshake. Leave it off unless you have such clients
+    #[arg(long, env = "LONGTAIL_WEBSOCKET_HIXIE", help_heading = "Plain WebSocket")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub websocket_hixie: bool,
 }
 
 impl RawWebSocketFlags {

@@ -205,6 +205,7 @@ fn settings(config: &Config) -> Settings {
         send_buffer: config.send_buffer_bytes,
         write_timeout: Duration::from_secs(config.write_timeout),
         direct_writes: config.direct_writes,
+        websocket_hixie: config.raw_websocket.websocket_hixie,
         plain_requests: config.plain_requests,
     }
 }

@@ -1,7 +1,7 @@
 //! The envelope: the bytes around messages, which differ between receivers.
 
 use super::{Batch, Control};
-use crate::message::Encoding;
+use crate::message::{Encoding, Message};
 use std::any::Any;
 
 /// The part of a response that differs from one receiver to the next. All receivers share the frames inside.
@@ -15,6 +15,14 @@ pub trait Envelope: Any + Send + Sync {
     /// The bytes before and after each frame of a stream, or a batch.
     fn around(&self) -> (&[u8], &[u8]) {
         (b"", b"")
+    }
+
+    /// Appends a message of a stream: the shared frame, between the bytes around it.
+    fn message(&self, message: &Message, out: &mut Vec<u8>) {
+        let (before, after) = self.around();
+        out.extend_from_slice(before);
+        out.extend_from_slice(&self.encoding().frame(message));
+        out.extend_from_slice(after);
     }
 
     /// Appends the bytes with which a stream begins, before the hello.

@@ -9,6 +9,7 @@ pub mod command;
 pub mod control;
 pub mod encoding;
 pub mod error;
+pub mod hixie;
 pub mod json_commands;
 pub mod page;
 pub mod params;

@@ -75,6 +75,11 @@ pub trait Transport: Send + Sync {
         None
     }
 
+    /// The same transport for a client that speaks the WebSocket of 2010; `None` if there is none.
+    fn hixie(&self) -> Option<&'static dyn Transport> {
+        None
+    }
+
     /// The decoder for the input of a client of a duplex transport. `max` is the longest command, in bytes.
     fn decoder(&self, _max: usize) -> Option<Box<dyn Decode>> {
         None

@@ -1,6 +1,7 @@
 //! WebSocket (RFC 6455): one JSON text frame for each message. Commands come in the other direction.
 
 use super::command::NoCommands;
+use super::hixie::HixieSocket;
 use super::json_commands::JsonCommands;
 use super::{
     Accepted, ApiError, Code, Control, Decode, Dialect, Envelope, Input, Lifecycle, Params, ProtocolViolation,
@@ -24,6 +25,10 @@ impl Transport for WebSocket {
 
     fn open(&self, _params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
         Ok(Accepted::new("", TextFrames))
+    }
+
+    fn hixie(&self) -> Option<&'static dyn Transport> {
+        Some(&HixieSocket)
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {

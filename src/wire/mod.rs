@@ -6,6 +6,7 @@
 
 pub mod emitters;
 pub mod engineio;
+pub mod hixie76;
 pub mod json;
 pub mod lines;
 pub mod msgpack;

@@ -5,7 +5,7 @@ use crate::transport::{ApiError, Code};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Uri, Version};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -94,6 +94,16 @@ pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError
         request.headers_mut().insert(HOST, host);
     }
     Ok(())
+}
+
+/// Puts the origin of a page into the header `Origin`: version 8 of WebSocket has another name for it.
+pub fn normalize_origin<B>(request: &mut hyper::Request<B>) {
+    let headers = request.headers_mut();
+    if !headers.contains_key(ORIGIN)
+        && let Some(origin) = headers.remove("sec-websocket-origin")
+    {
+        headers.insert(ORIGIN, origin);
+    }
 }
 
 /// Checks that a body is sent unchanged, or in chunks.

@@ -49,6 +49,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         context.state.rejections.count(refusal.code);
         return refused_framing(request.version(), &refusal);
     }
+    request::normalize_origin(&mut request);
     let state = &context.state;
     // These parts of the request are still needed after the request was moved into its endpoint.
     let version = request.version();

@@ -13,7 +13,8 @@ use crate::transport::{ApiError, Params, RequestHead, Transport};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Answers the handshake of a WebSocket that is closed at once, with these last bytes.
+/// Answers the handshake of a WebSocket that is closed at once, with these last bytes. A client that speaks the WebSocket
+/// of 2010 is refused.
 ///
 /// # Errors
 ///

@@ -143,6 +143,11 @@ impl<'a> Checked<'a> {
         let lifecycle = transport.lifecycle(&params);
         let headers = &request.head.headers;
         let accept = list(headers, header::ACCEPT.as_str());
+        let upgrade = (lifecycle == Lifecycle::Duplex).then(|| check_upgrade(state, peer, request.head)).transpose()?;
+        let transport = match upgrade.as_ref().filter(|upgrade| upgrade.hixie_keys().is_some()) {
+            Some(_) => transport.hixie().unwrap_or(transport),
+            None => transport,
+        };
         let opening = transport.open(&params, &RequestHead { host: peer.host(headers), accept: &accept })?;
         if params.channels.is_empty() && lifecycle != Lifecycle::Duplex {
             return Err(ApiError::new(Code::BadChannel, "name a channel: ?channel=a,b"));
@@ -154,7 +159,6 @@ impl<'a> Checked<'a> {
                 params.cursor = Some(last.parse()?);
             }
         }
-        let upgrade = (lifecycle == Lifecycle::Duplex).then(|| Upgrade::check(request.head)).transpose()?;
         let names_client = params.client.is_some();
         Ok(Checked {
             state,
@@ -362,9 +366,10 @@ impl<'a> Checked<'a> {
         let commands = CommandHandler::after(authorized.credentials, &self.params, self.names_client);
         let (state, transport, dialect) = (self.state, self.transport, self.dialect.take());
         let mut response = response::whole(upgrade.status(), "", "");
+        let keys = upgrade.hixie_keys();
         upgrade.write_headers(response.headers_mut());
         let pump = self.open_pump(authorized.renewal, None, session);
-        let mut session = DuplexSession::new(state, transport, pump, commands)?;
+        let mut session = DuplexSession::new(state, transport, pump, commands)?.with_hixie(keys);
         if let Some(dialect) = dialect {
             session = session.with_decoder(transport.decoder_of(state.settings.max_command(), dialect));
         }
@@ -400,6 +405,14 @@ impl<'a> Checked<'a> {
             Validity::Unlimited => time,
         })
     }
+}
+
+/// Checks the handshake of a WebSocket.
+fn check_upgrade(state: &ServerState, peer: &Peer, head: &Parts) -> Result<Upgrade, ApiError> {
+    if !state.settings.websocket_hixie {
+        return Upgrade::check(head);
+    }
+    Upgrade::check_with_hixie(head, state.tls.is_some() && !peer.must_use_tls)
 }
 
 /// Makes the user a member of the channels until the grant is dropped.

@@ -14,7 +14,8 @@ use crate::serve::net::stream::{ClientStream, Unread};
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, CloseReason, Control, Decode, Input, ProtocolViolation, Transport};
-use bytes::Bytes;
+use crate::wire::hixie76::{KEY3, Keys};
+use bytes::{Buf, Bytes};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -41,6 +42,8 @@ pub struct DuplexSession {
     commands: Commands,
     /// The memory for the credentials.
     reservation: Reservation,
+    /// The keys of a handshake of 2010, which is not complete yet.
+    hixie: Option<Keys>,
 }
 
 impl DuplexSession {
@@ -59,7 +62,7 @@ impl DuplexSession {
         let mut reservation = state.budget.reservation();
         reservation.resize(counted(commands.held()))?;
         let decoder = transport.decoder(state.settings.max_command());
-        Ok(DuplexSession { decoder, pump, commands, reservation })
+        Ok(DuplexSession { decoder, pump, commands, reservation, hixie: None })
     }
 
     /// The same session with another decoder for the client's input.
@@ -68,11 +71,23 @@ impl DuplexSession {
         DuplexSession { decoder, ..self }
     }
 
+    /// The same session, whose client first completes a handshake of 2010.
+    #[must_use]
+    pub fn with_hixie(self, hixie: Option<Keys>) -> DuplexSession {
+        DuplexSession { hixie, ..self }
+    }
+
     /// Runs the session in a separate task.
     pub fn spawn(self, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
+        let hixie = self.hixie;
         if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
             let counted = peer.counted;
             spawn_parked(async move {
+                if let Some(keys) = hixie
+                    && let Err(error) = Box::pin(duplex.complete_handshake(keys)).await
+                {
+                    return duplex.state.rejections.write_failed(&error);
+                }
                 match duplex.run().await {
                     // The memory of the session is freed before the client closes its side.
                     Ok(End::Finished) => duplex.io.spawn_linger(counted),
@@ -157,7 +172,7 @@ enum Event {
 impl RunningDuplex {
     /// Makes a running session; `None` for a transport without commands.
     fn new(state: Arc<ServerState>, io: ClientStream, session: DuplexSession) -> Option<RunningDuplex> {
-        let DuplexSession { decoder, mut pump, commands, reservation } = session;
+        let DuplexSession { decoder, mut pump, commands, reservation, .. } = session;
         let decoder = decoder?;
         if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
             pump.allow_direct_writes(socket, None);
@@ -175,6 +190,30 @@ impl RunningDuplex {
             pending,
             reservation,
         })
+    }
+
+    /// Completes a handshake of 2010: the client sends its last key after the head of its request, and some proxies pass
+    /// it on only after the head of the answer.
+    ///
+    /// # Errors
+    ///
+    /// The key does not come in time, or the client has disconnected.
+    async fn complete_handshake(&mut self, keys: Keys) -> io::Result<()> {
+        let deadline = Instant::now() + self.state.settings.request_timeout;
+        while self.unread.len() < KEY3 {
+            let read = poll_fn(|cx| self.io.poll_input(cx, &mut self.unread));
+            match tokio::time::timeout_at(deadline, read).await {
+                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => drop(read?),
+                Err(_) => {
+                    self.state.rejections.count_reason("request_timeout");
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
+        let mut key3 = [0; KEY3];
+        self.unread.buffer().copy_to_slice(&mut key3);
+        self.io.write_all(&keys.answer(&key3)).await
     }
 
     /// Runs the session to its end.

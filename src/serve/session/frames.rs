@@ -12,10 +12,5 @@ pub fn frames_size(envelope: &dyn Envelope, batch: &[Arc<Message>]) -> usize {
 
 /// Writes the frames of a batch.
 pub fn write_frames(envelope: &dyn Envelope, batch: &[Arc<Message>], out: &mut Vec<u8>) {
-    let ((before, after), encoding) = (envelope.around(), envelope.encoding());
-    for message in batch {
-        out.extend_from_slice(before);
-        out.extend_from_slice(&encoding.frame(message));
-        out.extend_from_slice(after);
-    }
+    batch.iter().for_each(|message| envelope.message(message, out));
 }

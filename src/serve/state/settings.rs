@@ -22,6 +22,8 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Whether the hub writes directly to sockets when it can.
     pub direct_writes: bool,
+    /// Whether clients may use the WebSocket of 2010.
+    pub websocket_hixie: bool,
     /// Whether the HTTP/1.1 fast path is used.
     pub plain_requests: bool,
 }

@@ -1,20 +1,24 @@
 //! The WebSocket of a page: bare texts, and close codes of RFC 6455.
 
 use crate::message::Encoding;
+use crate::serve::protocols::close_code::close_code;
 use crate::transport::command::NoCommands;
+use crate::transport::hixie::HixiePage;
 use crate::transport::page::BARE_TEXT_FRAME;
 use crate::transport::{
-    Accepted, ApiError, CloseReason, Control, Decode, Dialect, Envelope, FrameDecoder, Lifecycle, Params, RequestHead,
-    Transport,
+    Accepted, ApiError, Control, Decode, Dialect, Envelope, FrameDecoder, Lifecycle, Params, RequestHead, Transport,
 };
 use crate::wire::websocket;
+
+/// The name of the transport.
+const NAME: &str = "raw-websocket";
 
 /// A path of `--raw-websocket`.
 pub struct RawSocket;
 
 impl Transport for RawSocket {
     fn name(&self) -> &'static str {
-        "raw-websocket"
+        NAME
     }
 
     fn lifecycle(&self, _: &Params) -> Lifecycle {
@@ -23,6 +27,10 @@ impl Transport for RawSocket {
 
     fn open(&self, _: &Params, _: &RequestHead<'_>) -> Result<Accepted, ApiError> {
         Ok(Accepted::new("", BareFrames))
+    }
+
+    fn hixie(&self) -> Option<&'static dyn Transport> {
+        Some(&HixiePage { name: NAME })
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
@@ -60,20 +68,10 @@ impl Envelope for BareFrames {
     }
 }
 
-/// The close code that tells a page why its connection ends (RFC 6455 §7.4.1, and the registry of IANA).
-fn close_code(reason: CloseReason) -> (u16, &'static str) {
-    match reason {
-        CloseReason::SessionEnded => (1000, "closed by the application"),
-        CloseReason::Drain => (1001, "the server is going away"),
-        CloseReason::Revoked => (1008, "not allowed any more"),
-        CloseReason::Rollover => (1012, "connect again"),
-        CloseReason::SlowReader | CloseReason::TooManyConnections => (1013, "the server is overloaded"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::CloseReason;
 
     #[test]
     fn a_page_sees_only_close_codes_of_the_rfc() {
