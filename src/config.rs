@@ -22,7 +22,7 @@ pub use page_path::{OnMessage, PagePath};
 pub use presence::PresenceFlags;
 pub use pusher::{PusherApp, PusherFlags};
 pub use raw_websocket::RawWebSocketFlags;
-pub use socketio::{OnAction, SocketIoFlags};
+pub use socketio::{Emitters, OnAction, SocketIoFlags};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -333,7 +333,7 @@ impl Config {
             ));
         }
         self.presence.patterns()?;
-        self.socketio.check(self.max_buffer_bytes)?;
+        self.socketio.check(self.max_buffer_bytes, self.message_log.redis.is_some())?;
         self.raw_websocket.check(self.hook.hook_url.is_some() || self.hook.hook_stream.is_some())?;
         self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
@@ -402,6 +402,8 @@ mod tests {
             (&["--proxy-protocol"], "--trusted-proxy"),
             (&["--hook-secret-file", "f"], "--hook-url"),
             (&["--hook-stream", "s"], "needs --redis"),
+            (&["--socketio", "--socketio-emitters"], "--socketio-emitters needs --redis"),
+            (&["--socketio-emitters", "--redis", "redis://x/"], "switch on --socketio"),
             (&["--hook-stream", "s", "--redis", "redis://a/", "--hook-url", "http://a/"], "only one of them"),
             (&["--hook-stream", "s", "--redis", "redis://a/", "--hook-secret-file", "f"], "over HTTP"),
             (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),

@@ -105,11 +105,11 @@ impl Server {
         let access_log = access_log(&config.access_log, metrics)?;
         // Mistakes in flags are found before the server listens, and before it waits for the log.
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
-        let socketio_client = socketio::browser_client(config)?;
+        let (socketio_client, emitters) = (socketio::browser_client(config)?, socketio::emitters(config)?);
         let raw_websocket = raw_websocket::pages(config)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let open = open_log::open_log(config, endpoint, metrics).await?;
+        let open = open_log::open_log(config, endpoint, emitters, metrics).await?;
         let OpenLog { log, appender, remote_counts, presence, sessions, .. } = open;
         let OpenLog { connections, seal_keys, told, calls, bridge, is_listening, .. } = open;
         let members = presence.clone();

@@ -3,7 +3,7 @@
 use super::error::BadConfig;
 use super::values::size;
 use crate::message::{Channel, Event};
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use std::time::Duration;
 
 /// The flags of Socket.IO.
@@ -32,6 +32,12 @@ pub struct SocketIoFlags {
     #[arg(value_parser = clap::builder::BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub socketio_recovery: bool,
 
+    /// Take what the emitters of Socket.IO PUBLISH in Redis: events and commands, or with `=events` only events. Whoever
+    /// may PUBLISH there then reaches every Socket.IO client
+    #[arg(long, env = "LONGTAIL_SOCKETIO_EMITTERS", value_name = "WHAT", help_heading = "Socket.IO")]
+    #[arg(value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub socketio_emitters: Option<Emitters>,
+
     /// The browser library at /socket.io/socket.io.js: the folder `dist` of a package socket.io-client, or an address to
     /// which the server redirects
     #[arg(long, env = "LONGTAIL_SOCKETIO_CLIENT", value_name = "DIR|URL", help_heading = "Socket.IO")]
@@ -56,6 +62,15 @@ pub struct SocketIoFlags {
     #[arg(long, env = "LONGTAIL_SOCKETIO_MAX_PAYLOAD", value_name = "SIZE", default_value = "1000000")]
     #[arg(value_parser = size, help_heading = "Socket.IO")]
     pub socketio_max_payload: usize,
+}
+
+/// A value of `--socketio-emitters`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Emitters {
+    /// Events, and commands: join, leave, disconnect.
+    All,
+    /// Only events.
+    Events,
 }
 
 /// A value of `--socketio-join`.
@@ -137,13 +152,18 @@ fn on(text: &str) -> Result<On, String> {
 
 impl SocketIoFlags {
     /// Checks rules that involve more than one flag.
-    pub(super) fn check(&self, max_buffer: usize) -> Result<(), BadConfig> {
+    pub(super) fn check(&self, max_buffer: usize, has_redis: bool) -> Result<(), BadConfig> {
         let has_other = !self.socketio_join.is_empty()
             || !self.socketio_on.is_empty()
             || self.socketio_recovery
+            || self.socketio_emitters.is_some()
             || self.socketio_client.is_some();
         if !self.socketio && has_other {
             let text = "the flags --socketio-… have no effect alone: switch on --socketio";
+            return Err(BadConfig::new(text.into()));
+        }
+        if self.socketio_emitters.is_some() && !has_redis {
+            let text = "--socketio-emitters needs --redis: emitters PUBLISH in Redis";
             return Err(BadConfig::new(text.into()));
         }
         if self.socketio && self.socketio_max_payload.saturating_mul(4) > max_buffer {

@@ -61,7 +61,7 @@ pub use presence::service::{Presence, PresenceSettings};
 pub use protocols::pusher::{Pusher, PusherAppSettings};
 pub use protocols::raw_websocket::{RawWebSocket, RawWebSocketPage};
 pub use protocols::socketio::settings::{Action as SocketIoAction, Rule as SocketIoRule, SocketIoSettings};
-pub use protocols::socketio::{BrowserClient, SocketIo};
+pub use protocols::socketio::{BrowserClient, EMITTER_PATTERNS, EmitterIntake, SocketIo};
 pub use router::endpoints::{is_taken, transports};
 pub use routes::context::Context;
 pub use routes::demo_state::Demo;

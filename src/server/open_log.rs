@@ -4,7 +4,7 @@
 use super::{StartError, bad_flag};
 use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
-use crate::log::bridge::{self, BridgeConfig};
+use crate::log::bridge::{self, BridgeConfig, ForeignPublishes};
 use crate::log::connections::{ConnectionStore, MemoryConnections};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
@@ -80,10 +80,11 @@ pub fn endpoint(config: &Config) -> Result<Option<Endpoint>, BadConfig> {
     Endpoint::parse(url, certificates(config)?).map(Some).map_err(|error| bad_flag("--redis", &error))
 }
 
-/// Opens the log: in Redis at `endpoint`, or in memory.
+/// Opens the log: in Redis at `endpoint`, or in memory. `emitters`: the PUBLISHes of Socket.IO's emitters, if it takes them.
 pub async fn open_log(
     config: &Config,
     endpoint: Option<Endpoint>,
+    emitters: Option<ForeignPublishes>,
     metrics: &mut Registry,
 ) -> Result<OpenLog, StartError> {
     let has_presence = !config.presence.presence.is_empty() || config.pusher.has_apps();
@@ -109,18 +110,18 @@ pub async fn open_log(
             is_listening,
         });
     };
-    let (log, appender) = open_redis(config, endpoint).await?;
-    log.metrics().register(metrics);
     let patterns = config.message_log.patterns().unwrap_or_default();
-    for pattern in &patterns {
-        info!("taking messages PUBLISHed to {} into the log", pattern);
+    let bridge = BridgeConfig { patterns, foreign: emitters, queue: config.message_log.redis_subscribe_queue as usize };
+    let (log, appender) = open_redis(config, endpoint, bridge.globs()).await?;
+    log.metrics().register(metrics);
+    for pattern in bridge.globs() {
+        info!("taking messages PUBLISHed to {pattern} into the log");
     }
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
     let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted, &polling()));
     let calls = config.hook.hook_stream.as_ref().map(|name| CallStream::start(log.clone(), name));
     let (listening, is_listening) = watch::channel(false);
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
-    let bridge = BridgeConfig { patterns, queue: config.message_log.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
     let info_bytes = config.presence.presence_info_bytes;
     let presence = || Arc::new(RedisPresence::new(log.clone(), most, info_bytes)) as Arc<dyn PresenceStore>;
@@ -144,7 +145,11 @@ pub async fn open_log(
 }
 
 /// Connects to Redis once, so that a mistake in the configuration is an error at start.
-async fn open_redis(config: &Config, endpoint: Endpoint) -> Result<(Arc<RedisLog>, JoinHandle<()>), StartError> {
+async fn open_redis(
+    config: &Config,
+    endpoint: Endpoint,
+    subscribe: Vec<String>,
+) -> Result<(Arc<RedisLog>, JoinHandle<()>), StartError> {
     if endpoint.is_tls() {
         // A process has only one cryptography provider. An error means that the embedding program has already chosen a
         // provider.
@@ -158,7 +163,7 @@ async fn open_redis(config: &Config, endpoint: Endpoint) -> Result<(Arc<RedisLog
         wait_replicas: config.message_log.redis_wait_replicas,
         max_payload: config.max_message_bytes,
         key_bytes: config.message_log.key_bytes,
-        subscribe: config.message_log.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
+        subscribe,
     };
     let (log, appender) = RedisLog::new(endpoint, redis);
     match log.probe().await {

@@ -1,9 +1,13 @@
 //! Builds the protocol Socket.IO from the flags.
 
 use super::bad_flag;
-use crate::config::{BadConfig, Config, OnAction};
+use crate::config::{BadConfig, Config, Emitters, OnAction};
+use crate::log::bridge::ForeignPublishes;
 use crate::log::connections::ConnectionStore;
-use crate::serve::{BrowserClient, Protocol, SocketIo, SocketIoAction, SocketIoRule, SocketIoSettings};
+use crate::message::Pattern;
+use crate::serve::{
+    BrowserClient, EMITTER_PATTERNS, EmitterIntake, Protocol, SocketIo, SocketIoAction, SocketIoRule, SocketIoSettings,
+};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
@@ -15,6 +19,25 @@ use std::sync::Arc;
 pub fn browser_client(config: &Config) -> Result<Option<BrowserClient>, BadConfig> {
     let Some(value) = &config.socketio.socketio_client else { return Ok(None) };
     BrowserClient::open(value).map(Some).map_err(|error| bad_flag("--socketio-client", &error))
+}
+
+/// The PUBLISHes of emitters, if `--socketio-emitters` is set.
+///
+/// # Errors
+///
+/// A pattern of `--redis-subscribe` also takes them, so each would count twice.
+pub fn emitters(config: &Config) -> Result<Option<ForeignPublishes>, BadConfig> {
+    let Some(emitters) = config.socketio.socketio_emitters else { return Ok(None) };
+    let patterns: Vec<Pattern> = EMITTER_PATTERNS.into_iter().map(Pattern::new).collect();
+    for own in config.message_log.patterns().unwrap_or_default() {
+        if let Some(pattern) = patterns.iter().find(|pattern| pattern.overlaps(&own)) {
+            let error = format!("`{own}` of --redis-subscribe overlaps `{pattern}`, so a PUBLISH would arrive twice");
+            return Err(bad_flag("--socketio-emitters", &error));
+        }
+    }
+    let intake = EmitterIntake { takes_commands: emitters == Emitters::All, max_payload: config.max_message_bytes };
+    let read = move |channel: &str, payload: &[u8]| intake.read(channel, payload).map_err(|error| error.to_string());
+    Ok(Some(ForeignPublishes { patterns, read: Arc::new(read) }))
 }
 
 /// Socket.IO, if `--socketio` switches it on.

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bounds;
+mod emitters;
 mod old;
 mod packets;
 mod polling;

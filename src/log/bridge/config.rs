@@ -1,14 +1,44 @@
 //! The settings of the bridge.
 
-use crate::message::Pattern;
+use crate::message::{Draft, Pattern};
+use std::fmt;
+use std::sync::Arc;
 
 /// The settings of the bridge.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
     /// The patterns of PUBLISH channels.
     pub patterns: Vec<Pattern>,
+    /// The PUBLISHes of another program's publishers, if the log takes them.
+    pub foreign: Option<ForeignPublishes>,
     /// How many messages may wait to be appended.
     pub queue: usize,
+}
+
+impl BridgeConfig {
+    /// The patterns of all PUBLISH channels.
+    pub fn globs(&self) -> Vec<String> {
+        let foreign = self.foreign.iter().flat_map(|foreign| &foreign.patterns);
+        self.patterns.iter().chain(foreign).map(Pattern::to_string).collect()
+    }
+}
+
+/// PUBLISHes of publishers that were written for another program.
+#[derive(Clone)]
+pub struct ForeignPublishes {
+    /// The patterns of their channels.
+    pub patterns: Vec<Pattern>,
+    /// Reads one of them.
+    pub read: Arc<ReadForeign>,
+}
+
+/// Reads a PUBLISH from the name of its channel and its payload: drafts, which may be none, or why it cannot be read.
+pub type ReadForeign = dyn Fn(&str, &[u8]) -> Result<Vec<Draft>, String> + Send + Sync;
+
+impl fmt::Debug for ForeignPublishes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.patterns.fmt(f)
+    }
 }
 
 /// How many bytes may wait to be appended.

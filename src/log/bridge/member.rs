@@ -51,7 +51,7 @@ pub(super) struct BridgeState {
     pub(super) address: String,
     /// A value that keeps changing while any member listens to that server. It is used only in a Cluster.
     pub(super) alive: String,
-    /// How many of the offered entries this request has appended to the log.
+    /// How many of the offered messages this request has appended to the log.
     pub(super) added: usize,
     /// How many of the appended entries have an idempotency key that Redis does not remember, because there was no room
     /// for it.

@@ -24,7 +24,7 @@ mod simulated;
 mod simulation;
 
 pub use super::publish_payload::{BadPattern, parse_patterns};
-pub use config::BridgeConfig;
+pub use config::{BridgeConfig, ForeignPublishes};
 
 use super::redis::RedisLog;
 use session::Session;
@@ -64,7 +64,7 @@ pub async fn run(
         let mut session = Session::new(log.clone(), &config);
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = session.listen(&config.patterns, &mut unreachable, &listening) => ended,
+            ended = session.listen(&config, &mut unreachable, &listening) => ended,
             () = is_set(&mut stop) => {
                 finishing.spawn(session.finish(FINISH_AT_EXIT));
                 break;

@@ -8,8 +8,8 @@ pub(super) enum PublishSlot {
     /// Consecutive slots that do not need to be appended, as a count: volatile messages, payloads that are not
     /// messages, dropped messages.
     Nothing(u64),
-    /// An idempotency key, which may be empty, and an entry's fields.
-    Entry(Vec<String>),
+    /// The entries of one PUBLISH, at least one. Each is an idempotency key, which may be empty, and the entry's fields.
+    Entries(Vec<Vec<String>>),
 }
 
 impl PublishSlot {
@@ -17,19 +17,21 @@ impl PublishSlot {
     pub(super) fn count(&self) -> u64 {
         match self {
             PublishSlot::Nothing(count) => *count,
-            PublishSlot::Entry(_) => 1,
+            PublishSlot::Entries(_) => 1,
         }
     }
 
     fn size(&self) -> usize {
         match self {
             PublishSlot::Nothing(_) => 0,
-            PublishSlot::Entry(words) => words.iter().map(|word| word.len() + 24).sum::<usize>() + 64,
+            PublishSlot::Entries(entries) => {
+                entries.iter().map(|words| words.iter().map(|word| word.len() + 24).sum::<usize>() + 64).sum()
+            }
         }
     }
 
     fn is_entry(&self) -> bool {
-        matches!(self, PublishSlot::Entry(_))
+        matches!(self, PublishSlot::Entries(_))
     }
 }
 
@@ -186,7 +188,7 @@ mod tests {
     const WIDE: Bounds = Bounds { messages: 1000, bytes: 1 << 20 };
 
     fn entry(n: u64) -> PublishSlot {
-        PublishSlot::Entry(vec![String::new(), n.to_string()])
+        PublishSlot::Entries(vec![vec![String::new(), n.to_string()]])
     }
 
     fn place() -> impl Strategy<Value = PublishSlot> {

@@ -55,13 +55,20 @@ pub(super) fn args(
     ];
     for offer in &request.offers {
         args.extend([offer.segment.clone(), offer.first.to_string(), flag(offer.over_hole)]);
-        args.push(offer.places.len().to_string());
+        let items = offer.places.iter().map(|place| match place {
+            PublishSlot::Nothing(_) => 1,
+            PublishSlot::Entries(entries) => entries.len(),
+        });
+        args.push(items.sum::<usize>().to_string());
         for place in &offer.places {
             match place {
                 PublishSlot::Nothing(run) => args.extend(["0".to_owned(), run.to_string()]),
-                PublishSlot::Entry(words) => {
-                    args.push(words.len().to_string());
-                    args.extend_from_slice(words);
+                PublishSlot::Entries(entries) => {
+                    for (index, words) in entries.iter().enumerate() {
+                        let sign = if index + 1 < entries.len() { "-" } else { "" };
+                        args.push(format!("{sign}{}", words.len()));
+                        args.extend_from_slice(words);
+                    }
                 }
             }
         }

@@ -8,8 +8,8 @@ mod state;
 
 pub(super) use state::Session;
 
+use crate::log::bridge::config::BridgeConfig;
 use crate::log::redis::ScriptError;
-use crate::message::Pattern;
 use futures_util::FutureExt;
 use redis::{Client, Value};
 use state::{Ended, UnreachableServer, timed_out};
@@ -33,13 +33,13 @@ impl Session {
     /// Listens until the session has to end.
     pub(super) async fn listen(
         &mut self,
-        patterns: &[Pattern],
+        config: &BridgeConfig,
         unreachable: &mut UnreachableServer,
         listening: &watch::Sender<bool>,
     ) -> Ended {
         let listened = async {
             let client = self.choose_server(unreachable).await?;
-            self.subscribe_and_listen(client, patterns, listening).await
+            self.subscribe_and_listen(client, config, listening).await
         };
         match listened.await {
             Ok(never) => match never {},
@@ -53,10 +53,10 @@ impl Session {
     async fn subscribe_and_listen(
         &mut self,
         client: Client,
-        patterns: &[Pattern],
+        config: &BridgeConfig,
         listening: &watch::Sender<bool>,
     ) -> Result<Never, Ended> {
-        let (mut sink, mut stream) = self.subscribe(&client, patterns).await?;
+        let (mut sink, mut stream) = self.subscribe(&client, &config.globs()).await?;
         let join = self.member.next_request(Instant::now());
         let mut asking = self.ask(join);
 
@@ -82,11 +82,11 @@ impl Session {
                 received = stream.next() => {
                     let gone = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
                     let received = received.ok_or_else(|| Ended::Unsubscribed(ScriptError::Unanswered(gone())))?;
-                    self.receive(&received, patterns)?;
+                    self.receive(&received, config)?;
                     // Messages that arrived together are handled together.
                     for _ in 0..MESSAGES_IN_A_ROW {
                         let Some(Some(received)) = stream.next().now_or_never() else { break };
-                        self.receive(&received, patterns)?;
+                        self.receive(&received, config)?;
                     }
                     if self.member.has_joined() && !*listening.borrow() {
                         listening.send_replace(true);

@@ -79,8 +79,8 @@ impl Script {
             if number <= taken + 1 {
                 for place in &offer.places {
                     let last = number + place.count() as i64 - 1;
-                    if let (PublishSlot::Entry(words), true) = (place, number > taken) {
-                        self.log.push(words[1].parse().expect("a number"));
+                    if let (PublishSlot::Entries(entries), true) = (place, number > taken) {
+                        self.log.push(entries[0][1].parse().expect("a number"));
                         added += 1;
                     }
                     taken = taken.max(last);

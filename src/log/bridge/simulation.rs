@@ -203,7 +203,8 @@ impl World {
                     }
                 }
                 Delivered::PublishSlot(place) => {
-                    if let PublishSlot::Entry(words) = &place {
+                    if let PublishSlot::Entries(entries) = &place {
+                        let [words] = entries.as_slice() else { panic!("one entry") };
                         let number = words[1].parse().expect("a number");
                         if subscription.member.has_joined() {
                             self.witnesses.entry(number).or_default().insert(subscription.node);
@@ -231,7 +232,10 @@ impl World {
     }
 
     fn publish(&mut self) {
-        self.deliver(Delivered::PublishSlot(PublishSlot::Entry(vec![String::new(), self.published.to_string()])));
+        self.deliver(Delivered::PublishSlot(PublishSlot::Entries(vec![vec![
+            String::new(),
+            self.published.to_string(),
+        ]])));
         self.published += 1;
     }
 

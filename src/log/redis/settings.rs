@@ -21,7 +21,10 @@ const LONGEST: usize = 500;
 /// The settings, each with the consequence of a difference.
 const SETTINGS: [(&str, &str); 6] = [
     ("--max-message-bytes", "a node skips payloads that are longer than its own limit"),
-    ("--redis-subscribe", "a PUBLISH that matches the patterns of both is appended twice"),
+    (
+        "--redis-subscribe",
+        "a PUBLISH that matches the patterns of both is appended twice (--socketio-emitters adds patterns)",
+    ),
     ("--retain-seconds", "the log keeps only as much as the lowest of the values allows"),
     ("--retain-messages", "the log keeps only as much as the lowest of the values allows"),
     ("--retain-bytes", "the log keeps only as much as the lowest of the values allows"),

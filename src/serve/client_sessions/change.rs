@@ -36,6 +36,16 @@ impl Json {
     }
 }
 
+/// Which of the addressed sessions an entry is for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Filter {
+    /// The endpoint of the sessions.
+    pub endpoint: String,
+    /// The sessions that it is not for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Addressee>,
+}
+
 /// A change of the state of sessions. Its fields apply in their order here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -43,6 +53,9 @@ pub struct Change {
     /// The sessions that it is for; `None` for the session whose channel it is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Addressee>,
+    /// Which of these sessions it is for; `None` for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// Channels that the session leaves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leave: Vec<String>,
@@ -81,6 +94,9 @@ pub struct Send {
     /// The sessions that it is for; `None` for the session whose channel it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Addressee>,
+    /// Which of these sessions it is for; `None` for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// The event's name.
     pub event: String,
     /// The arguments, a JSON array.
@@ -102,7 +118,7 @@ pub enum ControlEntry {
 impl Change {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        *self == Change { to: self.to.clone(), ..Change::default() }
+        *self == Change { to: self.to.clone(), filter: self.filter.clone(), ..Change::default() }
     }
 }
 
@@ -136,6 +152,14 @@ impl ControlEntry {
         match self {
             ControlEntry::Change(change) => change.to.as_ref(),
             ControlEntry::Send(send) => send.to.as_ref(),
+        }
+    }
+
+    /// Which of the addressed sessions it is for; `None` for all of them.
+    pub fn filter(&self) -> Option<&Filter> {
+        match self {
+            ControlEntry::Change(change) => change.filter.as_ref(),
+            ControlEntry::Send(send) => send.filter.as_ref(),
         }
     }
 
@@ -201,7 +225,9 @@ mod tests {
             ..Change::default()
         };
         let to = Some(Addressee::User("7".into()));
-        let send = Send { to, event: "hi".into(), args: Json::parse("[1, 2]").expect("JSON"), ack: Some("x".into()) };
+        let filter = Some(Filter { endpoint: "/".into(), except: vec![Addressee::Client("me".into())] });
+        let send =
+            Send { to, filter, event: "hi".into(), args: Json::parse("[1, 2]").expect("JSON"), ack: Some("x".into()) };
         for entry in [ControlEntry::Change(change), ControlEntry::Send(send)] {
             let draft = entry.draft(Some(&id)).expect("a draft");
             assert!(draft.channel.is_reserved());

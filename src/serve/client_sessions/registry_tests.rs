@@ -103,7 +103,7 @@ fn joins_of_readers(of: &str, name: &str) -> ControlEntry {
 
 fn event() -> ControlEntry {
     let args = Json::parse("[]").expect("JSON");
-    ControlEntry::Send(Send { to: None, event: "hi".to_owned(), args, ack: None })
+    ControlEntry::Send(Send { to: None, filter: None, event: "hi".to_owned(), args, ack: None })
 }
 
 impl World {

@@ -4,7 +4,7 @@
 //! does not matter which node has written a bookmark, and which node reads on from there.
 
 use super::address::{Addressee, own_channel};
-use super::change::{Change, ControlEntry, Json, room_channel};
+use super::change::{Change, ControlEntry, Filter, Json, room_channel};
 use super::id::SessionId;
 use super::protocol::Bookmarks;
 use crate::cursor::{Cursor, Id};
@@ -232,16 +232,25 @@ impl SessionState {
     /// The control entry, if it is for this session.
     fn entry_for_this(&self, message: &Message) -> Option<ControlEntry> {
         // A shared channel has the entries of many sessions, so the addressee is read before the rest.
+        let id = message.cursor().map_or(Id::MAX, |cursor| cursor.id);
         let is_for_this = match ControlEntry::addressee(message)? {
             None => own_channel(&self.id).as_ref() == Some(message.channel()),
-            Some(Addressee::Client(client)) => self.client.to_string() == client,
-            Some(Addressee::User(user)) => self.user.as_ref().is_some_and(|known| known.id() == user),
-            Some(Addressee::Channel(name)) => {
-                let id = message.cursor().map_or(Id::MAX, |cursor| cursor.id);
-                Channel::of_server(&name).is_ok_and(|channel| self.reads_at(&channel, id))
-            }
+            Some(addressee) => self.is_among(&addressee, id),
         };
-        if is_for_this { ControlEntry::read(message) } else { None }
+        let entry = if is_for_this { ControlEntry::read(message) } else { None }?;
+        let passes = |filter: &Filter| {
+            filter.endpoint == self.endpoint && !filter.except.iter().any(|not| self.is_among(not, id))
+        };
+        entry.filter().is_none_or(passes).then_some(entry)
+    }
+
+    /// Whether the session is one of these at a position.
+    fn is_among(&self, sessions: &Addressee, id: Id) -> bool {
+        match sessions {
+            Addressee::Client(client) => self.client.to_string() == *client,
+            Addressee::User(user) => self.user.as_ref().is_some_and(|known| known.id() == user),
+            Addressee::Channel(name) => Channel::of_server(name).is_ok_and(|channel| self.reads_at(&channel, id)),
+        }
     }
 
     /// Changes the state at its position.

@@ -56,7 +56,7 @@ prop_compose! {
 
 prop_compose! {
     fn send()(to in addressee(), ack in proptest::option::of("[x-z]")) -> ControlEntry {
-        ControlEntry::Send(Send { to, event: "hi".into(), args: Json::parse("[1]").expect("JSON"), ack })
+        ControlEntry::Send(Send { to, filter: None, event: "hi".into(), args: Json::parse("[1]").expect("JSON"), ack })
     }
 }
 
@@ -223,7 +223,7 @@ fn each_list_has_a_limit() {
     assert_eq!(state.departures.len(), MAX_DEPARTURES);
     for n in 0..MAX_AWAITED + 5 {
         let (args, ack) = (Json::parse("[]").expect("JSON"), Some(n.to_string()));
-        let send = ControlEntry::Send(Send { to: None, event: "hi".into(), args, ack });
+        let send = ControlEntry::Send(Send { to: None, filter: None, event: "hi".into(), args, ack });
         state.apply(&send.draft(Some(&state.id)).expect("a draft").into_message(Some(at(n + 1))));
     }
     assert_eq!((state.awaited.len(), state.awaited[0].name.as_str()), (MAX_AWAITED, "5"));
@@ -279,7 +279,7 @@ fn an_answer_is_known_by_its_name_and_its_event() {
     let mut state = new();
     let ask = |state: &mut SessionState, n| {
         let (args, ack) = (Json::parse("[]").expect("JSON"), Some("q".to_owned()));
-        let send = ControlEntry::Send(Send { to: None, event: "ask".into(), args, ack });
+        let send = ControlEntry::Send(Send { to: None, filter: None, event: "ask".into(), args, ack });
         state.apply(&send.draft(Some(&state.id)).expect("a draft").into_message(Some(at(n))));
     };
     ask(&mut state, 1);

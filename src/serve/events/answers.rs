@@ -47,7 +47,7 @@ pub fn change(answer: &SessionAnswer) -> Change {
 pub fn sent_events(answer: SessionAnswer) -> impl Iterator<Item = ControlEntry> {
     answer.send.into_iter().filter_map(|sent| {
         let args = Json::parse(&sent.args)?;
-        Some(ControlEntry::Send(Send { to: None, event: sent.event, args, ack: sent.ack }))
+        Some(ControlEntry::Send(Send { to: None, filter: None, event: sent.event, args, ack: sent.ack }))
     })
 }
 

@@ -149,7 +149,7 @@ fn read(json: &str, max_payload: usize) -> Result<Vec<Draft>, ApiError> {
 
 fn sent(event: SentEvent, to: Option<Addressee>) -> Option<ControlEntry> {
     let args = Json::parse(&event.args)?;
-    Some(ControlEntry::Send(Send { to, event: event.event, args, ack: event.ack }))
+    Some(ControlEntry::Send(Send { to, filter: None, event: event.event, args, ack: event.ack }))
 }
 
 impl Body<'_> {

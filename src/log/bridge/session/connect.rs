@@ -4,7 +4,6 @@ use super::state::{ANSWER_TIMEOUT, Ended, Session, UnreachableServer, timed_out}
 use crate::log::bridge::member::{Request, Want};
 use crate::log::bridge::script::{self, Server};
 use crate::log::redis::{BRIDGE, ScriptError};
-use crate::message::Pattern;
 use redis::Client;
 use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
@@ -75,7 +74,7 @@ impl Session {
     pub(super) async fn subscribe(
         &self,
         client: &Client,
-        patterns: &[Pattern],
+        globs: &[String],
     ) -> Result<(PubSubSink, PubSubStream), Ended> {
         let volatile = self.log.keys().volatile();
         let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.get_async_pubsub()).await;
@@ -92,10 +91,9 @@ impl Session {
         // Messages that arrive between the subscription and the marker do not have a number, so both commands are sent
         // at once. The markers' channel comes last: a member that receives a marker of any member must also receive all
         // messages after it.
-        let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);
         let channels = [volatile, self.markers.clone()];
-        let to_patterns = async { if globs.is_empty() { Ok(()) } else { sink.psubscribe(&globs).await } };
+        let to_patterns = async { if globs.is_empty() { Ok(()) } else { sink.psubscribe(globs).await } };
         let subscribing = futures_util::future::try_join(to_patterns, last.subscribe(&channels));
         let subscribed = tokio::time::timeout(ANSWER_TIMEOUT, subscribing).await;
         subscribed.map_err(|_| timed_out())?.map_err(unconnected)?;

@@ -5,7 +5,6 @@ use crate::log::bridge::member::{JITTER, Member, Moved, PATIENCE, Request};
 use crate::log::bridge::queue::Bounds;
 use crate::log::bridge::script::Server;
 use crate::log::redis::{Connection, RedisLog, ScriptError};
-use crate::message::Pattern;
 use redis::Value;
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
@@ -67,8 +66,8 @@ impl Session {
         let id = uuid::Uuid::new_v4().to_string();
         let names = log.keys();
         // Members with other patterns receive PUBLISHes in another order and cannot count together with this one.
-        let globs: Vec<_> = config.patterns.iter().map(Pattern::to_string).collect();
-        let group: String = Sha1::digest(globs.join(" ")).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let group: String =
+            Sha1::digest(config.globs().join(" ")).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let markers = names.beside(&format!("bridge:{group}"));
         let keys = [markers.clone(), names.beside(&format!("bridge:{group}:taken"))];
         let bounds = Bounds { messages: config.queue, bytes: QUEUE_BYTES };

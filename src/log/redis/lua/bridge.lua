@@ -7,9 +7,9 @@
 -- key in ms, the bytes that idempotency keys may take, the publisher in whose share the keys count; then for each
 -- segment: its id, the first number that follows, `1` if a hole before it is allowed, how many items follow, and the
 -- items: 0 and how many numbers hold nothing, or how many words follow, an idempotency key (or nothing) and an entry's
--- fields.
+-- fields. If the next entry belongs to the same PUBLISH, the count of words is negative.
 -- Returns the holder, the beat, the server, its address, a count of the signs of life from members in a Cluster, how
--- many entries this call has appended, how many of these had a key that is not remembered, because there was no room;
+-- many PUBLISHes this call has appended, how many of these had a key that is not remembered, because there was no room;
 -- then for each segment the last number taken, or `-` for a segment that was dropped.
 --
 -- A join PUBLISHes a marker. The marker says whether it is the first marker of this server process: then the messages
@@ -122,12 +122,16 @@ while at <= #ARGV do
       if is_open then taken = math.max(taken, number - 1) end
       at = at + 2
     else
+      local is_last = words > 0
+      words = math.abs(words)
       if is_open and number > taken then
+        -- The usual obstacles (a full memory, a key of another type) stop the first entry of a PUBLISH, so a retry does
+        -- not repeat any of its entries.
         obstacle = append(ARGV[at + 1], at + 2, at + words)
         is_open = not obstacle
-        if is_open then taken, added = number, added + 1 end
+        if is_open and is_last then taken, added = number, added + 1 end
       end
-      number = number + 1
+      if is_last then number = number + 1 end
       at = at + 1 + words
     end
   end

@@ -9,6 +9,7 @@ mod actions;
 mod browser_client;
 mod claim;
 mod connection;
+mod emitters;
 mod encodings;
 mod endpoint;
 mod endpoint09;
@@ -40,5 +41,6 @@ mod transports;
 mod upgrade;
 
 pub use browser_client::BrowserClient;
+pub use emitters::{EMITTER_PATTERNS, Intake as EmitterIntake};
 pub use endpoint::SocketIo;
 pub use transports::TRANSPORTS;

@@ -23,6 +23,9 @@ pub const DIALECT: &str = "socket.io";
 /// The number of random bytes of a socket's public id.
 const ID_BYTES: usize = 15;
 
+/// The number of characters of a socket's public id, in base64.
+const PUBLIC_LENGTH: usize = ID_BYTES * 4 / 3;
+
 /// A namespace that a client wants to connect.
 pub struct Wanted {
     /// The namespace.
@@ -45,7 +48,21 @@ pub fn public_id() -> Option<ClientId> {
 /// A public id that is made of a secret one, which nothing else may be made of.
 pub fn public_part(secret: &SessionId) -> Option<ClientId> {
     // A part of random characters is random, too. The rest is dropped, so the id does not tell the secret one.
-    secret.secret().get(..ID_BYTES * 4 / 3)?.parse().ok()
+    secret.secret().get(..PUBLIC_LENGTH)?.parse().ok()
+}
+
+/// Whether a text has the form of a public id.
+pub fn is_public_id(text: &str) -> bool {
+    text.len() == PUBLIC_LENGTH && is_base64(text)
+}
+
+/// Whether a text has the form of the secret part of a connection's id.
+pub fn is_secret_part(text: &str) -> bool {
+    text.len() > PUBLIC_LENGTH && is_base64(text)
+}
+
+fn is_base64(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 /// The channel of a whole namespace.
