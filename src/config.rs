@@ -20,7 +20,7 @@ pub use hook::{HookFlags, Notify};
 pub use message_log::MessageLogFlags;
 pub use page_path::{OnMessage, PagePath};
 pub use presence::PresenceFlags;
-pub use pusher::{PusherApp, PusherFlags};
+pub use pusher::{PusherApp, PusherFlags, PusherWebhookConfig, WEBHOOK_EVENTS};
 pub use raw_websocket::RawWebSocketFlags;
 pub use socketio::{Emitters, OnAction, SocketIoFlags};
 pub use values::{AccessLogTo, AddressOrOff};

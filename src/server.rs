@@ -32,7 +32,7 @@ use crate::systemd::Sockets;
 use drain::DrainTimes;
 use error::bad_flag;
 use futures_util::future::BoxFuture;
-use open_log::{Bridge, OpenLog};
+use open_log::{Bridge, OpenLog, Publishes};
 use prometheus_client::registry::Registry;
 use state::{OpenDemo, Parts};
 use std::io;
@@ -107,9 +107,11 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let (socketio_client, emitters) = (socketio::browser_client(config)?, socketio::emitters(config)?);
         let raw_websocket = raw_websocket::pages(config)?;
+        let of_apps = pusher::publish_patterns(&apps, &config.message_log)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let open = open_log::open_log(config, endpoint, emitters, metrics).await?;
+        let (pusher, webhooks) = pusher::open(apps, metrics)?;
+        let open = open_log::open_log(config, endpoint, Publishes { of_apps, emitters }, metrics).await?;
         let OpenLog { log, appender, remote_counts, presence, sessions, .. } = open;
         let OpenLog { connections, seal_keys, told, calls, bridge, is_listening, .. } = open;
         let members = presence.clone();
@@ -143,14 +145,15 @@ impl Server {
             descriptors,
             tcp_address,
             demo: demo.api,
-            pusher_apps: apps,
+            pusher,
             raw_websocket,
         };
-        let notifies = config.hook.notifies_transitions();
+        let notifies = config.hook.notifies_transitions() || !webhooks.is_empty();
         let told_metrics = notifies.then(|| TransitionMetrics::register(registry.sub_registry_with_prefix("longtail")));
         let context = Arc::new(state::context(config, registry, parts));
         raw_websocket::check_paths(config, &context)?;
-        let transitions = told_metrics.and_then(|metrics| transitions::source(&context.state, members, told, metrics));
+        let source = |metrics| transitions::source(&context.state, members, told, webhooks, metrics);
+        let transitions = told_metrics.and_then(source);
         Ok(Server {
             context,
             transitions,

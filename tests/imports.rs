@@ -89,6 +89,8 @@ const FOLDERS: [(&str, &[&str]); 18] = [
             "http",
             "state",
             "publishing",
+            "application",
+            "transitions",
             "events",
             "session",
             "routes",

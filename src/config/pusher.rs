@@ -1,8 +1,9 @@
 //! The flags of Pusher apps, and the file with apps.
 
-use super::access::Secret;
+use super::access::{Secret, application};
 use super::error::BadConfig;
 use clap::{ArgAction, Args};
+use hyper::Uri;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::collections::HashSet;
@@ -50,10 +51,57 @@ pub struct PusherApp {
     /// Whether the app may be used.
     #[serde(default = "enabled")]
     pub enabled: bool,
+    /// The URLs that get events of the app.
     #[serde(default)]
-    webhooks: Option<serde_json::Value>,
+    pub webhooks: Vec<PusherWebhookConfig>,
+    /// The pattern of the PUBLISH channels of Laravel's `redis` broadcaster.
     #[serde(default)]
-    redis_pattern: Option<serde_json::Value>,
+    pub redis_pattern: Option<String>,
+}
+
+/// A URL that gets events of an app.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PusherWebhookConfig {
+    /// The URL.
+    #[serde(deserialize_with = "webhook_url")]
+    pub url: Uri,
+    /// The types of the events. By default these are all types about channels and members.
+    #[serde(default)]
+    events: Option<Vec<String>>,
+}
+
+/// The most webhooks of an app.
+const MAX_WEBHOOKS: usize = 10;
+
+/// The types of events that a webhook may get. The first four are those that it gets by default.
+pub const WEBHOOK_EVENTS: [&str; 6] =
+    ["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss"];
+
+impl PusherWebhookConfig {
+    /// Whether the webhook gets events of the type with this name.
+    pub fn takes(&self, name: &str) -> bool {
+        match &self.events {
+            Some(names) => names.iter().any(|known| known == name),
+            None => WEBHOOK_EVENTS[..4].contains(&name),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let list = WEBHOOK_EVENTS.join(", ");
+        match &self.events {
+            Some(names) if names.is_empty() => Err(format!("webhooks: events is empty: use {list}")),
+            Some(names) => match names.iter().find(|name| !WEBHOOK_EVENTS.contains(&name.as_str())) {
+                Some(name) => Err(format!("webhooks: there are no events {name:?}: use {list}")),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
+fn webhook_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uri, D::Error> {
+    application(&String::deserialize(deserializer)?, "https://www.example.com/webhook.php").map_err(D::Error::custom)
 }
 
 fn enabled() -> bool {
@@ -69,7 +117,11 @@ fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-    String::deserialize(deserializer).map(Secret)
+    match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => Ok(Secret(text)),
+        // The error of serde would repeat the value.
+        _ => Err(D::Error::custom("secret must be a text")),
+    }
 }
 
 /// Reads `ID:KEY:SECRET`.
@@ -87,7 +139,7 @@ fn app(text: &str) -> Result<PusherApp, String> {
         client_events: false,
         max_connections: 0,
         enabled: true,
-        webhooks: None,
+        webhooks: Vec::new(),
         redis_pattern: None,
     };
     app.check()?;
@@ -123,14 +175,10 @@ impl PusherApp {
         if !path.is_empty() && (!path.starts_with('/') || path.ends_with('/')) {
             return Err("the path must begin with a slash and end without one, such as /push".into());
         }
-        if self.webhooks.is_some() {
-            return Err("this build does not send webhooks: leave webhooks out".into());
+        if self.webhooks.len() > MAX_WEBHOOKS {
+            return Err(format!("webhooks: an app may have at most {MAX_WEBHOOKS}"));
         }
-        if self.redis_pattern.is_some() {
-            return Err(
-                "this build does not take in messages of Laravel's redis broadcaster: leave redis_pattern out".into()
-            );
-        }
+        self.webhooks.iter().try_for_each(PusherWebhookConfig::check)?;
         Ok(())
     }
 }
@@ -209,6 +257,11 @@ mod tests {
         let found = apps(&[], Some(file)).expect("apps");
         assert_eq!((&*found[0].id, &*found[0].prefix(), &*found[0].path), ("2", "", "/push"));
         assert!(found[0].client_events && !found[0].enabled);
+        let file = r#"[{"id":1,"key":"a","secret":"s","webhooks":[{"url":"https://a/b"},{"url":"http://a","events":["client_event"]}]}]"#;
+        let found = apps(&[], Some(file)).expect("apps");
+        let taken = |index: usize| WEBHOOK_EVENTS.map(|name| found[0].webhooks[index].takes(name));
+        assert_eq!(taken(0), [true, true, true, true, false, false]);
+        assert_eq!(taken(1), [false, false, false, false, true, false]);
         let found = apps(&["1:a:s:e:c"], None).expect("apps");
         assert_eq!((&*found[0].prefix(), &*found[0].secret.0), ("1/", "s:e:c"));
         assert!(found[0].enabled && !found[0].client_events);
@@ -224,11 +277,20 @@ mod tests {
             (r#"[{"id":"1","key":"a"}]"#, "missing field `secret`"),
             (r#"[{"id":"1","key":"a","secret":"s","client_event":true}]"#, "unknown field `client_event`"),
             (r#"[{"id":"1","key":"a","secret":""}]"#, "app 1 of the array: the secret is empty"),
+            (r#"[{"id":"1","key":"a","secret":12345}]"#, "secret must be a text"),
             (r#"[{"id":"a b","key":"a","secret":"s"}]"#, "the id must be"),
             (r#"[{"id":"1","key":"","secret":"s"}]"#, "the key must be"),
             (r#"[{"id":"1","key":"a","secret":"s","prefix":"~"}]"#, "the prefix must be"),
             (r#"[{"id":"1","key":"a","secret":"s","path":"push"}]"#, "the path must begin with a slash"),
-            (r#"[{"id":"1","key":"a","secret":"s","webhooks":[]}]"#, "does not send webhooks"),
+            (
+                r#"[{"id":"1","key":"a","secret":"s","webhooks":[{"url":"x"}]}]"#,
+                "use a URL such as https://www.example.com",
+            ),
+            (
+                r#"[{"id":"1","key":"a","secret":"s","webhooks":[{"url":"http://a/","events":["joined"]}]}]"#,
+                "there are no events \"joined\": use channel_occupied, channel_vacated,",
+            ),
+            (r#"[{"id":"1","key":"a","secret":"s","webhooks":[{"url":"http://a/","events":[]}]}]"#, "events is empty"),
             (r#"[{"id":"1","key":"a","secret":"s"},{"id":"1","key":"b","secret":"s"}]"#, "have the id 1"),
             (r#"[{"id":"1","key":"a","secret":"s"},{"id":"2","key":"a","secret":"s"}]"#, "have the key of the app 2"),
         ] {

@@ -2,7 +2,7 @@
 
 use crate::message::{
     BadChannel, BadChannels, BadDraft, Channel, Channels, Draft, DraftFields, MAX_EXCEPT, Pattern, Payload,
-    client_name, except_names, present,
+    client_name, escape, except_names, present,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -16,6 +16,33 @@ pub enum BadPattern {
     /// Two patterns overlap, so that Redis would deliver one PUBLISH twice.
     #[error("`{0}` and `{1}` overlap, so one PUBLISH would arrive twice; keep the wider one")]
     Overlap(String, String),
+}
+
+/// A pattern of PUBLISH channels whose messages are appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishPattern {
+    /// The pattern. By default, the part that the `*` stands for is the channel of the log.
+    pub pattern: Pattern,
+    /// For names of another protocol: the beginning of the channels of the log. The part that the `*` stands for is
+    /// escaped behind it.
+    pub below: Option<String>,
+}
+
+impl PublishPattern {
+    /// The channel of the log that the name of a PUBLISH stands for; `None` if the name does not match.
+    pub fn channel(&self, name: &str) -> Option<Result<Channel, BadChannel>> {
+        let name = self.pattern.matched(name)?;
+        Some(match &self.below {
+            Some(below) if !name.is_empty() => Channel::of_server(&format!("{below}{}", escape(name.as_bytes()))),
+            Some(_) | None => name.parse(),
+        })
+    }
+}
+
+impl From<Pattern> for PublishPattern {
+    fn from(pattern: Pattern) -> PublishPattern {
+        PublishPattern { pattern, below: None }
+    }
 }
 
 /// Parses the patterns of PUBLISH channels.
@@ -267,6 +294,24 @@ mod tests {
     fn what_is_no_text_or_too_long_is_no_message() {
         for payload in [&b"\xff"[..], &[b'x'; 101], &[b'['; 5000]] {
             assert!(draft("c".parse(), payload, 100).is_err());
+        }
+    }
+
+    #[test]
+    fn names_of_another_protocol_are_below_a_prefix() {
+        let below = PublishPattern { pattern: Pattern::new("app_database_*"), below: Some("1/".into()) };
+        let plain = PublishPattern::from(Pattern::new("push:*"));
+        for (pattern, name, channel) in [
+            (&below, "app_database_private-a,b", Some("1/private-a=2Cb")),
+            (&below, "app_database_~s", Some("1/=7Es")),
+            (&below, "push:a", None),
+            (&plain, "push:a", Some("a")),
+        ] {
+            let found = pattern.channel(name).map(|channel| channel.expect("a name").to_string());
+            assert_eq!(found.as_deref(), channel, "{name}");
+        }
+        for (pattern, name) in [(&below, "app_database_"), (&plain, "push:~s"), (&plain, "push:a,b")] {
+            assert!(pattern.channel(name).expect("a match").is_err(), "{name}");
         }
     }
 

@@ -58,7 +58,9 @@ pub use net::timers::Timers;
 pub use net::tls::{BadCertificate, Tls};
 pub use presence::metrics::PresenceMetrics;
 pub use presence::service::{Presence, PresenceSettings};
-pub use protocols::pusher::{Pusher, PusherAppSettings};
+pub use protocols::pusher::{
+    Pusher, PusherAppSettings, PusherMetrics, PusherWebhook, PusherWebhookEvent, PusherWebhookQueue,
+};
 pub use protocols::raw_websocket::{RawWebSocket, RawWebSocketPage};
 pub use protocols::socketio::settings::{Action as SocketIoAction, Rule as SocketIoRule, SocketIoSettings};
 pub use protocols::socketio::{BrowserClient, EMITTER_PATTERNS, EmitterIntake, SocketIo};

@@ -4,7 +4,7 @@
 use super::{StartError, bad_flag};
 use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
-use crate::log::bridge::{self, BridgeConfig, ForeignPublishes};
+use crate::log::bridge::{self, BridgeConfig, ForeignPublishes, PublishPattern};
 use crate::log::connections::{ConnectionStore, MemoryConnections};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
@@ -80,11 +80,19 @@ pub fn endpoint(config: &Config) -> Result<Option<Endpoint>, BadConfig> {
     Endpoint::parse(url, certificates(config)?).map(Some).map_err(|error| bad_flag("--redis", &error))
 }
 
-/// Opens the log: in Redis at `endpoint`, or in memory. `emitters`: the PUBLISHes of Socket.IO's emitters, if it takes them.
+/// The PUBLISHes that the log takes besides those of `--redis-subscribe`.
+pub struct Publishes {
+    /// Those of Laravel, for Pusher apps.
+    pub of_apps: Vec<PublishPattern>,
+    /// Those of Socket.IO's emitters.
+    pub emitters: Option<ForeignPublishes>,
+}
+
+/// Opens the log: in Redis at `endpoint`, or in memory. `publishes`: what it takes besides `--redis-subscribe`.
 pub async fn open_log(
     config: &Config,
     endpoint: Option<Endpoint>,
-    emitters: Option<ForeignPublishes>,
+    publishes: Publishes,
     metrics: &mut Registry,
 ) -> Result<OpenLog, StartError> {
     let has_presence = !config.presence.presence.is_empty() || config.pusher.has_apps();
@@ -110,8 +118,10 @@ pub async fn open_log(
             is_listening,
         });
     };
-    let patterns = config.message_log.patterns().unwrap_or_default();
-    let bridge = BridgeConfig { patterns, foreign: emitters, queue: config.message_log.redis_subscribe_queue as usize };
+    let of_flags = config.message_log.patterns().unwrap_or_default().into_iter().map(PublishPattern::from);
+    let patterns = of_flags.chain(publishes.of_apps).collect();
+    let queue = config.message_log.redis_subscribe_queue as usize;
+    let bridge = BridgeConfig { patterns, foreign: publishes.emitters, queue };
     let (log, appender) = open_redis(config, endpoint, bridge.globs()).await?;
     log.metrics().register(metrics);
     for pattern in bridge.globs() {

@@ -1,7 +1,8 @@
 //! Builds the state that every request uses, from parts that are already open.
 
-use super::{pusher, raw_websocket, socketio};
-use crate::config::{Config, PusherApp};
+use super::pusher::OpenPusher;
+use super::{raw_websocket, socketio};
+use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::connections::ConnectionStore;
@@ -9,6 +10,7 @@ use crate::log::presence::PresenceStore;
 use crate::log::seal_keys::SealKeyStore;
 use crate::log::sessions::SessionStore;
 use crate::log::subscriber_counts::SubscriberCounts;
+use crate::message::Pattern;
 use crate::serve::{
     self, AccessLog, Authorizer, BrowserClient, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections,
     Context, DeliveryMetrics, Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache,
@@ -63,7 +65,7 @@ pub struct Parts {
     /// The demo's API; only in `longtail demo`.
     pub demo: Option<Demo>,
     /// The Pusher apps.
-    pub pusher_apps: Vec<PusherApp>,
+    pub pusher: OpenPusher,
     /// The paths of plain WebSocket pages.
     pub raw_websocket: Vec<RawWebSocketPage>,
 }
@@ -87,11 +89,10 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let budget = BufferBudget::new(config.max_buffer_bytes, rejections.counter("memory"), metrics);
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
-    let presence = parts.presence.map(|store| presence(config, &parts.pusher_apps, store, metrics));
+    let presence = parts.presence.map(|store| presence(config, parts.pusher.presence, store, metrics));
     let socketio = socketio::protocol(config, parts.socketio_client, parts.connections, metrics);
-    let pusher = pusher::protocol(parts.pusher_apps, metrics);
     let raw_websocket = raw_websocket::protocol(parts.raw_websocket);
-    let protocols = socketio.into_iter().chain(pusher).chain(raw_websocket).collect();
+    let protocols = socketio.into_iter().chain(parts.pusher.protocol).chain(raw_websocket).collect();
     let settings_of_sessions = SessionSettings {
         most: config.max_sessions as usize,
         away: Duration::from_secs(config.away_seconds),
@@ -141,13 +142,13 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
 /// Presence in the channels that the flags name, and in those of the apps.
 fn presence(
     config: &Config,
-    apps: &[PusherApp],
+    of_apps: Vec<Pattern>,
     store: Arc<dyn PresenceStore>,
     metrics: &mut Registry,
 ) -> Arc<Presence> {
     let named = config.presence.patterns().unwrap_or_default();
     let settings = PresenceSettings {
-        channels: named.into_iter().chain(pusher::presence_patterns(apps)).collect(),
+        channels: named.into_iter().chain(of_apps).collect(),
         members: config.presence.presence_members as usize,
         info_bytes: config.presence.presence_info_bytes,
         away: Duration::from_secs(config.away_seconds),
@@ -204,6 +205,7 @@ fn settings(config: &Config) -> Settings {
         keep_alive_timeout: Duration::from_secs(config.keep_alive_timeout),
         send_buffer: config.send_buffer_bytes,
         write_timeout: Duration::from_secs(config.write_timeout),
+        drain: Duration::from_secs(config.drain_seconds),
         direct_writes: config.direct_writes,
         websocket_hixie: config.raw_websocket.websocket_hixie,
         plain_requests: config.plain_requests,

@@ -39,16 +39,23 @@ function authorize(path, form) {
   return signer.authorizeChannel(socket, channel, channel.startsWith('presence-') ? { user_id: user, user_info: { name: `user ${user}` } } : undefined);
 }
 
+const webhooks = [];
+
 before(async () => {
-  const apps = join(work, 'apps.json');
-  writeFileSync(apps, JSON.stringify([app]));
   authorizer = createServer((request, response) => {
     let body = '';
     request.on('data', part => { body += part; });
-    request.on('end', () => response.end(JSON.stringify(authorize(request.url, new URLSearchParams(body)))));
+    request.on('end', () => {
+      if (request.url !== '/webhooks') return response.end(JSON.stringify(authorize(request.url, new URLSearchParams(body))));
+      webhooks.push({ headers: request.headers, rawBody: body });
+      response.end();
+    });
   });
   await new Promise(resolve => authorizer.listen(0, '127.0.0.1', resolve));
   authUrl = `http://127.0.0.1:${authorizer.address().port}`;
+  const apps = join(work, 'apps.json');
+  const events = ['channel_occupied', 'channel_vacated', 'member_added', 'member_removed', 'client_event', 'cache_miss'];
+  writeFileSync(apps, JSON.stringify([{ ...app, webhooks: [{ url: authUrl + '/webhooks', events }] }]));
   // With --open, the metrics do not need a key.
   const flags = ['--pusher-apps', apps, '--open'];
   const one = await startServer(flags);
@@ -199,6 +206,29 @@ describe('Pusher', { concurrency: true }, () => {
       two.disconnect();
     });
   }
+
+  test('webhooks, which the SDK verifies', LONG, async () => {
+    const client = connect(8, 'three nodes', '9');
+    const channel = await subscribed(client, 'presence-webhooks');
+    await next(client.subscribe('cache-webhooks'), 'pusher:cache_miss');
+    channel.trigger('client-typing', { on: true });
+    const server = sdk('three nodes');
+    const told = () => webhooks.flatMap(request => server.webhook(request).getEvents()).filter(event => event.channel.endsWith('-webhooks'));
+    await until('five webhooks', () => told().length === 5 || told());
+    assert.deepEqual(told().map(event => event.name).sort(), ['cache_miss', 'channel_occupied', 'channel_occupied', 'client_event', 'member_added']);
+    const { socket_id } = client.connection;
+    assert.deepEqual(told().find(event => event.name === 'client_event'),
+      { name: 'client_event', channel: channel.name, event: 'client-typing', data: '{"on":true}', socket_id, user_id: '9' });
+    for (const request of webhooks) {
+      assert.ok(server.webhook(request).isValid());
+      const forged = { ...request, rawBody: request.rawBody.replace('"events":[', '"events":[{"name":"x"},') };
+      assert.ok(!server.webhook(forged).isValid(), 'a changed body');
+      const headers = { ...request.headers, 'x-pusher-signature': request.headers['x-pusher-signature'].replace(/^../, '00') };
+      assert.ok(!server.webhook({ ...request, headers }).isValid(), 'another signature');
+    }
+    client.disconnect();
+    await until('the channel to be vacated', () => told().some(event => event.name === 'channel_vacated' && event.channel === channel.name) || told());
+  });
 
   test('Laravel Echo', LONG, async () => {
     const where = 'three nodes';

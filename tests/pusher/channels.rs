@@ -1,11 +1,9 @@
 //! Channels: who may read them, what a new reader gets first, and events of clients.
 
-use crate::support::pusher::{APP, KEY, PusherClient, sign, trigger};
+use crate::support::pusher::{APP, KEY, PusherClient, app_with, get, sign, trigger};
 use crate::support::world::start_on;
-use crate::support::{Log, Node, RedisServer, World};
+use crate::support::{Log, Node, RedisServer, Request, World};
 use serde_json::{Value, json};
-
-const CLIENT_EVENTS: &str = "LONGTAIL_PUSHER_APPS";
 
 #[tokio::test]
 async fn events_reach_the_readers_of_a_channel_in_order() {
@@ -110,7 +108,7 @@ async fn private_channels_need_the_signature_of_this_socket_and_this_channel() {
 
 #[tokio::test]
 async fn a_cache_channel_begins_with_its_last_event() {
-    let node = Node::start(&["--pusher-app", APP]).await;
+    let node = Node::start(&["--pusher-app", APP, "--open"]).await;
     let mut client = PusherClient::open(&node).await;
     client.subscribe("cache-a").await;
     let miss = client.next().await;
@@ -119,12 +117,23 @@ async fn a_cache_channel_begins_with_its_last_event() {
     trigger(&node, "cache-a", "second", "2").await;
     client.expect("first").await;
     client.expect("second").await;
+    let cached = get(&node, "/apps/1/channels/cache-a", &[("info", "cache")]).await.json();
+    let ttl = cached["cache"]["ttl"].as_u64().expect("seconds");
+    assert!((1700..=1800).contains(&ttl) && cached["cache"]["data"] == "2", "{cached}");
+    let none = get(&node, "/apps/1/channels/private-cache-b", &[("info", "cache")]).await.json();
+    assert_eq!(none, json!({ "occupied": false }));
     let mut late = PusherClient::open(&node).await;
     late.subscribe("private-cache-b").await;
     late.expect("pusher:cache_miss").await;
     late.subscribe("cache-a").await;
     assert_eq!(late.expect("second").await, 2);
     late.expect_nothing().await;
+    // An event that is not for clients is not the last one.
+    let request = Request::post("/publish?channel=1/cache-a&event=pusher:x", b"1");
+    assert_eq!(request.send(node.http).await.status, 200);
+    late.send("pusher:unsubscribe", json!({ "channel": "cache-a" })).await;
+    late.subscribe("cache-a").await;
+    assert_eq!(late.expect("second").await, 2);
     trigger(&node, "cache-a", "third", "3").await;
     late.expect("third").await;
 }
@@ -141,17 +150,10 @@ async fn a_connection_reads_a_bounded_number_of_channels() {
     assert_eq!((&error["type"], &error["status"]), (&json!("LimitReached"), &json!(4100)));
 }
 
-fn with_client_events() -> String {
-    let path = std::env::temp_dir().join(format!("longtail-{}-client-events.json", std::process::id()));
-    let apps = json!([{ "id": "1", "key": KEY, "secret": "app-secret", "client_events": true }]);
-    std::fs::write(&path, apps.to_string()).expect("written");
-    format!("{CLIENT_EVENTS}={}", path.display())
-}
-
 #[tokio::test]
 async fn events_of_clients_reach_the_others_on_every_node() {
     let redis = RedisServer::start().await;
-    let apps = with_client_events();
+    let apps = app_with("client-events", json!({ "client_events": true }));
     let (one, two) = (start_on(&redis, &[&apps]).await, start_on(&redis, &[&apps]).await);
     redis.listened(2).await;
     let (mut sender, mut near, mut far) =
@@ -165,6 +167,12 @@ async fn events_of_clients_reach_the_others_on_every_node() {
         assert_eq!(client.expect("client-typing").await, data);
     }
     sender.expect_nothing().await;
+    // A text comes out as it was sent. Some libraries send all data so.
+    for (data, text) in [(json!("{\"a\":1}"), "{\"a\":1}"), (json!("hello"), "hello"), (json!("\"x\""), "\"x\"")] {
+        sender.send_to("private-a", "client-text", data).await;
+        assert_eq!(near.next().await["data"], text);
+        far.expect("client-text").await;
+    }
     for (channel, event) in [("private-b", "client-x"), ("public", "client-x"), ("private-encrypted-a", "client-x")] {
         sender.send_to(channel, event, json!({})).await;
         assert_eq!(sender.expect("pusher:error").await["code"], 4301, "{channel}");
@@ -183,7 +191,8 @@ async fn events_of_clients_reach_the_others_on_every_node() {
         }
         refused += 1;
     }
-    assert!((1..=21).contains(&refused), "{refused}");
+    // Three have gone before.
+    assert!((1..=24).contains(&refused), "{refused}");
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 
 mod channels;
 mod connections;
+mod faults;
 mod native;
+mod php;
 mod presence;
 mod rest;
+mod webhooks;

@@ -1,6 +1,6 @@
 //! Presence channels: members are users, on all nodes.
 
-use crate::support::pusher::{APP, PusherClient, get, sign, trigger};
+use crate::support::pusher::{APP, PusherClient, app_with, get, sign, trigger};
 use crate::support::world::start_on;
 use crate::support::{Node, RedisServer, eventually};
 use serde_json::{Value, json};
@@ -45,8 +45,13 @@ async fn members_are_users_and_changes_fit_the_list() {
     one.expect("x").await;
     // The other tab is still there, so nobody leaves.
     tab.expect("x").await;
+    // The connection of a tab may change its user.
+    assert_eq!(tab.join("presence-a", &user("3")).await["hash"]["3"], json!({ "name": "3" }));
+    assert_eq!(one.expect("pusher_internal:member_added").await["user_id"], "3");
     drop(tab);
-    assert_eq!(one.expect("pusher_internal:member_removed").await, json!({ "user_id": "2" }));
+    for user in ["2", "3"] {
+        assert_eq!(one.expect("pusher_internal:member_removed").await, json!({ "user_id": user }));
+    }
     assert_eq!(users(&node).await, ["1"]);
     let count = get(&node, "/apps/1/channels/presence-a", &[("info", "user_count,subscription_count")]).await;
     assert_eq!(count.json(), json!({ "occupied": true, "user_count": 1, "subscription_count": 1 }));
@@ -72,36 +77,41 @@ async fn a_channel_has_a_bounded_number_of_members() {
 #[tokio::test]
 async fn members_of_a_node_that_died_are_gone_from_every_list() {
     let redis = RedisServer::start().await;
-    let (stays, dies) =
-        (start_on(&redis, &["--pusher-app", APP]).await, start_on(&redis, &["--pusher-app", APP]).await);
+    let flags = ["--pusher-app", APP, "--presence-members", "200"];
+    let (stays, dies) = (start_on(&redis, &flags).await, start_on(&redis, &flags).await);
     let mut watcher = PusherClient::open(&stays).await;
     watcher.join("presence-a", &user("watcher")).await;
-    // A new node may write entries about members when all nodes can read them.
-    eventually("the watcher to be a member", async || (users(&stays).await == ["watcher"]).then_some(())).await;
+    // A node that has just started makes a user a member at once, or lets it wait.
+    assert_eq!(users(&stays).await, ["watcher"]);
+    let count = if std::env::var_os("LONGTAIL_LONG").is_some() { 199 } else { 30 };
+    let ids: Vec<String> = (0..count).map(|n| format!("{n:03}")).collect();
     let mut others = Vec::new();
-    for id in ["1", "2", "3"] {
+    for id in &ids {
         let mut client = PusherClient::open(&dies).await;
-        client.join("presence-a", &user(id)).await;
+        let list = client.join("presence-a", &user(id)).await;
+        assert_eq!(list["count"], others.len() + 2, "the list of {id}");
         // The watcher is not told about itself.
-        assert_eq!(watcher.expect("pusher_internal:member_added").await["user_id"], id);
+        assert_eq!(watcher.expect("pusher_internal:member_added").await["user_id"], **id);
         others.push(client);
     }
-    for (client, others) in others.iter_mut().zip([&["2", "3"][..], &["3"], &[]]) {
-        for id in others {
-            assert_eq!(client.expect("pusher_internal:member_added").await["user_id"], *id);
+    for (n, client) in others.iter_mut().enumerate() {
+        for id in &ids[n + 1..] {
+            assert_eq!(client.expect("pusher_internal:member_added").await["user_id"], **id);
         }
         client.expect_nothing().await;
     }
     trigger(&dies, "presence-a", "x", "1").await;
     assert_eq!(watcher.expect("x").await, 1);
+    let began = std::time::Instant::now();
     dies.signal("KILL");
     let mut removed = Vec::new();
-    for _ in 0..3 {
+    for _ in &ids {
         let data = watcher.expect("pusher_internal:member_removed").await;
         removed.push(data["user_id"].as_str().expect("a text").to_owned());
     }
+    assert!(began.elapsed() < std::time::Duration::from_secs(11), "{:?}", began.elapsed());
     removed.sort_unstable();
-    assert_eq!(removed, ["1", "2", "3"]);
+    assert_eq!(removed, ids);
     assert_eq!(users(&stays).await, ["watcher"]);
     watcher.expect_nothing().await;
 }
@@ -116,6 +126,11 @@ async fn a_user_signs_in_and_the_application_ends_its_connections() {
     client.sign_in(&json!({ "id": "7", "user_info": { "name": "A" } })).await;
     other.sign_in(&json!({ "id": "8" })).await;
     client.subscribe("#server-to-user-7").await;
+    // A connection belongs to one user.
+    let data = json!({ "id": "8" }).to_string();
+    let auth = format!("app-key:{}", sign(&format!("{}::user::{data}", client.id)));
+    client.send("pusher:signin", json!({ "auth": auth, "user_data": data })).await;
+    assert_eq!(client.expect("pusher:error").await["code"], 4009);
     client.send("pusher:subscribe", json!({ "channel": "#server-to-user-8" })).await;
     client.expect("pusher:subscription_error").await;
     trigger(&two, "#server-to-user-7", "note", "1").await;
@@ -133,10 +148,7 @@ async fn a_user_signs_in_and_the_application_ends_its_connections() {
 /// Events of clients tell which user has sent them.
 #[tokio::test]
 async fn an_event_of_a_member_has_the_user() {
-    let path = std::env::temp_dir().join(format!("longtail-{}-members.json", std::process::id()));
-    let apps = json!([{ "id": "1", "key": "app-key", "secret": "app-secret", "client_events": true }]);
-    std::fs::write(&path, apps.to_string()).expect("written");
-    let node = Node::start(&["--pusher-apps", path.to_str().expect("a path")]).await;
+    let node = Node::start(&[&app_with("members", json!({ "client_events": true }))]).await;
     let (mut one, mut two) = (PusherClient::open(&node).await, PusherClient::open(&node).await);
     one.join("presence-a", &user("1")).await;
     two.join("presence-a", &user("2")).await;
@@ -145,4 +157,6 @@ async fn an_event_of_a_member_has_the_user() {
     let frame = two.next().await;
     assert_eq!((&frame["event"], &frame["user_id"]), (&json!("client-typing"), &json!("1")), "{frame}");
     assert_eq!(frame["data"], "{\"on\":true}");
+    one.send_to("presence-a", "client-typing", json!("text")).await;
+    assert_eq!(two.next().await["data"], "text");
 }

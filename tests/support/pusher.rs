@@ -26,6 +26,15 @@ pub fn sign(text: &str) -> String {
     hex(hmac::sign(&key, text.as_bytes()).as_ref())
 }
 
+/// The environment of a node with one app that has more fields. `name` is that of the file.
+pub fn app_with(name: &str, fields: Value) -> String {
+    let mut app = json!({ "id": "1", "key": KEY, "secret": SECRET });
+    app.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    let path = std::env::temp_dir().join(format!("longtail-{}-{name}.json", std::process::id()));
+    std::fs::write(&path, json!([app]).to_string()).expect("written");
+    format!("LONGTAIL_PUSHER_APPS={}", path.display())
+}
+
 /// A client that is connected.
 pub struct PusherClient {
     pub socket: RawWebSocket,

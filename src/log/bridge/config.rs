@@ -1,5 +1,6 @@
 //! The settings of the bridge.
 
+use crate::log::publish_payload::PublishPattern;
 use crate::message::{Draft, Pattern};
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
     /// The patterns of PUBLISH channels.
-    pub patterns: Vec<Pattern>,
+    pub patterns: Vec<PublishPattern>,
     /// The PUBLISHes of another program's publishers, if the log takes them.
     pub foreign: Option<ForeignPublishes>,
     /// How many messages may wait to be appended.
@@ -19,7 +20,13 @@ impl BridgeConfig {
     /// The patterns of all PUBLISH channels.
     pub fn globs(&self) -> Vec<String> {
         let foreign = self.foreign.iter().flat_map(|foreign| &foreign.patterns);
-        self.patterns.iter().chain(foreign).map(Pattern::to_string).collect()
+        self.patterns.iter().map(|it| &it.pattern).chain(foreign).map(Pattern::to_string).collect()
+    }
+
+    /// What the members of a bridge have in common: the patterns, and the channels of the log that they stand for.
+    pub(super) fn group(&self) -> String {
+        let below = self.patterns.iter().filter_map(|it| Some(format!(" {} {}", it.pattern, it.below.as_ref()?)));
+        self.globs().join(" ") + &below.collect::<String>()
     }
 }
 

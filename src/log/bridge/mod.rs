@@ -23,7 +23,7 @@ mod simulated;
 #[cfg(test)]
 mod simulation;
 
-pub use super::publish_payload::{BadPattern, parse_patterns};
+pub use super::publish_payload::{BadPattern, PublishPattern, parse_patterns};
 pub use config::{BridgeConfig, ForeignPublishes};
 
 use super::redis::RedisLog;

@@ -139,6 +139,12 @@ pub trait PresenceStore: Send + Sync {
     /// connection with a deadline does not hang on a lease any more.
     fn renew<'a>(&'a self, renewal: &'a Call<Deadline>) -> BoxFuture<'a, Result<Renewed, Unreachable>>;
 
+    /// Waits until entries about members may be written: a node that has just started does not know yet whether all nodes
+    /// read them. Cancel safe.
+    fn writable(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// The members of a channel.
     fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Members, Unreachable>>;
 

@@ -174,6 +174,10 @@ impl PresenceStore for RedisPresence {
         })
     }
 
+    fn writable(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.log.peers.may_write(FORMAT))
+    }
+
     fn renew<'a>(&'a self, renewal: &'a Call<Deadline>) -> BoxFuture<'a, Result<Renewed, Unreachable>> {
         Box::pin(async move {
             let mut args = call_args(renewal);

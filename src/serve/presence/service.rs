@@ -16,6 +16,9 @@ use tracing::{info, warn};
 /// How long a subscription waits for its user to be a member. After that, the user becomes a member later.
 const JOIN_WAIT: Duration = Duration::from_secs(2);
 
+/// How long a join waits for a node that has just started.
+const START_WAIT: Duration = Duration::from_secs(6);
+
 /// How long a request waits for a list.
 const LIST_WAIT: Duration = Duration::from_secs(8);
 
@@ -91,6 +94,12 @@ impl Presence {
         self.connections.notify();
         self.wait(outcomes).await?;
         Ok(Some(stay))
+    }
+
+    /// Waits until users can become members at once: a node that has just started needs some seconds. Gives up after a
+    /// while, because the store may be away. Cancel safe.
+    pub async fn writable(&self) {
+        let _ = tokio::time::timeout(START_WAIT, self.store.writable()).await;
     }
 
     /// Makes a user a member of channels with presence, without waiting. A channel that is full stays without the user.

@@ -1,10 +1,12 @@
-//! What some streams have besides their subscription: a grant with an end, the session of their client, or a filter.
+//! What some streams have besides their subscription: a grant with an end, the session of their client, or the rules of
+//! another protocol.
 
-use super::entry_filter::EntryFilter;
+use super::protocol_stream::{Ends, ProtocolStream};
 use crate::hub::{Step, Subscription};
 use crate::message::Message;
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::live::LiveSession;
+use crate::transport::CloseReason;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -14,8 +16,8 @@ pub enum Attached {
     Grant(GrantRenewal),
     /// The client's session. It is boxed, so that a stream with only a grant does not pay for it.
     Session(Box<SessionStream>),
-    /// The filter of a connection of another protocol.
-    Filter(Box<EntryFilter>),
+    /// The connection of another protocol.
+    Protocol(Box<ProtocolStream>),
 }
 
 // A stream with a grant does not take more memory because others have sessions.
@@ -28,6 +30,8 @@ pub enum End {
     Revoked,
     /// Its session is not known any more.
     Lost,
+    /// The connection of another protocol ends.
+    Left(CloseReason),
 }
 
 /// The stream of a session.
@@ -42,7 +46,7 @@ impl Attached {
         let grant = match before.map(|attached| *attached) {
             Some(Attached::Grant(grant)) => Some(grant),
             Some(Attached::Session(stream)) => stream.grant,
-            Some(Attached::Filter(_)) | None => None,
+            Some(Attached::Protocol(_)) | None => None,
         };
         Box::new(Attached::Session(Box::new(SessionStream { session, grant })))
     }
@@ -57,14 +61,23 @@ impl Attached {
         }
     }
 
-    /// The filter of a stream. A stream without one gets one; it does not have a grant or a session.
-    pub fn filter(attached: &mut Option<Box<Attached>>) -> &mut EntryFilter {
-        if !matches!(attached.as_deref(), Some(Attached::Filter(_))) {
-            *attached = Some(Box::new(Attached::Filter(Box::default())));
+    /// What the stream of another protocol has. A stream that is not one yet becomes one; it does not have a grant or a
+    /// session.
+    pub fn protocol(attached: &mut Option<Box<Attached>>) -> &mut ProtocolStream {
+        if !matches!(attached.as_deref(), Some(Attached::Protocol(_))) {
+            *attached = Some(Box::new(Attached::Protocol(Box::default())));
         }
         match attached.as_deref_mut() {
-            Some(Attached::Filter(filter)) => filter,
-            _ => unreachable!("the filter was made above"),
+            Some(Attached::Protocol(stream)) => stream,
+            _ => unreachable!("it was made above"),
+        }
+    }
+
+    /// When the connection of another protocol ends.
+    pub fn ends(&mut self) -> Option<&mut Ends> {
+        match self {
+            Attached::Protocol(stream) => stream.ends.as_mut(),
+            Attached::Grant(_) | Attached::Session(_) => None,
         }
     }
 
@@ -73,22 +86,22 @@ impl Attached {
         match self {
             Attached::Grant(grant) => Some(grant),
             Attached::Session(stream) => stream.grant.as_mut(),
-            Attached::Filter(_) => None,
+            Attached::Protocol(_) => None,
         }
     }
 
     /// The session, if the client has one.
     pub fn session(&mut self) -> Option<&mut LiveSession> {
         match self {
-            Attached::Grant(_) | Attached::Filter(_) => None,
+            Attached::Grant(_) | Attached::Protocol(_) => None,
             Attached::Session(stream) => Some(&mut stream.session),
         }
     }
 
     /// Whether the stream ends: its grant or its session has ended. A client whose session was lost may come back.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<End> {
-        if let Attached::Filter(filter) = self {
-            return filter.has_ended().then_some(End::Revoked);
+        if let Attached::Protocol(stream) = self {
+            return stream.end().map(End::Left);
         }
         if let Some(session) = self.session().filter(|session| session.has_ended()) {
             session.end_stay();
@@ -109,7 +122,9 @@ impl Attached {
         match self {
             Attached::Grant(_) => return false,
             Attached::Session(stream) => stream.session.take(batch, subscription),
-            Attached::Filter(filter) => filter.take(batch, subscription.cursor()),
+            Attached::Protocol(stream) => {
+                stream.filter.take(batch, subscription.cursor(), |channel| subscription.reads(channel));
+            }
         }
         batch.is_empty() && matches!(step, Poll::Ready(Step::Messages))
     }

@@ -1,11 +1,11 @@
 //! Duplex sessions, over WebSocket and raw TCP: messages in one direction, commands in the other.
 
 use super::commands::Outcome;
-use super::pending::{CommandAnswer, PendingAnswer, PendingAnswers};
+use super::duplex_event::{End, Event, Unsubscribed};
+use super::pending::{PendingAnswer, PendingAnswers};
 use super::protocol_commands::Commands;
 use super::pump::Pump;
 use super::task::spawn_parked;
-use crate::hub::Remainder;
 use crate::message::Draft;
 use crate::serve::http::peer::Peer;
 use crate::serve::limits::memory::{BufferId, Reservation};
@@ -23,11 +23,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// The maximum number of unanswered publishes and events of a connection. Beyond this limit, the server does not read
 /// from the connection.
 const MAX_PENDING: usize = 100;
+
+/// The most writes of messages between two commands of another protocol.
+const WRITES_BETWEEN_COMMANDS: usize = 16;
 
 /// Bytes of credentials and of an incomplete command that do not count against the memory budget, because each
 /// connection takes this memory in any case.
@@ -125,49 +128,6 @@ struct RunningDuplex {
 /// The time for which a farewell waits for unanswered publishes and events. It is longer than the default time limit of
 /// a publish (`--publish-timeout`), and shorter than a drain.
 const FAREWELL_WAIT: Duration = Duration::from_secs(10);
-
-/// The events that may end a connection without a channel. The hub finds readers by their channels, so it does not wake
-/// such a connection.
-struct Unsubscribed {
-    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The time for a command, on a raw TCP connection that has never subscribed.
-    silence: Pin<Box<Sleep>>,
-}
-
-impl Unsubscribed {
-    fn new(state: &Arc<ServerState>) -> Unsubscribed {
-        let drain = state.drain.clone();
-        let draining = Box::pin(async move { drain.begun().await });
-        Unsubscribed { draining, silence: Box::pin(tokio::time::sleep(state.settings.request_timeout)) }
-    }
-
-    /// Restarts the time limit for the client's next command.
-    fn restart(&mut self, state: &ServerState) {
-        self.silence.as_mut().reset(Instant::now() + state.settings.request_timeout);
-    }
-}
-
-/// The way in which a connection ends.
-enum End {
-    /// The client has disconnected, or does not read.
-    Gone,
-    /// All bytes were sent, but the client may not have read them yet.
-    Finished,
-}
-
-/// The next event on a connection.
-enum Event {
-    /// The hub has written only a part of a message; this is the rest of it.
-    Remainder(Remainder),
-    Write(Option<Bytes>),
-    Read(io::Result<usize>),
-    /// The server has executed or refused a command.
-    Answered(CommandAnswer),
-    Drain,
-    Silence,
-    /// The time limit for the answers has passed, so the farewell no longer waits.
-    Farewell,
-}
 
 impl RunningDuplex {
     /// Makes a running session; `None` for a transport without commands.
@@ -312,6 +272,12 @@ impl RunningDuplex {
                 return Ok(end);
             }
             Event::Farewell => self.pending = None,
+            Event::Drain if self.pump.ends().is_some() => {
+                // The pump ends the connection at its own time.
+                if let Some(unsubscribed) = unsubscribed {
+                    unsubscribed.draining = Box::pin(std::future::pending());
+                }
+            }
             Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
@@ -319,6 +285,9 @@ impl RunningDuplex {
                     // which of the two is true.
                     self.is_open = false;
                     self.pump.heartbeat();
+                }
+                if let Some(ends) = self.pump.ends() {
+                    ends.heard();
                 }
                 let inputs = self.inputs;
                 if let Some(end) = self.handle_input().await? {
@@ -361,6 +330,7 @@ impl RunningDuplex {
                         }
                         (Commands::Protocol(commands), _) => {
                             commands.handle(&self.state, &mut self.pump, &frame).await;
+                            self.write_waiting().await?;
                             Outcome::Done
                         }
                         (Commands::Native(_) | Commands::Refused, _) => Outcome::Done,
@@ -440,6 +410,20 @@ impl RunningDuplex {
     async fn flush(&mut self) -> io::Result<()> {
         while let Some(bytes) = self.pump.next_control() {
             self.io.write_all(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes messages that wait. Only a few volatile messages wait for a reader, so a connection with many commands has
+    /// to write them between its commands.
+    async fn write_waiting(&mut self) -> io::Result<()> {
+        for _ in 0..WRITES_BETWEEN_COMMANDS {
+            let next = poll_fn(|cx| Poll::Ready(self.pump.poll_next(cx)));
+            match next.await {
+                Poll::Ready(Some(bytes)) => self.write(&bytes, &bytes).await?,
+                // The session finds the end again.
+                Poll::Ready(None) | Poll::Pending => break,
+            }
         }
         Ok(())
     }

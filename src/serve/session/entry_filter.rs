@@ -1,4 +1,4 @@
-//! The entries that a connection of another protocol reads but does not pass on to its client.
+//! What a connection of another protocol passes on to its client, of the entries that it reads.
 
 use crate::cursor::Cursor;
 use crate::message::{Channel, Message, User};
@@ -13,7 +13,8 @@ pub enum Skip {
     Messages,
 }
 
-/// Leaves out entries that the client already has, and handles control entries.
+/// Leaves out entries that the client already has, handles control entries, and repeats a message of several channels for
+/// each channel that the client reads.
 #[derive(Default)]
 pub struct EntryFilter {
     skipped: Vec<Skipped>,
@@ -55,8 +56,12 @@ impl EntryFilter {
         self.has_ended
     }
 
-    /// Removes the entries that are not for the client from a batch. `at` is the position after the batch.
-    pub fn take(&mut self, batch: &mut Vec<Arc<Message>>, at: Cursor) {
+    /// Changes a batch to what the client gets. `at` is the position after the batch, and `reads` tells which channels the
+    /// client reads.
+    pub fn take(&mut self, batch: &mut Vec<Arc<Message>>, at: Cursor, reads: impl Fn(&Channel) -> bool) {
+        if batch.iter().any(|message| is_of_several(message)) {
+            *batch = batch.drain(..).flat_map(|message| variants(message, &reads)).collect();
+        }
         batch.retain(|message| {
             if message.is_control() {
                 self.has_ended |= message.event().as_str() == TERMINATE;
@@ -82,18 +87,31 @@ impl Skipped {
         let Some(cursor) = message.cursor() else { return false };
         let is_of_kind = match self.what {
             Skip::Members => message.kind().is_of_members(),
-            // The client may read a message of several channels by another channel.
-            Skip::Messages => message.is_for_readers() && (message.channels().len() == 1 || cursor == self.upto),
+            Skip::Messages => message.is_for_readers(),
         };
         is_of_kind && cursor.epoch == self.upto.epoch && cursor.id <= self.upto.id && message.channel() == &self.channel
     }
+}
+
+fn is_of_several(message: &Message) -> bool {
+    message.channels().len() > 1 && message.is_for_readers()
+}
+
+/// A message under the name of each of its channels that the client reads, in the message's order of channels.
+fn variants(message: Arc<Message>, reads: impl Fn(&Channel) -> bool) -> Vec<Arc<Message>> {
+    if !is_of_several(&message) {
+        return vec![message];
+    }
+    let read = message.channels().iter().filter(|channel| reads(channel));
+    read.map(|channel| if channel == message.channel() { message.clone() } else { Arc::new(message.variant(channel)) })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cursor::{Epoch, Id};
-    use crate::message::{Draft, Kind, Payload};
+    use crate::message::{Draft, Extras, Kind, Payload};
 
     fn channel(name: &str) -> Channel {
         name.parse().expect("a channel")
@@ -119,13 +137,34 @@ mod tests {
             member("a", 5),
             member("a", 6),
         ];
-        filter.take(&mut batch, at(4));
+        filter.take(&mut batch, at(4), |_| true);
         let left: Vec<_> = batch.iter().map(|message| (message.channel().as_str(), message.kind())).collect();
         let (plain, added) = (Kind::Message, Kind::MemberAdded);
         assert_eq!(left, [("a", plain), ("b", plain), ("b", added), ("a", added)]);
         assert_eq!(filter.skipped.len(), 1, "the position of b is reached");
-        filter.take(&mut Vec::new(), at(6));
+        filter.take(&mut Vec::new(), at(6), |_| true);
         assert!(filter.skipped.is_empty() && !filter.has_ended());
+    }
+
+    /// Clients distinguish events by their channels, so an event for two channels of a client is two events.
+    #[test]
+    fn a_message_of_several_channels_comes_once_for_each() {
+        let epoch = Epoch::random();
+        let cursor = |ms| Cursor { id: Id { ms, seq: 0 }, epoch };
+        let of = |names: &[&str], ms| {
+            let extras = Extras { channels: names.iter().map(|name| channel(name)).collect(), ..Extras::default() };
+            let draft = Draft::new(channel(names[0]), Payload::from_any("1")).with_extras(extras);
+            Arc::new(draft.into_message(Some(cursor(ms))))
+        };
+        let mut filter = EntryFilter::default();
+        filter.skip(channel("c"), cursor(2), Skip::Messages);
+        // The hub gives a message under the first of its channels that the client reads.
+        let mut batch =
+            vec![Arc::new(of(&["x", "b", "c"], 1).variant(&channel("b"))), of(&["a", "b"], 2), of(&["c", "x", "a"], 3)];
+        filter.take(&mut batch, cursor(3), |channel| channel.as_str() != "x");
+        let left: Vec<_> =
+            batch.iter().map(|message| (message.channel().as_str(), message.cursor().map(|at| at.id.ms))).collect();
+        assert_eq!(left, [("b", Some(1)), ("a", Some(2)), ("b", Some(2)), ("c", Some(3)), ("a", Some(3))]);
     }
 
     #[test]
@@ -138,10 +177,10 @@ mod tests {
         let mut filter = EntryFilter::default();
         filter.skip_own(channel("a"), Arc::new(User::new("7", Some("{}")).expect("a user")));
         let mut batch = vec![entry("a", "7"), entry("a", "8"), entry("b", "7")];
-        filter.take(&mut batch, cursor);
+        filter.take(&mut batch, cursor, |_| true);
         assert_eq!(batch.len(), 2);
         filter.forget(&channel("a"));
-        filter.take(&mut vec![entry("a", "7")], cursor);
+        filter.take(&mut vec![entry("a", "7")], cursor, |_| true);
         assert!(filter.own.is_empty());
     }
 
@@ -152,9 +191,9 @@ mod tests {
         let entry = |event: &str| Arc::new(Draft::control(reserved(), event, "{}").into_message(Some(cursor)));
         let mut filter = EntryFilter::default();
         let mut batch = vec![entry("other")];
-        filter.take(&mut batch, cursor);
+        filter.take(&mut batch, cursor, |_| true);
         assert!(batch.is_empty() && !filter.has_ended());
-        filter.take(&mut vec![entry(TERMINATE)], cursor);
+        filter.take(&mut vec![entry(TERMINATE)], cursor, |_| true);
         assert!(filter.has_ended());
     }
 }

@@ -1,7 +1,8 @@
 //! Opens the pump of a stream or a duplex session.
 
-use super::pump::{Pump, Rollover, StreamSettings};
+use super::pump::Pump;
 use super::record::SessionRecord;
+use super::stream_settings::{Rollover, StreamSettings};
 use crate::cursor::Start;
 use crate::serve::state::ServerState;
 use crate::transport::{Accepted, Params, Transport};

@@ -4,7 +4,9 @@ use super::attached::{Attached, End};
 use super::entry_filter::EntryFilter;
 use super::frames::{frames_size, write_frames};
 use super::outlet::StreamOutlet;
+use super::protocol_stream::Ends;
 use super::record::SessionRecord;
+use super::stream_settings::StreamSettings;
 use crate::hub::{Allowance, LIMIT, Limit, Remainder, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::serve::access::renewal::GrantRenewal;
@@ -30,43 +32,6 @@ const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
 /// The time that a reader waits before it reconnects if the server disconnected it because it was slow.
 const SLOW_RETRY: Duration = Duration::from_secs(4);
-
-/// The time after which a stream with `probe` sends its first heartbeat. It is long enough that proxies see a separate
-/// write, and short enough for a client that waits for the heartbeat.
-const PROBE: Duration = Duration::from_millis(500);
-
-/// The settings of a stream.
-#[derive(Clone, Debug)]
-pub struct StreamSettings {
-    /// The silence in milliseconds after which a heartbeat is sent. It is not a `Duration`, because a `Duration` is
-    /// larger, and every parked stream keeps this field.
-    pub heartbeat_ms: u32,
-    /// Whether the first heartbeat comes early ([`PROBE`]), because the client tests whether streams work on its
-    /// network path.
-    pub probe: bool,
-    /// The limits after which the stream ends, for a browser that keeps the whole stream in memory.
-    pub rollover: Option<Box<Rollover>>,
-}
-
-impl StreamSettings {
-    fn heartbeat(&self) -> Duration {
-        Duration::from_millis(u64::from(self.heartbeat_ms))
-    }
-
-    /// The silence after which the next heartbeat is due.
-    fn quiet(&self) -> Duration {
-        if self.probe { self.heartbeat().min(PROBE) } else { self.heartbeat() }
-    }
-}
-
-/// The limits of a stream that the browser keeps in memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Rollover {
-    /// The maximum number of bytes.
-    pub bytes: usize,
-    /// The maximum time.
-    pub time: Duration,
-}
 
 /// How long a client waits before it comes back after its session was interrupted: another request finds out whether the
 /// session is lost.
@@ -198,9 +163,19 @@ impl Pump {
         Some((self.attached.as_mut()?.session()?, &mut self.subscription))
     }
 
-    /// The filter of a connection of another protocol. The first call makes it.
+    /// The filter of a stream of another protocol. The first call makes it.
     pub fn filter(&mut self) -> &mut EntryFilter {
-        Attached::filter(&mut self.attached)
+        &mut Attached::protocol(&mut self.attached).filter
+    }
+
+    /// Sets when the connection of another protocol ends.
+    pub fn set_ends(&mut self, ends: Ends) {
+        Attached::protocol(&mut self.attached).ends = Some(ends);
+    }
+
+    /// When the connection of another protocol ends.
+    pub fn ends(&mut self) -> Option<&mut Ends> {
+        self.attached.as_mut()?.ends()
     }
 
     /// Keeps the permit while the stream runs.
@@ -310,6 +285,7 @@ impl Pump {
                     }
                     End::Revoked => self.bye(CloseReason::Revoked, None),
                     End::Lost => self.bye(CloseReason::Rollover, Some(LOST_RETRY)),
+                    End::Left(reason) => self.bye(reason, None),
                 }
                 continue;
             }
@@ -338,6 +314,8 @@ impl Pump {
                         if self.session().is_some_and(|(session, it)| session.is_interrupted_by(&gap, it)) {
                             self.bye(CloseReason::Rollover, Some(LOST_RETRY));
                         }
+                        // A client that cannot be told what it has missed gets everything anew with a new connection.
+                        self.leave(CloseReason::SlowReader);
                         continue;
                     }
                     (_, Some(bytes)) => return self.write(bytes),
@@ -345,7 +323,7 @@ impl Pump {
                 }
             }
             // The drain is checked after the step, because the step registers the waker that a drain wakes.
-            if self.drain.has_begun() {
+            if self.drain.has_begun() && !self.leave(CloseReason::Drain) {
                 let retry = self.drain.retry();
                 self.bye(CloseReason::Drain, Some(retry));
                 continue;
@@ -367,13 +345,31 @@ impl Pump {
         Some(Limit { messages: LIMIT.messages, bytes: LIMIT.bytes.min(left) })
     }
 
+    /// Plans the end of a connection whose ends are spread. Returns whether it is one.
+    fn leave(&mut self, reason: CloseReason) -> bool {
+        let Some(ends) = self.ends() else { return false };
+        if ends.leaves_at().is_none() {
+            ends.leave(reason);
+            self.set_timer(Instant::now());
+        }
+        true
+    }
+
     fn timer_fired(&mut self) {
-        let now = Instant::now();
-        if now >= self.last_write + self.settings.quiet() {
+        let (now, quiet) = (Instant::now(), self.settings.quiet());
+        // A client that reads many messages may have no reason to send anything but the answer to a heartbeat.
+        let is_silent = self.ends().is_some_and(|ends| ends.is_silent_for(quiet, now));
+        if is_silent || now >= self.last_write + quiet {
             self.heartbeat();
         }
+        self.set_timer(now);
+    }
+
+    fn set_timer(&mut self, now: Instant) {
         let next = (self.last_write + self.settings.quiet()).max(now + Duration::from_millis(1));
         let next = self.settings.rollover.as_ref().map_or(next, |rollover| next.min(self.started + rollover.time));
+        let leaves = self.ends().and_then(|ends| ends.leaves_at());
+        let next = leaves.map_or(next, |at| next.min(at));
         self.timer.reset(next.max(now), now);
     }
 

@@ -20,6 +20,8 @@ pub struct Settings {
     pub send_buffer: usize,
     /// The maximum time that a write may last without progress.
     pub write_timeout: Duration,
+    /// The time that readers have to disconnect after the drain has begun.
+    pub drain: Duration,
     /// Whether the hub writes directly to sockets when it can.
     pub direct_writes: bool,
     /// Whether clients may use the WebSocket of 2010.

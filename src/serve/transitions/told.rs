@@ -46,7 +46,7 @@ pub fn content(text: &str) -> &str {
 }
 
 fn channel_in(text: &str) -> Option<Channel> {
-    text.split(' ').nth(1)?.parse().ok()
+    Channel::of_server(text.split(' ').nth(1)?).ok()
 }
 
 impl Told {

@@ -1,6 +1,7 @@
 //! The data of a user that the application has signed: `channel_data` of a presence channel, and `user_data` of a
 //! sign-in.
 
+use crate::wire::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -29,33 +30,26 @@ pub enum BadUser {
 
 #[derive(Deserialize)]
 struct ChannelData<'a> {
-    user_id: Id,
+    #[serde(borrow)]
+    user_id: &'a RawValue,
     #[serde(borrow, default)]
     user_info: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct UserData<'a> {
-    id: Id,
+    #[serde(borrow)]
+    id: &'a RawValue,
     #[serde(borrow, default)]
     user_info: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Id {
-    Text(String),
-    Number(serde_json::Number),
-}
-
-impl Id {
-    fn into_text(self) -> Result<String, BadUser> {
-        let text = match self {
-            Id::Text(text) => text,
-            Id::Number(number) => number.to_string(),
-        };
-        if text.is_empty() { Err(BadUser::NoId) } else { Ok(text) }
-    }
+/// The id as text. A number is the text that was sent, because large ones lose digits as numbers.
+fn id(json: &RawValue) -> Result<String, BadUser> {
+    let text = json::text_of(json.get());
+    let is_number = || json.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let text = text.or_else(|| is_number().then(|| json.get().to_owned()));
+    text.filter(|text| !text.is_empty()).ok_or(BadUser::NoId)
 }
 
 /// Reads `channel_data`: `{"user_id":…,"user_info":…}`.
@@ -65,7 +59,7 @@ impl Id {
 /// The text does not describe a user.
 pub fn channel_data(text: &str) -> Result<SignedUser<'_>, BadUser> {
     let data: ChannelData<'_> = read(text)?;
-    Ok(SignedUser { id: data.user_id.into_text()?, info: data.user_info.map(RawValue::get) })
+    Ok(SignedUser { id: id(data.user_id)?, info: data.user_info.map(RawValue::get) })
 }
 
 /// Reads `user_data`: `{"id":…,"user_info":…}`.
@@ -75,7 +69,7 @@ pub fn channel_data(text: &str) -> Result<SignedUser<'_>, BadUser> {
 /// The text does not describe a user.
 pub fn user_data(text: &str) -> Result<SignedUser<'_>, BadUser> {
     let data: UserData<'_> = read(text)?;
-    Ok(SignedUser { id: data.id.into_text()?, info: data.user_info.map(RawValue::get) })
+    Ok(SignedUser { id: id(data.id)?, info: data.user_info.map(RawValue::get) })
 }
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BadUser> {

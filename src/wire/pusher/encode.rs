@@ -13,7 +13,7 @@ pub struct Event<'a> {
     pub channel: &'a str,
     /// The text of the data, which usually is JSON.
     pub data: &'a str,
-    /// The user that has sent the event, if a client of a presence channel has sent it.
+    /// The id of the user that has sent the event, as JSON, if a client of a presence channel has sent it.
     pub user_id: Option<&'a str>,
     /// The cursor of the message. Clients ignore it.
     pub id: Option<&'a str>,
@@ -26,7 +26,7 @@ impl Event<'_> {
         frame.text("channel", self.channel);
         frame.text("data", self.data);
         if let Some(user) = self.user_id {
-            frame.text("user_id", user);
+            frame.raw("user_id", user);
         }
         if let Some(id) = self.id {
             frame.text("id", id);

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod names;
 pub mod rest;
 pub mod signature;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;

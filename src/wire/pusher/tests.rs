@@ -73,7 +73,7 @@ fn frames_of_the_server() {
     let event = Event { event: "App\\Events\\A", channel: "a", data: "{\"x\":\"\\\"\"}", user_id: None, id: None };
     let frame = json!({"event": "App\\Events\\A", "channel": "a", "data": "{\"x\":\"\\\"\"}"});
     assert_eq!(encoded(|out| event.encode(out)), frame);
-    let full = Event { user_id: Some("7"), id: Some("1-0.a"), ..event };
+    let full = Event { user_id: Some("\"7\""), id: Some("1-0.a"), ..event };
     assert_eq!(encoded(|out| full.encode(out))["user_id"], "7");
     assert_eq!(encoded(|out| full.encode(out))["id"], "1-0.a");
     let members = encode::members([("1", "{\"name\":\"A\"}"), ("b\"", "null")].into_iter());
@@ -179,7 +179,21 @@ fn users() {
     assert_eq!(read(r#"{"user_id":"7"}"#), Ok(("7".to_owned(), None)));
     let info = Some(r#"{"name": "Mr. Channels"}"#.to_owned());
     assert_eq!(read(r#"{"user_id":10,"user_info":{"name": "Mr. Channels"}}"#), Ok(("10".to_owned(), info)));
-    for bad in ["", "[]", "{}", r#"{"user_id":""}"#, r#"{"user_id":null}"#, r#"{"user_id":{}}"#, r#"{"id":"7"}"#] {
+    for number in ["12345678901234567890123456", "-1", "1.0"] {
+        let data = format!("{{\"user_id\":{number}}}");
+        let user = channel_data::channel_data(&data).expect("a user");
+        assert_eq!(user.id, number);
+    }
+    for bad in [
+        "",
+        "[]",
+        "{}",
+        r#"{"user_id":true}"#,
+        r#"{"user_id":""}"#,
+        r#"{"user_id":null}"#,
+        r#"{"user_id":{}}"#,
+        r#"{"id":"7"}"#,
+    ] {
         assert_eq!(read(bad), Err(BadUser::NoId), "{bad}");
     }
     let long = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(channel_data::MAX_DATA));

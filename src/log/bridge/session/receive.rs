@@ -36,8 +36,8 @@ impl Session {
             }
             return Ok(());
         }
-        let (shown, drafts) = if let Some(channel) = config.patterns.iter().find_map(|pattern| pattern.matched(name)) {
-            let draft = publish_payload::draft(channel.parse(), payload, self.log.config().max_payload);
+        let (shown, drafts) = if let Some(channel) = config.patterns.iter().find_map(|pattern| pattern.channel(name)) {
+            let draft = publish_payload::draft(channel, payload, self.log.config().max_payload);
             (name, draft.map(|draft| vec![draft]).map_err(str::to_owned))
         } else if let Some((foreign, pattern)) = foreign(config, name) {
             // The name of a room may be the id of a connection, which is a secret. So the log line has the pattern.

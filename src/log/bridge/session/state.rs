@@ -66,8 +66,7 @@ impl Session {
         let id = uuid::Uuid::new_v4().to_string();
         let names = log.keys();
         // Members with other patterns receive PUBLISHes in another order and cannot count together with this one.
-        let group: String =
-            Sha1::digest(config.globs().join(" ")).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let group: String = Sha1::digest(config.group()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let markers = names.beside(&format!("bridge:{group}"));
         let keys = [markers.clone(), names.beside(&format!("bridge:{group}:taken"))];
         let bounds = Bounds { messages: config.queue, bytes: QUEUE_BYTES };

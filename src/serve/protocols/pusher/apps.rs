@@ -2,8 +2,10 @@
 
 use super::channel_name::channel_name;
 use super::transport;
+use super::webhook::Webhook;
 use crate::message::{BadChannel, Channel, Encoding, escape};
 use crate::wire::pusher::signature::Secret;
+use crate::wire::pusher::webhook::WebhookEvent;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,6 +27,8 @@ pub struct PusherAppSettings {
     pub max_connections: usize,
     /// Whether the app may be used.
     pub enabled: bool,
+    /// The webhooks of the app.
+    pub webhooks: Vec<Arc<Webhook>>,
 }
 
 /// An app.
@@ -45,6 +49,7 @@ pub struct App {
     pub enabled: bool,
     /// The encoding of messages for its clients. It depends on the prefix, so each app has its own.
     pub encoding: &'static Encoding,
+    webhooks: Vec<Arc<Webhook>>,
     max_connections: usize,
     connections: AtomicUsize,
 }
@@ -60,6 +65,7 @@ impl App {
             prefix: settings.prefix,
             client_events: settings.client_events,
             enabled: settings.enabled,
+            webhooks: settings.webhooks,
             max_connections: settings.max_connections,
             connections: AtomicUsize::new(0),
         }
@@ -86,6 +92,16 @@ impl App {
     /// The id of the user is too long.
     pub fn user_channel(&self, user: &str) -> Result<Channel, BadChannel> {
         Channel::reserved(&format!("~u/{}/{}", self.id, escape(user.as_bytes())))
+    }
+
+    /// Sends an event to the webhooks that take it.
+    pub fn notify(&self, kind: WebhookEvent, event: impl FnOnce() -> String) {
+        let mut takers = self.webhooks.iter().filter(|webhook| webhook.takes_event(kind)).peekable();
+        if takers.peek().is_none() {
+            return;
+        }
+        let event = event();
+        takers.for_each(|webhook| webhook.send(event.clone()));
     }
 
     /// The number of connections on this node.

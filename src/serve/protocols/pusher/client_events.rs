@@ -1,7 +1,8 @@
 //! Events that clients send to the other clients of a channel.
 
 use super::connection::{CLIENT_EVENTS, Connection};
-use super::transport::with_user;
+use super::event_data::{self, with_user};
+use super::event_name;
 use crate::message::{Draft, Extras, Payload};
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::serve::limits::token_bucket::Refill;
@@ -9,7 +10,9 @@ use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::publishing::service;
 use crate::serve::session::pump::Pump;
 use crate::serve::state::ServerState;
+use crate::wire::json;
 use crate::wire::pusher::names::{self, Access};
+use crate::wire::pusher::webhook::{self, WebhookEvent};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -47,19 +50,35 @@ impl Connection {
             return Err(format!("a client may send at most {CLIENT_EVENTS} events per second"));
         }
         state.rates.publish(&Publisher::Address(self.ip), 1).map_err(|refusal| refusal.message)?;
-        let user = self.memberships.iter().find(|membership| membership.channel == channel);
-        let (payload, is_args) = match user.filter(|_| kind.access == Access::Presence) {
-            Some(membership) => (Payload::from_any(&with_user(data, &membership.user)), true),
-            None => (Payload::from_any(data), false),
+        let text = event_data::sent(data);
+        let sent_event = event;
+        let member = self.memberships.iter().find(|membership| membership.channel == channel);
+        let member = member.filter(|_| kind.access == Access::Presence);
+        let (payload, is_args, is_text) = match member {
+            Some(member) => (Payload::from_any(&with_user(&text, &json::quoted(&member.user))), true, false),
+            None => {
+                let (payload, is_text) = event_data::payload(&text);
+                (payload, false, is_text)
+            }
         };
-        let event = event.parse().map_err(|_| "the name of the event is not valid".to_owned())?;
+        let event = event_name::in_log(event).map_err(|bad| bad.to_string())?;
         let draft = Draft {
             event,
             exclude: Some(self.socket.clone()),
             volatile: true,
-            ..Draft::new(channel, payload).with_extras(Extras { is_args, ..Extras::default() })
+            ..Draft::new(channel, payload).with_extras(Extras { is_args, is_text, ..Extras::default() })
         };
-        let appended = service::append(state, PublishSource::Command, vec![draft]).await;
-        appended.map(drop).map_err(|refusal| refusal.message)
+        service::append(state, PublishSource::Command, vec![draft]).await.map_err(|refusal| refusal.message)?;
+        self.app.notify(WebhookEvent::ClientEvent, || {
+            let (socket_id, user_id) = (&*self.socket.to_string(), member.map(|member| &*member.user));
+            webhook::of_client(&webhook::ClientEvent {
+                channel: name,
+                event: sent_event,
+                data: &text,
+                socket_id,
+                user_id,
+            })
+        });
+        Ok(())
     }
 }

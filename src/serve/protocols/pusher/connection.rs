@@ -10,6 +10,7 @@ use crate::serve::presence::stay::Stay;
 use crate::serve::session::protocol_commands::ProtocolCommands;
 use crate::serve::session::pump::Pump;
 use crate::serve::state::ServerState;
+use crate::transport::ApiError;
 use crate::wire::pusher::channel_data::{self, SignedUser};
 use crate::wire::pusher::close::CloseCode;
 use crate::wire::pusher::encode;
@@ -19,10 +20,15 @@ use futures_util::future::BoxFuture;
 use prometheus_client::metrics::gauge::Gauge;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The events that a client may send per second.
 pub(super) const CLIENT_EVENTS: u32 = 10;
+
+/// How long a command waits for the rate limit at most, and how long it waits at least before it tries again.
+const LONGEST_TURN: Duration = Duration::from_secs(10);
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// A connection of a client.
 pub struct Connection {
@@ -47,14 +53,14 @@ pub(super) struct Membership {
     pub(super) channel: Channel,
     pub(super) user: String,
     /// Keeps the user a member.
-    pub(super) _stay: Option<Stay>,
+    pub(super) stay: Option<Stay>,
 }
 
 impl Connection {
     /// Makes a connection.
     pub fn new(app: Arc<App>, permit: AppPermit, ip: IpAddr, socket: ClientId, metrics: PusherMetrics) -> Connection {
         let events = TokenBucket::full(&Refill::of_one_second(CLIENT_EVENTS), Instant::now());
-        let connections = metrics.connections(&app);
+        let connections = metrics.connections(&app.id);
         connections.inc();
         Connection {
             app,
@@ -70,8 +76,7 @@ impl Connection {
     }
 
     async fn carry_out(&mut self, state: &Arc<ServerState>, pump: &mut Pump, frame: &[u8]) {
-        if let Err(refusal) = state.rates.request(self.ip) {
-            state.rejections.count(refusal.code);
+        if let Err(refusal) = self.turn(state).await {
             return self.refuse(pump, Refused::Frame, None, &refusal.message);
         }
         let command = std::str::from_utf8(frame).map_err(|_| frame::BadFrame::NotAFrame).and_then(frame::read);
@@ -93,6 +98,24 @@ impl Connection {
         }
     }
 
+    /// Waits until the rate limit allows a command. Client libraries do not repeat a command, so it is refused only after
+    /// a long wait. Commands are carried out one after the other, and the client cannot make more than one wait.
+    async fn turn(&self, state: &ServerState) -> Result<(), ApiError> {
+        let until = Instant::now() + LONGEST_TURN;
+        let mut is_counted = false;
+        loop {
+            let Err(refusal) = state.rates.request(self.ip) else { return Ok(()) };
+            if !std::mem::replace(&mut is_counted, true) {
+                state.rejections.count(refusal.code);
+            }
+            let at = Instant::now() + refusal.retry.unwrap_or(SHORTEST_WAIT).max(SHORTEST_WAIT);
+            if at >= until {
+                return Err(refusal);
+            }
+            tokio::time::sleep_until(at).await;
+        }
+    }
+
     /// Notes the user of the client, if the application has signed it. From then on, the application can end the
     /// connections of the user.
     fn signin(&mut self, pump: &mut Pump, auth: &str, user_data: &str) -> Result<(), String> {
@@ -103,13 +126,10 @@ impl Connection {
         }
         let SignedUser { id, info } = channel_data::user_data(user_data).map_err(|bad| bad.to_string())?;
         let user = User::new(&id, Some(info.unwrap_or("{}"))).map_err(|bad| bad.to_string())?;
-        let channel = self.app.user_channel(&id).map_err(|bad| bad.to_string())?;
-        let before = self.user.as_ref().and_then(|user| self.app.user_channel(user.id()).ok());
-        if let Some(before) = before.filter(|before| *before != channel) {
-            pump.subscription().remove(&before);
+        if self.user.as_ref().is_some_and(|known| known.id() != user.id()) {
+            return Err("the connection belongs to another user: a client signs in once per connection".into());
         }
-        // The filter takes out the entries of this channel.
-        pump.filter();
+        let channel = self.app.user_channel(&id).map_err(|bad| bad.to_string())?;
         read(pump, &channel);
         self.user = Some(Arc::new(user));
         Ok(())

@@ -3,7 +3,7 @@
 use super::apps::{Apps, PusherAppSettings};
 use super::metrics::PusherMetrics;
 use super::state::PusherState;
-use super::{open, rest, transport};
+use super::{open, rest, stats, transport};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::routes::protocol::Protocol;
@@ -13,7 +13,6 @@ use crate::serve::state::ServerState;
 use crate::transport::Transport;
 use crate::wire::pusher::close::VERSIONS;
 use futures_util::future::BoxFuture;
-use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
 /// The transports of Pusher clients.
@@ -27,9 +26,9 @@ pub struct Pusher(PusherState);
 
 impl Pusher {
     /// Makes the protocol for these apps.
-    pub fn new(apps: impl Iterator<Item = PusherAppSettings>, registry: &mut Registry) -> Pusher {
+    pub fn new(apps: impl Iterator<Item = PusherAppSettings>, metrics: PusherMetrics) -> Pusher {
         let apps = Apps::new(apps);
-        let metrics = PusherMetrics::register(registry, apps.iter());
+        apps.iter().for_each(|app| drop(metrics.connections(&app.id)));
         Pusher(PusherState { apps, metrics })
     }
 }
@@ -44,6 +43,9 @@ impl Protocol for Pusher {
         if let Some(methods) = rest::methods(path) {
             return Some(Route { methods, ..Route::PAGE });
         }
+        if stats::has_path(path) {
+            return Some(Route { methods: "GET, HEAD, POST, OPTIONS", origins: Origins::Any, ..Route::PAGE });
+        }
         key(path)?;
         // The key and the signatures decide, and cookies do not count. So the pages of every origin may connect.
         let origins = Origins::Any;
@@ -57,6 +59,7 @@ impl Protocol for Pusher {
                     let opened = open::open(&self.0, state, peer, request, &key).await;
                     opened.unwrap_or_else(|refusal| response::refused(&refusal))
                 }
+                None if stats::has_path(request.uri().path()) => stats::answer(&request),
                 None => rest::answer(&self.0, state, request).await,
             }
         })

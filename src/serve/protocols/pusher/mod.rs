@@ -8,13 +8,23 @@ mod channel_name;
 mod client_events;
 mod connection;
 mod endpoint;
+mod event_data;
+mod event_name;
+mod last_event;
 mod metrics;
 mod open;
 mod rest;
 mod state;
+mod stats;
 mod subscribe;
 mod transport;
+mod webhook;
+mod webhook_queue;
 
+pub use crate::wire::pusher::webhook::WebhookEvent as PusherWebhookEvent;
 pub use apps::PusherAppSettings;
+pub use metrics::PusherMetrics;
+pub use webhook::Webhook as PusherWebhook;
+pub use webhook_queue::WebhookQueue as PusherWebhookQueue;
 
 pub use endpoint::{Pusher, TRANSPORTS};

@@ -14,6 +14,7 @@ use crate::serve::routes::response::{self, Body, Response};
 use crate::serve::session::duplex::DuplexSession;
 use crate::serve::session::open::open_pump;
 use crate::serve::session::protocol_commands::Commands;
+use crate::serve::session::protocol_stream::Ends;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
 use crate::transport::encoding::TEXT_FRAME;
@@ -65,6 +66,9 @@ pub async fn open(
     pump.hold(peer.address_permit.clone());
     let commands: Commands = match admitted {
         Ok(Admitted { app, permit, .. }) => {
+            // The filter takes out control entries, and repeats an event for each channel of the client.
+            pump.filter();
+            pump.set_ends(Ends::new(state.settings.heartbeat, state.settings.drain));
             pump.hello();
             let connection = Connection::new(app, permit, peer.ip, socket, pusher.metrics.clone());
             Commands::Protocol(Box::new(connection))
@@ -92,7 +96,11 @@ async fn admit(
     if !app.enabled {
         return Err(CloseCode::DisabledApp);
     }
-    if state.drain.has_begun() || (state.hub.head().is_none() && !state.is_ready().await) {
+    // Behind a load balancer, another node takes the client.
+    if state.drain.has_begun() {
+        return Err(CloseCode::Reconnect);
+    }
+    if state.hub.head().is_none() && !state.is_ready().await {
         return Err(CloseCode::OverCapacity);
     }
     let permit = app.admit().ok_or(CloseCode::OverQuota)?;

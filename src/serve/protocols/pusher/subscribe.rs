@@ -1,11 +1,10 @@
 //! Subscriptions: who may read a channel, and what a new reader gets first.
 
 use super::connection::{Connection, Membership, read, send};
+use super::last_event::{LastEvent, last_event};
 use super::metrics::Refused;
 use super::transport::Member;
-use crate::cursor::{Cursor, Start};
-use crate::hub::{LIMIT, Step};
-use crate::message::{Channel, Message, User};
+use crate::message::{Channel, User};
 use crate::serve::presence::stay::Stay;
 use crate::serve::session::entry_filter::Skip;
 use crate::serve::session::pump::Pump;
@@ -16,21 +15,12 @@ use crate::wire::pusher::encode;
 use crate::wire::pusher::frame::Subscribe;
 use crate::wire::pusher::names::{self, Access, ChannelKind, SERVER_TO_USER};
 use crate::wire::pusher::signature::split_auth;
-use std::future::poll_fn;
+use crate::wire::pusher::webhook::{self, WebhookEvent};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a subscription waits for this node to reach the position of a list of members.
 const OWN_TAIL_WAIT: Duration = Duration::from_secs(2);
-
-/// How long a subscription waits for the last event of a cache channel.
-const CACHE_WAIT: Duration = Duration::from_secs(2);
-
-/// How long an event stays in a cache channel.
-const CACHE_MS: u64 = 30 * 60 * 1000;
-
-/// How many of the newest entries are searched for the last event of a cache channel.
-const CACHE_ENTRIES: usize = 64;
 
 /// Why a subscription is refused. The client's page gets it as an event of the channel.
 struct Refusal {
@@ -75,14 +65,15 @@ impl Connection {
             _ => None,
         };
         let (subscription, most) = (pump.subscription(), state.settings.limits.channels);
-        if !subscription.reads(&channel) && subscription.channels() >= most {
+        // The reserved channel of the user does not count.
+        let count = subscription.names().filter(|channel| !channel.is_reserved()).count();
+        if !subscription.reads(&channel) && count >= most {
             let text = format!("a connection may read at most {most} channels (--max-channels)");
             return Err(Refusal::limit(text, 4100));
         }
+        let mut has_joined = false;
         if let Some(user) = &user {
-            self.join(state, &channel, user).await?;
-        }
-        if let Some(user) = &user {
+            has_joined = self.join(state, &channel, user).await?;
             pump.filter().skip_own(channel.clone(), user.clone());
         }
         read(pump, &channel);
@@ -91,6 +82,9 @@ impl Connection {
                 Ok(data) => data,
                 // Without the list, the client would show a wrong one. It comes back in a moment.
                 Err(_) => {
+                    if has_joined {
+                        self.never_joined(&channel);
+                    }
                     pump.bye(CloseReason::TooManyConnections, None);
                     return Ok(());
                 }
@@ -140,22 +134,36 @@ impl Connection {
         user.map(Arc::new).map_err(|bad| Refusal::auth(&bad.to_string()))
     }
 
-    /// Makes the user a member of the channel, if this connection has not done that before.
-    async fn join(&mut self, state: &ServerState, channel: &Channel, user: &Arc<User>) -> Result<(), Refusal> {
-        if self.memberships.iter().any(|membership| membership.channel == *channel) {
-            return Ok(());
+    /// Makes the user a member of the channel. Returns false if this connection has done that before.
+    async fn join(&mut self, state: &ServerState, channel: &Channel, user: &Arc<User>) -> Result<bool, Refusal> {
+        if let Some(index) = self.memberships.iter().position(|membership| membership.channel == *channel) {
+            if self.memberships[index].user == user.id() {
+                return Ok(false);
+            }
+            // The connection now belongs to another user.
+            self.memberships.remove(index);
         }
         let joined = async || -> Result<Option<Stay>, ApiError> {
             let Some(presence) = &state.presence else { return Ok(None) };
+            presence.writable().await;
             presence.join(std::slice::from_ref(channel), user, Some(&self.socket)).await
         };
         let stay = joined().await.map_err(|refusal| match refusal.code {
             Code::TooManyMembers => Refusal::limit(refusal.message, 4100),
             _ => Refusal::limit(refusal.message, 4301),
         })?;
-        let membership = Membership { channel: channel.clone(), user: user.id().to_owned(), _stay: stay };
+        let membership = Membership { channel: channel.clone(), user: user.id().to_owned(), stay };
         self.memberships.push(membership);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Takes back a membership whose subscription has failed. Other members are not told about a user that was not there.
+    fn never_joined(&mut self, channel: &Channel) {
+        for membership in &mut self.memberships {
+            if let Some(stay) = &mut membership.stay {
+                stay.revoke(|known| known == channel);
+            }
+        }
     }
 
     /// The members of a channel as JSON. The client then gets exactly those changes that the list does not contain.
@@ -182,31 +190,21 @@ impl Connection {
         Ok(encode::members(members.iter().map(|member| (&*member.id, member.info.get()))))
     }
 
+    /// Sends the last event of a cache channel, or that there is none.
     async fn send_last_event(&self, state: &ServerState, pump: &mut Pump, name: &str, channel: &Channel) {
-        let found = tokio::time::timeout(CACHE_WAIT, last_event(state, channel)).await;
-        let now = state.hub.log().now_ms();
-        let is_fresh = |cursor: Cursor| cursor.id.ms.saturating_add(CACHE_MS) >= now;
-        match found.ok().flatten().and_then(|message| Some((message.cursor().filter(|at| is_fresh(*at))?, message))) {
-            Some((cursor, message)) => {
+        let Ok(found) = last_event(state, &self.app, channel).await else {
+            // A miss would make applications fetch or publish the state. The client comes back in a moment.
+            return pump.bye(CloseReason::TooManyConnections, None);
+        };
+        match found {
+            Some(LastEvent { message, cursor, .. }) => {
                 pump.filter().skip(channel.clone(), cursor, Skip::Messages);
                 pump.push_frame(self.app.encoding.frame(&message));
             }
-            None => send(pump, |out| encode::cache_miss(name, out)),
-        }
-    }
-}
-
-/// The newest message of a channel.
-async fn last_event(state: &ServerState, channel: &Channel) -> Option<Arc<Message>> {
-    let (channels, last) = (std::slice::from_ref(channel), Some(CACHE_ENTRIES));
-    let mut reader = state.hub.subscribe(None, channels, Start::Latest, last, None);
-    let mut newest = None;
-    loop {
-        let mut batch = Vec::new();
-        let step = poll_fn(|cx| reader.poll_step(cx, LIMIT, &mut batch)).await;
-        newest = batch.pop().filter(|message| message.cursor().is_some()).or(newest);
-        if matches!(step, Step::Idle | Step::Ahead) {
-            return newest;
+            None => {
+                send(pump, |out| encode::cache_miss(name, out));
+                self.app.notify(WebhookEvent::CacheMiss, || webhook::of_channel(WebhookEvent::CacheMiss, name));
+            }
         }
     }
 }

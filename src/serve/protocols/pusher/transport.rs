@@ -1,16 +1,16 @@
 //! The WebSocket of Pusher clients: how messages and reports of the server look in its frames.
 
 use super::channel_name::channel_name;
+use super::{event_data, event_name};
 use crate::message::{Encoding, Kind, Message};
 use crate::transport::command::NoCommands;
 use crate::transport::{
     Accepted, ApiError, CloseReason, Code, Control, Decode, Envelope, FrameDecoder, Lifecycle, Params, RequestHead,
     Transport,
 };
-use crate::wire::json;
 use crate::wire::pusher::close::CloseCode;
 use crate::wire::pusher::encode::{self, Event};
-use crate::wire::pusher::names::{CLIENT_EVENT, is_reserved_event};
+use crate::wire::pusher::names::{self, Access, CLIENT_EVENT, is_reserved_event};
 use crate::wire::websocket;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -145,37 +145,25 @@ fn encode(prefix: &str, message: &Message, out: &mut Vec<u8>) {
         }
         Kind::Session => {}
         Kind::Message => {
-            let (event, extras) = (message.event().as_str(), message.extras());
+            let (event, extras) = (&*event_name::of_clients(message.event()), message.extras());
             // Only the server speaks to the client library. A native publisher may choose any name.
             if is_reserved_event(event) {
                 return;
             }
-            let sender = extras.filter(|extras| extras.is_args && event.starts_with(CLIENT_EVENT));
-            let sent = sender.and_then(|_| sent_by_user(payload));
-            let text = extras.filter(|extras| extras.is_text).and_then(|_| json::text_of(payload));
-            let (data, user_id) = match &sent {
-                Some((data, user)) => (*data, Some(&**user)),
-                None => (text.as_deref().unwrap_or(payload), None),
+            // Events of clients are volatile.
+            let is_of_client = extras.is_some_and(|extras| extras.is_args)
+                && event.starts_with(CLIENT_EVENT)
+                && id.is_none()
+                && names::channel(&channel).is_ok_and(|kind| kind.access == Access::Presence);
+            let sent = is_of_client.then(|| event_data::sent_by_user(payload)).flatten();
+            let (data, user_id) = match sent {
+                Some((data, user)) => (data, Some(user)),
+                None => (event_data::text(message), None),
             };
+            let data = &data;
             Event { event, channel: &channel, data, user_id, id }.encode(out);
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    user_id: String,
-}
-
-/// The arguments of a client's event in a presence channel: its data, and its user as [`with_user`] writes it.
-fn sent_by_user(payload: &str) -> Option<(&str, String)> {
-    let (data, metadata): (&RawValue, Metadata) = serde_json::from_str(payload).ok()?;
-    Some((data.get(), metadata.user_id))
-}
-
-/// The arguments of a client's event in a presence channel: callbacks of `pusher-js` get them in this order.
-pub fn with_user(data: &str, user: &str) -> String {
-    format!("[{data},{{\"user_id\":{}}}]", json::quoted(user))
 }
 
 #[cfg(test)]
@@ -210,9 +198,8 @@ mod tests {
     #[test]
     fn data_is_the_text_that_was_sent() {
         for data in ["hello", "\"hello\"", "123", "{\"a\":[1, 2]}", "", "[1,\"é\\u0000\"]", "not\n\"json\""] {
-            let is_json = serde_json::from_str::<&RawValue>(data).is_ok();
-            let payload = if is_json { Payload::from_any(data) } else { Payload::from_text(data) };
-            let extras = Extras { is_text: !is_json, ..Extras::default() };
+            let (payload, is_text) = event_data::payload(data);
+            let extras = Extras { is_text, ..Extras::default() };
             let sent = frame(draft("1/a", "x", payload).with_extras(extras), None);
             assert_eq!(sent["data"], data);
         }
@@ -226,7 +213,7 @@ mod tests {
         assert_eq!(added["event"], "pusher_internal:member_added");
         assert_eq!(added["data"], r#"{"user_id":"7","user_info":{"n":1}}"#);
         assert_eq!(member(Kind::MemberRemoved)["event"], "pusher_internal:member_removed");
-        let args = Payload::from_any(&with_user("{\"typing\":true}", "7"));
+        let args = Payload::from_any(&event_data::with_user("{\"typing\":true}", "\"7\""));
         let extras = Extras { is_args: true, ..Extras::default() };
         let sent = frame(draft("1/presence-a", "client-typing", args).with_extras(extras), None);
         assert_eq!((&sent["data"], &sent["user_id"]), (&json!("{\"typing\":true}"), &json!("7")));
@@ -235,7 +222,9 @@ mod tests {
     /// A native publisher cannot speak in the name of the server.
     #[test]
     fn events_of_the_protocol_are_not_passed_on() {
-        for event in ["pusher:error", "pusher_internal:member_removed", "pusher:connection_established"] {
+        for event in
+            ["pusher:error", "pusher_internal:member_removed", "=70usher:error", "pusher:connection_established"]
+        {
             assert_eq!(frame(draft("1/a", event, Payload::from_any("{}")), None), Value::Null, "{event}");
         }
     }

@@ -3,6 +3,8 @@
 use super::refusal::Refusal;
 use crate::message::Channel;
 use crate::serve::protocols::pusher::apps::App;
+use crate::serve::protocols::pusher::event_data;
+use crate::serve::protocols::pusher::last_event::{Unavailable, last_event};
 use crate::serve::protocols::pusher::transport::Member;
 use crate::serve::routes::channels::{LARGEST_PAGE, ReaderCounts, page};
 use crate::serve::state::ServerState;
@@ -18,13 +20,14 @@ const PAGES: usize = 100;
 pub struct Info {
     users: bool,
     subscriptions: bool,
+    cache: bool,
 }
 
 impl Info {
     /// Reads a list of attributes with commas between them. Unknown ones are ignored.
     pub fn parse(text: &str) -> Info {
         let has = |name| text.split(',').any(|part| part.trim() == name);
-        Info { users: has("user_count"), subscriptions: has("subscription_count") }
+        Info { users: has("user_count"), subscriptions: has("subscription_count"), cache: has("cache") }
     }
 
     /// Whether the application does not ask for attributes.
@@ -103,6 +106,12 @@ pub async fn one(state: &ServerState, app: &App, name: &str, request: &Request<'
     let mut map = Map::new();
     map.insert("occupied".into(), (counts.total(&channel) > 0).into());
     map.append(&mut attributes(state, name, &channel, info).await?);
+    if info.cache && names::channel(name).is_ok_and(|kind| kind.is_cache) {
+        let away = |Unavailable| Refusal::new(503, "the log cannot be reached at the moment");
+        let found = last_event(state, app, &channel).await.map_err(away)?;
+        let cached = found.map(|event| json!({ "data": event_data::text(&event.message), "ttl": event.ttl }));
+        map.extend(cached.map(|cached| ("cache".to_owned(), cached)));
+    }
     Ok(Value::Object(map).to_string())
 }
 

@@ -24,8 +24,8 @@ const APPS: &str = "/apps/";
 /// The path that says whether the server is there.
 pub const UP: &str = "/up";
 
-/// The largest body, unless a single message may be longer.
-const BODY_BYTES: usize = 1 << 20;
+/// The bytes of a body besides its data: names of events and channels, and JSON around them.
+const BODY_FRAME: usize = 256 << 10;
 
 /// What a path stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,9 @@ async fn try_answer(
     let app = pusher.apps.with_id(id).ok_or_else(|| Refusal::new(404, "there is no app with this id"))?;
     let query: Vec<(String, String)> =
         form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
-    let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
+    // JSON may double the length of a text.
+    let events = if resource == Resource::Batch { publish::MAX_BATCH } else { 1 };
+    let most = state.settings.max_message.saturating_mul(2 * events).saturating_add(BODY_FRAME);
     let body = response::read_body(state, &mut request, most).await?;
     let request = Request { method: request.method().as_str(), path: &path, query: &query, body: &body };
     check(app, &request)?;

@@ -5,10 +5,10 @@ use super::refusal::Refusal;
 use crate::message::{Channel, ClientId, Draft, Extras, Payload};
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::protocols::pusher::apps::App;
+use crate::serve::protocols::pusher::{event_data, event_name};
 use crate::serve::publishing::service;
 use crate::serve::session::entry_filter::TERMINATE;
 use crate::serve::state::ServerState;
-use crate::wire::json;
 use crate::wire::pusher::names;
 use crate::wire::pusher::rest::Request;
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 const MAX_CHANNELS: usize = 100;
 
 /// The most events of a batch.
-const MAX_BATCH: usize = 10;
+pub const MAX_BATCH: usize = 10;
 
 /// An event, as the application sends it.
 #[derive(Deserialize)]
@@ -121,8 +121,7 @@ fn check(state: &ServerState, app: &App, event: Event<'_>) -> Result<Checked, Re
         (None, Some(channel)) => vec![channel],
         (None, None) => return Err(Refusal::new(400, "the event must have a channel or channels")),
     };
-    let text = json::text_of(data.get());
-    let (draft, channels) = draft(state, app, &name, text.as_deref().unwrap_or(data.get()), &names, socket_id)?;
+    let (draft, channels) = draft(state, app, &name, &event_data::sent(data.get()), &names, socket_id)?;
     let info = Info::parse(info.as_deref().unwrap_or_default());
     Ok(Checked { draft, channels, info })
 }
@@ -155,10 +154,8 @@ fn draft(
         Some(_) => return Err(Refusal::new(400, "socket_id must be two numbers with a dot between them")),
         None => None,
     };
-    // The text comes out again as it is: JSON stays JSON for native readers, and any other text is marked as one.
-    let is_text = serde_json::from_str::<&RawValue>(data).is_err();
-    let payload = if is_text { Payload::from_text(data) } else { Payload::from_any(data) };
-    let event = event.parse().map_err(|bad: crate::message::BadEvent| Refusal::new(400, bad.to_string()))?;
+    let (payload, is_text) = event_data::payload(data);
+    let event = event_name::in_log(event).map_err(|bad| Refusal::new(400, bad.to_string()))?;
     let several: Box<[Channel]> = match channels.len() {
         1 => Box::default(),
         _ => channels.iter().map(|(_, channel)| channel.clone()).collect(),
