@@ -14,6 +14,7 @@ mod raw_websocket;
 mod reload;
 mod run;
 mod socketio;
+mod sockjs;
 mod state;
 mod transitions;
 
@@ -107,6 +108,7 @@ impl Server {
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let (socketio_client, emitters) = (socketio::browser_client(config)?, socketio::emitters(config)?);
         let raw_websocket = raw_websocket::pages(config)?;
+        let sockjs_prefixes = sockjs::prefixes(config)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
         let open = open_log::open_log(config, endpoint, emitters, metrics).await?;
@@ -131,6 +133,7 @@ impl Server {
             seal_keys,
             connections,
             socketio_client,
+            sockjs_prefixes,
             presence,
             is_listening,
             origins,

@@ -15,7 +15,7 @@ pub enum Attached {
     /// The client's session. It is boxed, so that a stream with only a grant does not pay for it.
     Session(Box<SessionStream>),
     /// The filter of a connection of another protocol.
-    Filter(Box<EntryFilter>),
+    Filter(Box<FilteredStream>),
 }
 
 // A stream with a grant does not take more memory because others have sessions.
@@ -36,13 +36,21 @@ pub struct SessionStream {
     grant: Option<GrantRenewal>,
 }
 
+/// The stream of a connection of another protocol.
+#[derive(Default)]
+pub struct FilteredStream {
+    filter: EntryFilter,
+    grant: Option<GrantRenewal>,
+}
+
 impl Attached {
     /// Adds a session to what a stream has.
     pub fn with_session(before: Option<Box<Attached>>, session: LiveSession) -> Box<Attached> {
         let grant = match before.map(|attached| *attached) {
             Some(Attached::Grant(grant)) => Some(grant),
             Some(Attached::Session(stream)) => stream.grant,
-            Some(Attached::Filter(_)) | None => None,
+            Some(Attached::Filter(stream)) => stream.grant,
+            None => None,
         };
         Box::new(Attached::Session(Box::new(SessionStream { session, grant })))
     }
@@ -53,17 +61,25 @@ impl Attached {
             Some(Attached::Session(stream)) => {
                 Some(Box::new(Attached::Session(Box::new(SessionStream { grant, ..*stream }))))
             }
+            Some(Attached::Filter(stream)) => {
+                Some(Box::new(Attached::Filter(Box::new(FilteredStream { grant, ..*stream }))))
+            }
             _ => grant.map(|grant| Box::new(Attached::Grant(grant))),
         }
     }
 
-    /// The filter of a stream. A stream without one gets one; it does not have a grant or a session.
+    /// The filter of a stream. A stream without one gets one; it does not have a session.
     pub fn filter(attached: &mut Option<Box<Attached>>) -> &mut EntryFilter {
         if !matches!(attached.as_deref(), Some(Attached::Filter(_))) {
-            *attached = Some(Box::new(Attached::Filter(Box::default())));
+            let grant = match attached.take().map(|attached| *attached) {
+                Some(Attached::Grant(grant)) => Some(grant),
+                _ => None,
+            };
+            let stream = FilteredStream { grant, ..FilteredStream::default() };
+            *attached = Some(Box::new(Attached::Filter(Box::new(stream))));
         }
         match attached.as_deref_mut() {
-            Some(Attached::Filter(filter)) => filter,
+            Some(Attached::Filter(stream)) => &mut stream.filter,
             _ => unreachable!("the filter was made above"),
         }
     }
@@ -73,7 +89,7 @@ impl Attached {
         match self {
             Attached::Grant(grant) => Some(grant),
             Attached::Session(stream) => stream.grant.as_mut(),
-            Attached::Filter(_) => None,
+            Attached::Filter(stream) => stream.grant.as_mut(),
         }
     }
 
@@ -87,8 +103,10 @@ impl Attached {
 
     /// Whether the stream ends: its grant or its session has ended. A client whose session was lost may come back.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<End> {
-        if let Attached::Filter(filter) = self {
-            return filter.has_ended().then_some(End::Revoked);
+        if let Attached::Filter(stream) = self
+            && stream.filter.has_ended()
+        {
+            return Some(End::Revoked);
         }
         if let Some(session) = self.session().filter(|session| session.has_ended()) {
             session.end_stay();
@@ -109,7 +127,7 @@ impl Attached {
         match self {
             Attached::Grant(_) => return false,
             Attached::Session(stream) => stream.session.take(batch, subscription),
-            Attached::Filter(filter) => filter.take(batch, subscription.cursor()),
+            Attached::Filter(stream) => stream.filter.take(batch, subscription.cursor()),
         }
         batch.is_empty() && matches!(step, Poll::Ready(Step::Messages))
     }

@@ -2,6 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::message::{Channel, Message, User};
+use crate::serve::client_sessions::change::ControlEntry;
 use std::sync::Arc;
 
 /// The entries to leave out.
@@ -19,6 +20,8 @@ pub struct EntryFilter {
     skipped: Vec<Skipped>,
     /// The client's own user in channels with members. The client knows that it is there itself.
     own: Vec<(Channel, Arc<User>)>,
+    /// The reserved channel whose events the client gets.
+    events: Option<Channel>,
     has_ended: bool,
 }
 
@@ -44,6 +47,11 @@ impl EntryFilter {
         self.own.push((channel, user));
     }
 
+    /// Passes on the events of this reserved channel, which is that of one connection.
+    pub fn pass_events(&mut self, channel: Channel) {
+        self.events = Some(channel);
+    }
+
     /// Forgets a channel that the client does not read any more.
     pub fn forget(&mut self, channel: &Channel) {
         self.own.retain(|(own, _)| own != channel);
@@ -57,10 +65,11 @@ impl EntryFilter {
 
     /// Removes the entries that are not for the client from a batch. `at` is the position after the batch.
     pub fn take(&mut self, batch: &mut Vec<Arc<Message>>, at: Cursor) {
-        batch.retain(|message| {
+        batch.retain_mut(|message| {
             if message.is_control() {
                 self.has_ended |= message.event().as_str() == TERMINATE;
-                return false;
+                let event = self.event(message).map(Arc::new);
+                return event.map(|event| *message = event).is_some();
             }
             !self.skipped.iter().any(|skipped| skipped.covers(message)) && !self.is_own(message)
         });
@@ -69,6 +78,17 @@ impl EntryFilter {
 }
 
 impl EntryFilter {
+    /// The event in a control entry, if the client gets it.
+    fn event(&self, entry: &Message) -> Option<Message> {
+        if self.events.as_ref() != Some(entry.channel()) {
+            return None;
+        }
+        match ControlEntry::read(entry)? {
+            ControlEntry::Send(send) => send.message(entry),
+            ControlEntry::Change(_) => None,
+        }
+    }
+
     /// Whether an entry is about the client's own user.
     fn is_own(&self, message: &Message) -> bool {
         let is_of = |user: &User| User::parse(message.payload()).is_ok_and(|named| named.id() == user.id());
@@ -156,5 +176,21 @@ mod tests {
         assert!(batch.is_empty() && !filter.has_ended());
         filter.take(&mut vec![entry(TERMINATE)], cursor);
         assert!(filter.has_ended());
+    }
+
+    #[test]
+    fn events_of_one_reserved_channel_are_passed_on() {
+        let cursor = Cursor { id: Id { ms: 1, seq: 0 }, epoch: Epoch::random() };
+        let reserved = |name: &str| Channel::reserved(name).expect("reserved");
+        let entry = |name: &str| {
+            let draft = Draft::control(reserved(name), "send", "{\"event\":\"message\",\"args\":[\"x\"]}");
+            Arc::new(draft.into_message(Some(cursor)))
+        };
+        let mut filter = EntryFilter::default();
+        filter.take(&mut vec![entry("~s/1")], cursor);
+        filter.pass_events(reserved("~s/1"));
+        let mut batch = vec![entry("~s/2"), entry("~s/1")];
+        filter.take(&mut batch, cursor);
+        assert_eq!(batch.iter().map(|message| message.payload()).collect::<Vec<_>>(), ["\"x\""]);
     }
 }
