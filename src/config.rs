@@ -11,6 +11,7 @@ mod presence;
 mod pusher;
 mod raw_websocket;
 mod socketio;
+mod sockjs;
 mod values;
 
 pub use access::{AccessFlags, Secret};
@@ -23,6 +24,7 @@ pub use presence::PresenceFlags;
 pub use pusher::{PusherApp, PusherFlags, PusherWebhookConfig, WEBHOOK_EVENTS};
 pub use raw_websocket::RawWebSocketFlags;
 pub use socketio::{Emitters, OnAction, SocketIoFlags};
+pub use sockjs::{SockJsFlags, SockJsPrefix};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -148,6 +150,10 @@ pub struct Config {
     /// The flags of plain WebSocket pages.
     #[command(flatten)]
     pub raw_websocket: RawWebSocketFlags,
+
+    /// The flags of SockJS.
+    #[command(flatten)]
+    pub sockjs: SockJsFlags,
 
     /// The flags of the log of messages.
     #[command(flatten)]
@@ -334,7 +340,8 @@ impl Config {
         }
         self.presence.patterns()?;
         self.socketio.check(self.max_buffer_bytes, self.message_log.redis.is_some())?;
-        self.raw_websocket.check(self.hook.hook_url.is_some() || self.hook.hook_stream.is_some())?;
+        self.raw_websocket.check(self.hook.is_on())?;
+        self.sockjs.check(self.hook.is_on())?;
         self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return bad("--tls-cert and --tls-key need each other: set both or neither".into());

@@ -14,6 +14,7 @@ mod raw_websocket;
 mod reload;
 mod run;
 mod socketio;
+mod sockjs;
 mod state;
 mod transitions;
 
@@ -108,6 +109,7 @@ impl Server {
         let (socketio_client, emitters) = (socketio::browser_client(config)?, socketio::emitters(config)?);
         let raw_websocket = raw_websocket::pages(config)?;
         let of_apps = pusher::publish_patterns(&apps, &config.message_log)?;
+        let sockjs_prefixes = sockjs::prefixes(config)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
         let (pusher, webhooks) = pusher::open(apps, metrics)?;
@@ -133,6 +135,7 @@ impl Server {
             seal_keys,
             connections,
             socketio_client,
+            sockjs_prefixes,
             presence,
             is_listening,
             origins,

@@ -81,6 +81,7 @@ mod slow_readers;
 mod smuggling;
 mod soak;
 mod socketio;
+mod sockjs;
 mod sse;
 mod tls;
 mod tokens;

@@ -98,9 +98,14 @@ impl FromStr for Notify {
 }
 
 impl HookFlags {
+    /// Whether there is an application.
+    pub fn is_on(&self) -> bool {
+        self.hook_url.is_some() || self.hook_stream.is_some()
+    }
+
     /// Whether an application gets calls about channels or members.
     pub fn notifies_transitions(&self) -> bool {
-        (self.hook_url.is_some() || self.hook_stream.is_some()) && self.hook_notify.has_transitions()
+        self.is_on() && self.hook_notify.has_transitions()
     }
 
     /// Checks rules that involve more than one flag.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of transports that a fan-out distinguishes. Each outlet has the number of its transport.
-pub const MAX_TRANSPORTS: usize = 16;
+pub const MAX_TRANSPORTS: usize = 32;
 
 /// The writes of one thread's share of a fan-out to the readers of one transport.
 #[derive(Debug)]

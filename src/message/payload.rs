@@ -29,6 +29,15 @@ impl Payload {
         (Payload::from_text(text), true)
     }
 
+    /// Makes a payload of a text that a page has sent, as [`of_bare`](Payload::of_bare) does. `json` is the text as a JSON
+    /// string, whose escapes are kept: the text may have halves of surrogate pairs.
+    pub fn of_bare_json(json: &str) -> (Payload, bool) {
+        match serde_json::from_str::<String>(json).map(|text| Payload::of_bare(&text)) {
+            Ok((payload, false)) => (payload, false),
+            _ => (Payload(json.to_owned()), true),
+        }
+    }
+
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -71,6 +80,19 @@ mod tests {
             ("{\"action\":\"say\", \"data\":[1, 2]}", false),
         ] {
             assert_eq!(again(text), (text.to_owned(), is_text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_bare_text_in_json_keeps_its_escapes() {
+        for (json, payload, is_text) in [
+            ("\"123\"", "123", false),
+            ("\"{\\\"a\\\":1}\"", "{\"a\":1}", false),
+            ("\"\\ud800\"", "\"\\ud800\"", true),
+            ("\"\\u0041\"", "\"\\u0041\"", true),
+            ("\"\"", "\"\"", true),
+        ] {
+            assert_eq!(Payload::of_bare_json(json), (Payload(payload.to_owned()), is_text), "{json}");
         }
     }
 

@@ -64,12 +64,15 @@ pub use protocols::pusher::{
 pub use protocols::raw_websocket::{RawWebSocket, RawWebSocketPage};
 pub use protocols::socketio::settings::{Action as SocketIoAction, Rule as SocketIoRule, SocketIoSettings};
 pub use protocols::socketio::{BrowserClient, EMITTER_PATTERNS, EmitterIntake, SocketIo};
+pub use protocols::sockjs::SockJs;
+pub use protocols::sockjs::settings::{Close as SockJsClose, Prefix as SockJsPrefix, SockJsSettings};
 pub use router::endpoints::{is_taken, transports};
 pub use routes::context::Context;
 pub use routes::demo_state::Demo;
 #[cfg(feature = "demo")]
 pub use routes::demo_state::HOP;
 pub use routes::protocol::Protocol;
+pub use routes::route::Origins;
 pub use session::poll_cache::PollCache;
 pub use state::{ServerState, Settings};
 pub use transitions::TransitionConsumer;

@@ -1,7 +1,7 @@
 //! Builds the state that every request uses, from parts that are already open.
 
 use super::pusher::OpenPusher;
-use super::{raw_websocket, socketio};
+use super::{raw_websocket, socketio, sockjs};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
@@ -15,7 +15,7 @@ use crate::serve::{
     self, AccessLog, Authorizer, BrowserClient, BufferBudget, CallType, ClientSessions, ConnectionLimits, Connections,
     Context, DeliveryMetrics, Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache,
     Presence, PresenceMetrics, PresenceSettings, Proxies, RateLimiter, RawWebSocketPage, Reactor, Rejections,
-    SealedMetrics, SealedSessions, ServerState, SessionMetrics, SessionSettings, Settings, Timers, Tls,
+    SealedMetrics, SealedSessions, ServerState, SessionMetrics, SessionSettings, Settings, SockJsPrefix, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;
@@ -42,6 +42,8 @@ pub struct Parts {
     pub connections: Arc<dyn ConnectionStore>,
     /// The library for pages of Socket.IO.
     pub socketio_client: Option<BrowserClient>,
+    /// The prefixes of SockJS.
+    pub sockjs_prefixes: Vec<SockJsPrefix>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// The rules for pages that may use the server.
@@ -90,9 +92,11 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, parts.pusher.presence, store, metrics));
-    let socketio = socketio::protocol(config, parts.socketio_client, parts.connections, metrics);
+    let store = parts.connections;
+    let socketio = socketio::protocol(config, parts.socketio_client, store.clone(), metrics);
+    let sockjs = sockjs::protocol(config, parts.sockjs_prefixes, store, metrics);
     let raw_websocket = raw_websocket::protocol(parts.raw_websocket);
-    let protocols = socketio.into_iter().chain(parts.pusher.protocol).chain(raw_websocket).collect();
+    let protocols = [socketio, sockjs, parts.pusher.protocol, raw_websocket].into_iter().flatten().collect();
     let settings_of_sessions = SessionSettings {
         most: config.max_sessions as usize,
         away: Duration::from_secs(config.away_seconds),

@@ -15,6 +15,7 @@ pub mod pusher;
 pub mod script;
 pub mod socketio;
 pub mod socketio09;
+pub mod sockjs;
 pub mod sse;
 pub mod timestamp;
 pub mod utf16;

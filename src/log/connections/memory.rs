@@ -70,7 +70,7 @@ impl ConnectionStore for MemoryConnections {
         most: usize,
     ) -> BoxFuture<'a, Result<bool, Unreachable>> {
         self.step(move |records, now_ms| {
-            if records.known.len() >= most {
+            if records.known.len() >= most || records.known.contains_key(id) {
                 return false;
             }
             let (id, due): (Arc<str>, u64) = (id.into(), due(now_ms, ends_in));

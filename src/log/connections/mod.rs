@@ -77,7 +77,7 @@ pub enum Swapped {
 
 /// The records of all connections. Each method is one step.
 pub trait ConnectionStore: Send + Sync {
-    /// Adds a record, unless there are `most` of them already. Returns whether it was added.
+    /// Adds a record, unless there are `most` of them already, or there is one with this id. Returns whether it was added.
     fn create<'a>(
         &'a self,
         id: &'a str,

@@ -182,6 +182,12 @@ impl Send {
     pub fn name(&self) -> Option<Event> {
         Event::of_session(&self.event).ok()
     }
+
+    /// The message for the client. `entry` is the entry that holds this event.
+    pub fn message(&self, entry: &Message) -> Option<Message> {
+        let (cursor, name) = (entry.cursor()?, self.name()?);
+        Some(Message::session_event(cursor, entry.channel().clone(), name, self.args.as_str(), self.ack.as_deref()))
+    }
 }
 
 /// The channel of a room: in the endpoint `/` a room is the channel of its name, and in another one it is

@@ -208,7 +208,7 @@ impl SessionState {
                     self.awaited.push(Awaited { name, at: self.cursor });
                     effects.has_changed = true;
                 }
-                effects.event = event(message, &send);
+                effects.event = send.message(message);
             }
             None => {}
         }
@@ -224,7 +224,7 @@ impl SessionState {
     /// gets it again.
     pub fn event_again(&self, message: &Message) -> Option<Message> {
         match self.entry_for_this(message)? {
-            ControlEntry::Send(send) => event(message, &send),
+            ControlEntry::Send(send) => send.message(message),
             ControlEntry::Change(_) => None,
         }
     }
@@ -400,11 +400,6 @@ impl SessionState {
     pub fn left_after(&self, id: Id) -> impl Iterator<Item = &Channel> {
         self.departures.iter().filter(move |departure| departure.until.id > id).map(|departure| &departure.channel)
     }
-}
-
-fn event(message: &Message, send: &super::change::Send) -> Option<Message> {
-    let (cursor, name) = (message.cursor()?, send.name()?);
-    Some(Message::session_event(cursor, message.channel().clone(), name, send.args.as_str(), send.ack.as_deref()))
 }
 
 #[cfg(test)]

@@ -6,5 +6,6 @@ mod path_pattern;
 pub mod pusher;
 pub mod raw_websocket;
 pub mod socketio;
+pub mod sockjs;
 #[cfg(test)]
 pub mod toy;

@@ -133,10 +133,10 @@ async fn route(context: &Context, peer: &Peer, request: Request, found: Option<(
             "there is no such path; see /info for the transports",
         ));
     };
-    if request.method() == Method::OPTIONS {
+    if request.method() == Method::OPTIONS && !route.checks_methods {
         return options(&request, route.methods);
     }
-    if let Some(refusal) = check_method(&request, &route) {
+    if let Some(refusal) = check_method(&request, &route).filter(|_| !route.checks_methods) {
         return refusal;
     }
     if let Err(refusal) = operators::admit(&context.state, peer, route.audience, request.headers()) {

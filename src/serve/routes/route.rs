@@ -6,8 +6,10 @@ use crate::transport::Transport;
 /// The rules for a path, which apply before its endpoint answers.
 #[derive(Clone, Copy)]
 pub struct Route {
-    /// The methods, as `Allow` lists them. The router answers `OPTIONS`.
+    /// The methods, as `Allow` lists them.
     pub methods: &'static str,
+    /// Whether the endpoint itself answers `OPTIONS` and refuses other methods. Usually, the router does.
+    pub checks_methods: bool,
     /// The clients that may request the path, and the listeners that serve it.
     pub audience: Audience,
     /// The limits that apply.
@@ -25,6 +27,7 @@ impl Route {
     /// A page for all clients, to which all limits apply.
     pub const PAGE: Route = Route {
         methods: "GET, HEAD, OPTIONS",
+        checks_methods: false,
         audience: Audience::Clients,
         limits: Limits::All,
         transport: None,

@@ -278,7 +278,7 @@ impl<'a> Checked<'a> {
                 let mut response = response::whole(StatusCode::OK, self.opening.content_type, "");
                 response::write_headers(&self.opening, response.headers_mut());
                 let pump = self.open_pump(authorized.renewal, rollover.then_some(bounds), session);
-                let session = StreamSession { pump, framing, may_reuse };
+                let session = StreamSession { pump, framing, may_reuse, at_end: None };
                 *response.body_mut() = Body::Session(Session::Stream(Box::new(session)));
                 Ok(response)
             }

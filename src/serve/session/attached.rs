@@ -46,7 +46,8 @@ impl Attached {
         let grant = match before.map(|attached| *attached) {
             Some(Attached::Grant(grant)) => Some(grant),
             Some(Attached::Session(stream)) => stream.grant,
-            Some(Attached::Protocol(_)) | None => None,
+            Some(Attached::Protocol(stream)) => stream.grant,
+            None => None,
         };
         Box::new(Attached::Session(Box::new(SessionStream { session, grant })))
     }
@@ -57,15 +58,22 @@ impl Attached {
             Some(Attached::Session(stream)) => {
                 Some(Box::new(Attached::Session(Box::new(SessionStream { grant, ..*stream }))))
             }
+            Some(Attached::Protocol(stream)) => {
+                Some(Box::new(Attached::Protocol(Box::new(ProtocolStream { grant, ..*stream }))))
+            }
             _ => grant.map(|grant| Box::new(Attached::Grant(grant))),
         }
     }
 
-    /// What the stream of another protocol has. A stream that is not one yet becomes one; it does not have a grant or a
-    /// session.
+    /// What the stream of another protocol has. A stream that is not one yet becomes one; it does not have a session.
     pub fn protocol(attached: &mut Option<Box<Attached>>) -> &mut ProtocolStream {
         if !matches!(attached.as_deref(), Some(Attached::Protocol(_))) {
-            *attached = Some(Box::new(Attached::Protocol(Box::default())));
+            let grant = match attached.take().map(|attached| *attached) {
+                Some(Attached::Grant(grant)) => Some(grant),
+                _ => None,
+            };
+            let stream = ProtocolStream { grant, ..ProtocolStream::default() };
+            *attached = Some(Box::new(Attached::Protocol(Box::new(stream))));
         }
         match attached.as_deref_mut() {
             Some(Attached::Protocol(stream)) => stream,
@@ -86,7 +94,7 @@ impl Attached {
         match self {
             Attached::Grant(grant) => Some(grant),
             Attached::Session(stream) => stream.grant.as_mut(),
-            Attached::Protocol(_) => None,
+            Attached::Protocol(stream) => stream.grant.as_mut(),
         }
     }
 
@@ -100,8 +108,10 @@ impl Attached {
 
     /// Whether the stream ends: its grant or its session has ended. A client whose session was lost may come back.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<End> {
-        if let Attached::Protocol(stream) = self {
-            return stream.end().map(End::Left);
+        if let Attached::Protocol(stream) = self
+            && let Some(reason) = stream.end()
+        {
+            return Some(End::Left(reason));
         }
         if let Some(session) = self.session().filter(|session| session.has_ended()) {
             session.end_stay();

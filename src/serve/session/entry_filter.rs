@@ -2,6 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::message::{Channel, Message, User};
+use crate::serve::client_sessions::change::ControlEntry;
 use std::sync::Arc;
 
 /// The entries to leave out.
@@ -13,13 +14,17 @@ pub enum Skip {
     Messages,
 }
 
-/// Leaves out entries that the client already has, handles control entries, and repeats a message of several channels for
+/// Leaves out entries that the client already has, handles control entries, and may repeat a message of several channels for
 /// each channel that the client reads.
 #[derive(Default)]
 pub struct EntryFilter {
     skipped: Vec<Skipped>,
     /// The client's own user in channels with members. The client knows that it is there itself.
     own: Vec<(Channel, Arc<User>)>,
+    /// The reserved channel whose events the client gets.
+    events: Option<Channel>,
+    /// Whether the client gets a message of several channels once for each of them.
+    is_per_channel: bool,
     has_ended: bool,
 }
 
@@ -45,6 +50,16 @@ impl EntryFilter {
         self.own.push((channel, user));
     }
 
+    /// Repeats a message of several channels for each channel that the client reads.
+    pub fn repeat_per_channel(&mut self) {
+        self.is_per_channel = true;
+    }
+
+    /// Passes on the events of this reserved channel, which is that of one connection.
+    pub fn pass_events(&mut self, channel: Channel) {
+        self.events = Some(channel);
+    }
+
     /// Forgets a channel that the client does not read any more.
     pub fn forget(&mut self, channel: &Channel) {
         self.own.retain(|(own, _)| own != channel);
@@ -59,13 +74,14 @@ impl EntryFilter {
     /// Changes a batch to what the client gets. `at` is the position after the batch, and `reads` tells which channels the
     /// client reads.
     pub fn take(&mut self, batch: &mut Vec<Arc<Message>>, at: Cursor, reads: impl Fn(&Channel) -> bool) {
-        if batch.iter().any(|message| is_of_several(message)) {
+        if self.is_per_channel && batch.iter().any(|message| is_of_several(message)) {
             *batch = batch.drain(..).flat_map(|message| variants(message, &reads)).collect();
         }
-        batch.retain(|message| {
+        batch.retain_mut(|message| {
             if message.is_control() {
                 self.has_ended |= message.event().as_str() == TERMINATE;
-                return false;
+                let event = self.event(message).map(Arc::new);
+                return event.map(|event| *message = event).is_some();
             }
             !self.skipped.iter().any(|skipped| skipped.covers(message)) && !self.is_own(message)
         });
@@ -74,6 +90,17 @@ impl EntryFilter {
 }
 
 impl EntryFilter {
+    /// The event in a control entry, if the client gets it.
+    fn event(&self, entry: &Message) -> Option<Message> {
+        if self.events.as_ref() != Some(entry.channel()) {
+            return None;
+        }
+        match ControlEntry::read(entry)? {
+            ControlEntry::Send(send) => send.message(entry),
+            ControlEntry::Change(_) => None,
+        }
+    }
+
     /// Whether an entry is about the client's own user.
     fn is_own(&self, message: &Message) -> bool {
         let is_of = |user: &User| User::parse(message.payload()).is_ok_and(|named| named.id() == user.id());
@@ -157,6 +184,7 @@ mod tests {
             Arc::new(draft.into_message(Some(cursor(ms))))
         };
         let mut filter = EntryFilter::default();
+        filter.repeat_per_channel();
         filter.skip(channel("c"), cursor(2), Skip::Messages);
         // The hub gives a message under the first of its channels that the client reads.
         let mut batch =
@@ -195,5 +223,21 @@ mod tests {
         assert!(batch.is_empty() && !filter.has_ended());
         filter.take(&mut vec![entry(TERMINATE)], cursor, |_| true);
         assert!(filter.has_ended());
+    }
+
+    #[test]
+    fn events_of_one_reserved_channel_are_passed_on() {
+        let cursor = Cursor { id: Id { ms: 1, seq: 0 }, epoch: Epoch::random() };
+        let reserved = |name: &str| Channel::reserved(name).expect("reserved");
+        let entry = |name: &str| {
+            let draft = Draft::control(reserved(name), "send", "{\"event\":\"message\",\"args\":[\"x\"]}");
+            Arc::new(draft.into_message(Some(cursor)))
+        };
+        let mut filter = EntryFilter::default();
+        filter.take(&mut vec![entry("~s/1")], cursor, |_| true);
+        filter.pass_events(reserved("~s/1"));
+        let mut batch = vec![entry("~s/2"), entry("~s/1")];
+        filter.take(&mut batch, cursor, |_| true);
+        assert_eq!(batch.iter().map(|message| message.payload()).collect::<Vec<_>>(), ["\"x\""]);
     }
 }

@@ -1,6 +1,7 @@
-//! What the connection of another protocol has besides its subscription: a filter, and the times at which it ends.
+//! What the connection of another protocol has besides its subscription: a filter, the times at which it ends, and a grant.
 
 use super::entry_filter::EntryFilter;
+use crate::serve::access::renewal::GrantRenewal;
 use crate::transport::CloseReason;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ pub struct ProtocolStream {
     pub filter: EntryFilter,
     /// When the stream ends, if its protocol has such times.
     pub ends: Option<Ends>,
+    /// The grant to read, if the grant has an end.
+    pub grant: Option<GrantRenewal>,
 }
 
 /// When the connection of a client ends that comes back at once, because it does not know a time at which it should. So

@@ -115,7 +115,10 @@ impl Pump {
         let hello = Control::Hello { cursor, client: &client, transport: self.record.transport(), heartbeat, session };
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
-        self.ready.get_or_insert_default().push_back(out.into());
+        // A protocol may begin a response without bytes of its own.
+        if !out.is_empty() {
+            self.ready.get_or_insert_default().push_back(out.into());
+        }
     }
 
     /// Lets the hub write to this socket while the pump is parked.

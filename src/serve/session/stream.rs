@@ -11,6 +11,7 @@ use crate::serve::limits::memory::{BufferBudget, BufferId};
 use crate::serve::net::stream::{ClientStream, Unread};
 use crate::serve::state::ServerState;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -20,6 +21,14 @@ use tokio::io::AsyncWriteExt;
 /// The number of bytes of the next request that are read while the stream runs.
 const READ_AHEAD: usize = 16 << 10;
 
+/// What a protocol does at the end of a response. If the client goes away before, the value is dropped.
+pub trait StreamEnd: Send {
+    /// Ends the response. Its last bytes are not written yet, so the client sends its next request after this.
+    fn end<'a>(self: Box<Self>, pump: &'a mut Pump) -> BoxFuture<'a, ()>
+    where
+        Self: 'a;
+}
+
 /// A stream whose head is about to be written.
 pub struct StreamSession {
     /// The messages.
@@ -28,6 +37,8 @@ pub struct StreamSession {
     pub framing: Framing,
     /// Whether another request may follow on the connection.
     pub may_reuse: bool,
+    /// What happens at the end of the response.
+    pub at_end: Option<Box<dyn StreamEnd>>,
 }
 
 impl StreamSession {
@@ -43,11 +54,11 @@ impl StreamSession {
         peer: Peer,
         next: impl FnOnce(ClientStream, Peer) + Send + 'static,
     ) {
-        let StreamSession { mut pump, framing, may_reuse } = self;
+        let StreamSession { mut pump, framing, may_reuse, at_end } = self;
         if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
             pump.allow_direct_writes(socket, Some(framing));
         }
-        let mut stream = RunningStream { io, pump, input: Unread::default(), framing, is_open: true };
+        let mut stream = RunningStream { io, pump, input: Unread::default(), framing, is_open: true, at_end };
         spawn_parked(async move {
             if let Err(error) = stream.run(&state.budget).await {
                 return state.rejections.write_failed(&error);
@@ -70,6 +81,7 @@ struct RunningStream {
     input: Unread,
     framing: Framing,
     is_open: bool,
+    at_end: Option<Box<dyn StreamEnd>>,
 }
 
 impl RunningStream {
@@ -83,6 +95,9 @@ impl RunningStream {
             // The future is boxed, and is created only when a write blocks, so that a parked stream does not keep space
             // for it.
             Box::pin(self.finish(budget, blocked)).await?;
+        }
+        if let Some(at_end) = self.at_end.take() {
+            at_end.end(&mut self.pump).await;
         }
         if self.framing == Framing::Chunked {
             Box::pin(self.io.write_all(LAST_CHUNK)).await?;

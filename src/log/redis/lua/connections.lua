@@ -4,7 +4,7 @@
 --   connection:<id>   a hash: info, and for each part its text and its version (reader, reader:v, and so on)
 --
 -- ARGV[3…] is one of
---   create <id> <how many there may be> <ends in ms> <info> <reader> <writer> <mode>   returns 1, or 0: too many
+--   create <id> <how many there may be> <ends in ms> <info> <reader> <writer> <mode>   returns 1, or 0: too many, or there is one
 --   load <id>                                                                     returns the record, or nothing
 --   swap <id> <part> <version> <text> <ends in ms>                    returns 1, 0 (another version), or nothing
 --   end <id>                                                                      returns the record, or nothing
@@ -28,6 +28,8 @@ if op == 'create' then
     redis.call('DEL', '{' .. LOG .. '}:connection:' .. other)
   end
   if redis.call('ZCARD', CONNECTIONS) >= tonumber(ARGV[5]) then return { 0 } end
+  local known = redis.call('ZSCORE', CONNECTIONS, id)
+  if known and tonumber(known) > clock then return { 0 } end
   redis.call('HSET', key, 'info', ARGV[7], 'reader', ARGV[8], 'reader:v', 0, 'writer', ARGV[9], 'writer:v', 0,
     'mode', ARGV[10], 'mode:v', 0)
   hold(ARGV[6])

@@ -67,7 +67,7 @@ pub async fn open(
     let commands: Commands = match admitted {
         Ok(Admitted { app, permit, .. }) => {
             // The filter takes out control entries, and repeats an event for each channel of the client.
-            pump.filter();
+            pump.filter().repeat_per_channel();
             pump.set_ends(Ends::new(state.settings.heartbeat, state.settings.drain));
             pump.hello();
             let connection = Connection::new(app, permit, peer.ip, socket, pusher.metrics.clone());
