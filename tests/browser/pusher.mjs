@@ -91,7 +91,7 @@ const next = (source, event) => soon(event, new Promise(resolve => {
 function connect(version, where, user = '7') {
   const { hostname, port } = new URL(bases[where]);
   const client = new clients[version](app.key, { wsHost: hostname, wsPort: Number(port), forceTLS: false, encrypted: false, enabledTransports: ['ws'],
-    cluster: 'mt1', disableStats: true, authEndpoint: `${authUrl}/auth?user=${user}`, userAuthentication: { endpoint: `${authUrl}/user-auth?user=${user}`, transport: 'ajax' } });
+    cluster: 'mt1', disableStats: true, authEndpoint: `${authUrl}/auth?user=${user}`, userAuthentication: { endpoint: `${authUrl}/user-auth?user=${user}-${version}`, transport: 'ajax' } });
   open.push(client);
   return client;
 }
@@ -190,14 +190,16 @@ describe('Pusher', { concurrency: true }, () => {
       assert.equal(presence.members.count, 1);
 
       if (version > 6) {
+        // The tests run at the same time, and the end of a user's connections is for all nodes.
+        const user = `7-${version}`;
         one.signin();
-        await until('the sign-in', () => one.user.user_data?.id === '7' || one.user.user_data);
+        await until('the sign-in', () => one.user.user_data?.id === user || one.user.user_data);
         const note = next(one.user, 'note');
-        await server.sendToUser('7', 'note', { text: 'hello' });
+        await server.sendToUser(user, 'note', { text: 'hello' });
         assert.deepEqual((await note)[0], { text: 'hello' });
         const { socket } = one.connection.connection.transport;
         const disconnected = soon('the end', new Promise(resolve => one.connection.bind('disconnected', resolve)));
-        await server.terminateUserConnections('7');
+        await server.terminateUserConnections(user);
         await disconnected;
         // The client closes a socket that is already closed. Its timer would keep this process for half a minute.
         clearTimeout(socket._closeTimer);
