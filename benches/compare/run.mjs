@@ -7,13 +7,12 @@
 // packages (LONGTAIL_BIN, or target/dist/longtail by `cargo build --profile dist`), nginx and node. With --write, it
 // writes the table and the plot to docs/performance.md and docs/performance.svg.
 
-import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { median, root, run, servers } from './measure.mjs';
 import { plot } from './plot.mjs';
-import { subjects } from './subjects.mjs';
 
 const { values: options } = parseArgs({
     options: {
@@ -24,15 +23,8 @@ const { values: options } = parseArgs({
         write: { type: 'boolean', default: false },
     },
 });
-const root = new URL('../..', import.meta.url).pathname;
-const work = join(root, 'target/compare');
-mkdirSync(work, { recursive: true });
-const rtload = join(root, 'target/rtload/release/rtload');
-if (!existsSync(rtload)) {
-    execFileSync('cargo', ['build', '--quiet', '--release', '--manifest-path', join(root, 'benches/rtload/Cargo.toml')],
-        { env: { ...process.env, CARGO_TARGET_DIR: join(root, 'target/rtload') }, stdio: 'inherit' });
-}
-const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/dist/longtail'), rtload, work });
+const all = servers();
+const measure = (name, transport, row) => run(all[name], transport, row, options.seconds);
 
 const STREAMS = ['sse', 'xhr-stream', 'multipart', 'forever-frame', 'ws', 'tcp'];
 const WITH_REDIS = ['bare', 'longtail with Redis', 'nchan with Redis'];
@@ -67,39 +59,6 @@ const isOurs = (name) => name.startsWith('longtail');
 
 /** The floor has three framings. Each framing of Longtail is compared with the most similar one of the floor. */
 const floorOf = (transport) => (['ws', 'long-poll'].includes(transport) ? transport : 'sse');
-
-function load(server, transport, row) {
-    const args = ['-c', '1', rtload, 'load', ...server.read[transport], ...row.load, ...server.publish,
-        ...[server.pid].flat().flatMap((pid) => ['--pid', `${pid}`]), '--duration', options.seconds];
-    return new Promise((done, fail) => {
-        const child = spawn('taskset', args, { stdio: ['ignore', 'pipe', 'ignore'] });
-        let out = '';
-        child.stdout.on('data', (text) => { out += text; });
-        child.on('exit', () => {
-            try { done(JSON.parse(out)); } catch (error) { fail(new Error(`${transport}: ${out || error}`)); }
-        });
-    });
-}
-
-async function measure(name, transport, row) {
-    const server = await all[name]();
-    try {
-        const report = await load(server, transport, row);
-        return {
-            us: report.server.cpu_us_per_delivery,
-            p99: report.latency_us.p99 / 1000,
-            lost: report.lost,
-            expected: report.expected,
-            bytes: report.server.rss_bytes_per_conn,
-            idle: report.server.cpu_ms_per_idle_s,
-            reads: report.reads_per_delivery,
-        };
-    } finally {
-        await server.stop();
-    }
-}
-
-const median = (list) => [...list].sort((a, b) => a - b)[Math.floor((list.length - 1) / 2)];
 
 const results = [];
 for (const [key, row] of options.rows.split(',').flatMap((key) => [ROWS[key]].flat().map((row) => [key, row]))) {

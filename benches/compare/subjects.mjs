@@ -110,6 +110,25 @@ export function subjects({ longtail, rtload, work }) {
             };
         },
 
+        /** Longtail with other protocols, whose clients read the channels to which native clients publish. */
+        async protocols() {
+            const server = await here.longtail('--socketio', '--socketio-on', 'subscribe=join', '--pusher-app', '1:key:secret',
+                '--raw-websocket', '/raw/{channel}={channel}');
+            const [, base] = /(127[\d.]+:\d+)/.exec(server.read.ws.join());
+            const socket = (path, ...frames) => ['--mode', 'ws', '--url', `ws://${base}${path}`, ...frames.flatMap((frame) => ['--send', frame])];
+            return {
+                ...server,
+                publishTo: { 'pusher': ['--pub-http', `http://${base}/publish?channel=1/{channel}`] },
+                read: {
+                    ...server.read,
+                    'socket.io 4': [...socket('/socket.io/?EIO=4&transport=websocket', '40', '42["subscribe","{channel}"]'), '--eio'],
+                    'socket.io 2': socket('/socket.io/?EIO=3&transport=websocket', '42["subscribe","{channel}"]'),
+                    'pusher': socket('/app/key?protocol=7', '{"event":"pusher:subscribe","data":{"channel":"{channel}"}}'),
+                    'plain WebSocket': socket('/raw/{channel}'),
+                },
+            };
+        },
+
         async nchan(redis) {
             const module = nchanModule(work);
             const port = await freePorts();
