@@ -198,7 +198,7 @@ mod tests {
             ("/a?b=c", "begin with a slash"),
             ("/a=", "channel name"),
             ("/a=b,,c", "channel name"),
-            ("/a=~s/1", "only the server"),
+            ("/a=~s/1", "reserved"),
             ("/a={channel}", "channel name"),
             ("/{channel}/{channel}=a", "once"),
             ("/x{channel}=a", "a whole part"),

@@ -33,15 +33,8 @@ pub static BARE_TEXT_FRAME: Encoding = Encoding::new("bare text frame", |message
 });
 
 /// The text of a message for a page; `None` if the message is not for pages.
-///
-/// An event that the application sends to one session has arguments. A single argument is a payload of its own.
 pub fn bare_text(message: &Message) -> Option<Cow<'_, str>> {
-    if message.kind().is_of_members() {
-        return None;
-    }
-    let payload = message.payload();
-    let only = if message.is_for_readers() { None } else { json::only_item(payload) };
-    Some(json::bare(only.unwrap_or(payload)))
+    (!message.kind().is_of_members()).then(|| json::bare(message.payload()))
 }
 
 /// The dialect of a page: each text is a command of one kind.
