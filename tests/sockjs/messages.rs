@@ -1,7 +1,7 @@
 //! What a message does, and that every reader gets the text that was sent.
 
 use super::*;
-use crate::support::{Reader, Subscription};
+use crate::support::{Reader, Subscription, eventually};
 
 const TEXTS: [&str; 6] = ["a", "123", "{\"a\": 1}", " 1", "\"q\"", "[1,\n2]"];
 

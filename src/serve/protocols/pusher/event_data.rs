@@ -14,8 +14,13 @@ pub fn sent(data: &str) -> Cow<'_, str> {
 
 /// The payload of a text, and whether it has to be marked as a text.
 pub fn payload(text: &str) -> (Payload, bool) {
-    let is_text = serde_json::from_str::<&RawValue>(text).is_err();
+    let is_text = !is_bare_json(text);
     (if is_text { Payload::from_text(text) } else { Payload::from_any(text) }, is_text)
+}
+
+/// Whether a text is JSON without white space around it, which JSON in the log does not have.
+fn is_bare_json(text: &str) -> bool {
+    text.trim_ascii().len() == text.len() && serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
 /// The text of a message's data.
@@ -36,7 +41,7 @@ struct Metadata<'a> {
 /// this order. `user` is the id as JSON.
 pub fn with_user(text: &str, user: &str) -> String {
     // A JSON string stands for its text, so a text that is a JSON string itself is quoted once more.
-    let is_plain = !text.trim_start().starts_with('"') && serde_json::from_str::<&RawValue>(text).is_ok();
+    let is_plain = !text.starts_with('"') && is_bare_json(text);
     let data = if is_plain { Cow::Borrowed(text) } else { Cow::Owned(json::quoted(text)) };
     format!("[{data},{{\"user_id\":{user}}}]")
 }
