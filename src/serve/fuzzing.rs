@@ -34,7 +34,8 @@ pub fn state_again(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether a text is a token that opens with this key.
 pub fn opens(key: &SealKey, text: &str) -> bool {
-    token::key_id(text).is_ok_and(|id| token::open(&SealKey { id, ..key.clone() }, text, 0).is_ok())
+    token::key_id(token::TokenKind::Session, text)
+        .is_ok_and(|id| token::open(&SealKey { id, ..key.clone() }, text, 0).is_ok())
 }
 
 /// The drafts of a publish.

@@ -39,7 +39,7 @@ before(async () => {
   const redis = await freePort();
   run('redis-server', ['--port', redis, '--save', '', '--appendonly', 'no']);
   const flags = ['--redis', `redis://127.0.0.1:${redis}/`, '--wait-for-log', '--socketio', '--socketio-join', 'todo', '--hook-notify', 'event',
-    '--hook-timeout', '5', '--hook-url', `http://127.0.0.1:${application.address().port}/`];
+    '--hook-timeout', '5', '--socketio-ping-interval', '4', '--hook-url', `http://127.0.0.1:${application.address().port}/`];
   start = port => startServer([...flags, '--listen', `127.0.0.1:${port}`]);
   const ports = [];
   for (let n = 0; n < 3; n++) ports.push(await freePort());
@@ -97,6 +97,7 @@ test('pages that poll notice nothing when nodes are killed', LONG, async () => {
   }
   isOver = true;
   await killing;
+  for (const { version, socket } of pages) assert.ok(socket.io.engine.id.length > 100, `version ${version} has a sealed id`);
   for (const page of pages) {
     await until(`all messages and answers of version ${page.version}`, () => (page.seen.length >= 200 && page.acks >= 20) || [page.seen.length, page.acks, page.lost]);
     assert.deepEqual(page.seen, numbers, `version ${page.version}`);

@@ -57,15 +57,15 @@ before(async () => {
   const hook = `http://127.0.0.1:${application.address().port}/`;
   // The client of 0.9 for Node says an Origin without a scheme.
   const flags = ['--socketio', '--allow-origin', '*', '--socketio-join', 'todo', '--socketio-on', 'subscribe=join', '--socketio-on', 'shout=broadcast',
-    '--hook-url', hook, '--hook-notify', 'connect,event,ack,disconnect', '--socketio-ping-interval', '2', '--socketio-ping-timeout', '2'];
-  const one = await startServer(flags);
+    '--hook-url', hook, '--socketio-ping-interval', '2', '--socketio-ping-timeout', '2'];
+  const one = await startServer([...flags, '--hook-notify', 'connect,event,ack,disconnect']);
   programs.push(one);
   bases['one node'] = one.base;
   // Three nodes, and a proxy that gives each request to another one.
   const [redis, front] = [await freePort(), await freePort()];
   run('redis-server', ['--port', redis, '--save', '', '--appendonly', 'no']);
   const nodes = [];
-  for (let n = 0; n < 3; n++) nodes.push(await startServer([...flags, '--redis', `redis://127.0.0.1:${redis}/`, '--wait-for-log']));
+  for (let n = 0; n < 3; n++) nodes.push(await startServer([...flags, '--hook-notify', 'connect,event,ack', '--redis', `redis://127.0.0.1:${redis}/`, '--wait-for-log']));
   programs.push(...nodes);
   for (const { base } of nodes) await answers(base + '/readyz');
   const servers = nodes.map(({ base }, n) => `  server n${n} ${base.replace('http://', '')} check inter 200ms fall 1 rise 1\n`).join('');
@@ -187,6 +187,32 @@ for (const version of wanted) for (const where of ['one node', 'three nodes']) {
     });
   }
 }
+
+// After the first ping, an application that does not hear of ends makes the ids of clients that poll sealed ones.
+test('clients that poll follow sealed ids', LONG, async () => {
+  const pages = wanted.map(version => {
+    const socket = clients[version](bases['three nodes'] + '/', options(['polling']));
+    const page = { version, socket, seen: [], lost: [], connects: 0 };
+    socket.on('connect', () => { page.connects += 1; });
+    socket.on('disconnect', reason => page.lost.push(reason));
+    socket.on('number', n => page.seen.push(n));
+    return page;
+  });
+  await until('sealed ids', () => pages.every(({ socket }) => socket.io.engine.id?.length > 100) || pages.map(({ socket }) => socket.io.engine.id?.length));
+  const first = pages.map(({ socket }) => socket.io.engine.id);
+  for (let n = 0; n < 300; n++) await publish(bases['three nodes'], 'todo', 'number', n);
+  for (const page of pages) {
+    await until('300 numbers', () => page.seen.length >= 300 || page.seen.length);
+    assert.deepEqual(page.seen, [...Array(300).keys()], `version ${page.version}`);
+    const back = next(page.socket, 'message-back');
+    page.socket.emit('message', 'é', Buffer.from([1, 2, 3]));
+    assert.deepEqual([...new Uint8Array((await back)[1])], [1, 2, 3]);
+    assert.deepEqual(await ack(page.socket, 'message-with-ack', 1, '2'), [1, '2']);
+    assert.deepEqual([page.connects, page.lost], [1, []], `version ${page.version}`);
+    page.socket.disconnect();
+  }
+  assert.ok(pages.every(({ socket }, n) => socket.io.engine.id !== first[n]), 'each answer has another id');
+});
 
 const oldCells = [['three nodes', 'xhr-polling'], ['one node', 'websocket'], ...(isLong ? [['one node', 'xhr-polling'], ['three nodes', 'websocket']] : [])];
 for (const [where, transport] of oldCells) {

@@ -10,6 +10,7 @@ mod polling;
 mod recovery;
 mod repeated;
 mod rules;
+mod sealed;
 
 use crate::sessions::application::Application;
 use crate::support;

@@ -63,6 +63,33 @@ async fn a_websocket_has_one_packet_in_a_frame() {
 }
 
 #[tokio::test]
+async fn a_repeated_poll_gets_the_same_answer() {
+    let node = Node::start(&["--socketio", "--socketio-join", "todo"]).await;
+    let sid = shake_hands(&node).await;
+    let mut time = 1_400_000_000_000_u64;
+    let mut target = || {
+        time += 100;
+        format!("/socket.io/1/xhr-polling/{sid}?t={time}")
+    };
+    let first = Request::get(&target()).send(node.http).await.text();
+    assert_eq!(packets(&first), ["1::"]);
+    for n in 0..3 {
+        let target = target();
+        let asking = Request::get(&target).send(node.http);
+        let telling = async {
+            // The poll waits for some time, as most do.
+            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+            node.publish_with("channel=todo&event=n", &n.to_string()).await;
+        };
+        let (answer, ()) = tokio::join!(asking, telling);
+        let event = format!("5:::{{\"name\":\"n\",\"args\":[{n}]}}");
+        assert_eq!(packets(&answer.text()), [event.as_str()]);
+        // Its node may have died before the answer was on its way.
+        assert_eq!(packets(&Request::get(&target).send(node.http).await.text()), [event]);
+    }
+}
+
+#[tokio::test]
 async fn polls_and_posts() {
     let (node, application) = with_application(&["--socketio-join", "todo", "--socketio-ping-interval", "1"]).await;
     let handshake = Request::get(HANDSHAKE).header("Origin", "http://localhost:3000").send(node.http).await;

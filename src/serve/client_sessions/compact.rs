@@ -106,7 +106,8 @@ pub fn number(out: &mut Vec<u8>, mut rest: u64) {
     out.push(rest as u8);
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+/// Writes a text with its length.
+pub fn text(out: &mut Vec<u8>, text: &str) {
     number(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
@@ -130,18 +131,20 @@ fn cursor(out: &mut Vec<u8>, cursor: Cursor, epoch: Epoch) {
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    /// Takes bytes.
+    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    /// Takes one byte.
+    pub fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|byte| byte[0])
     }
 
     /// Reads bits, of which only these are defined.
-    fn flags(&mut self, defined: u8) -> Option<u8> {
+    pub fn flags(&mut self, defined: u8) -> Option<u8> {
         self.byte().filter(|flags| flags & !defined == 0)
     }
 
@@ -162,11 +165,13 @@ impl<'a> Input<'a> {
         None
     }
 
-    fn count(&mut self, most: usize) -> Option<usize> {
+    /// Reads a number that is not larger than another one.
+    pub fn count(&mut self, most: usize) -> Option<usize> {
         usize::try_from(self.number()?).ok().filter(|count| *count <= most)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    /// Reads a text.
+    pub fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.number()?).ok()?;
         std::str::from_utf8(self.take(length)?).ok()
     }

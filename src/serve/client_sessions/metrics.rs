@@ -48,7 +48,7 @@ pub struct SealedMetrics {
 }
 
 /// Why sessions move to the record.
-const MOVES: [&str; 4] = ["disconnect", "presence", "size", "stream"];
+const MOVES: [&str; 5] = ["disconnect", "presence", "size", "stream", "ttl"];
 
 /// Why tokens are not honoured.
 const REFUSALS: [&str; 6] = ["malformed", "unknown_key", "forged", "expired", "ended", "lost"];

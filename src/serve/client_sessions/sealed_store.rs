@@ -11,7 +11,7 @@ use super::protocol::Bookmarks;
 use super::registry::ClientSessions;
 use super::seal_ring::SealRing;
 use super::state::SessionState;
-use super::token::{self, BadToken};
+use super::token::{self, BadToken, TokenKind};
 use crate::hub::Hub;
 use crate::log::BoxFuture;
 use crate::log::seal_keys::SealKeyStore;
@@ -73,8 +73,65 @@ impl SealedSessions {
         }
     }
 
-    /// Moves a session to the record.
-    async fn move_to_record(&self, mut state: SessionState, reason: &'static str) -> Result<SessionState, ApiError> {
+    /// Whether the client of a session may bring its bookmark.
+    pub fn takes(&self, state: &SessionState) -> bool {
+        self.needs_record(state).is_none()
+    }
+
+    /// Whether all sessions need the record.
+    pub fn takes_none(&self) -> bool {
+        self.tells_ends
+    }
+
+    /// Seals bytes as a token. `None` if it would be too long, or if there are no keys.
+    pub async fn seal(&self, kind: TokenKind, plain: Vec<u8>) -> Option<String> {
+        token::seal_bytes(&self.ring.keys(None).await?.present, kind, plain)
+    }
+
+    /// Opens a token of a kind.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is not honoured; `None` if the keys cannot be reached.
+    pub async fn open(&self, kind: TokenKind, brought: &str) -> Result<Vec<u8>, Option<BadToken>> {
+        let refused = |bad| {
+            self.count_refused(bad);
+            Some(bad)
+        };
+        let id = token::key_id(kind, brought).map_err(refused)?;
+        let keys = self.ring.keys(Some(id)).await.ok_or(None)?;
+        let key = keys.find(id).ok_or_else(|| refused(BadToken::UnknownKey))?;
+        token::open_bytes(key, kind, brought).map_err(refused)
+    }
+
+    /// Counts a token that is not honoured.
+    pub fn count_refused(&self, bad: BadToken) {
+        self.metrics.refused(bad.reason());
+    }
+
+    /// Seals the state of a session as a token. `None` if it would be too long, or if there are no keys.
+    pub async fn token(&self, state: &SessionState, life: Duration) -> Option<String> {
+        let keys = self.ring.keys(None).await?;
+        token::seal(&keys.present, &self.at_latest(state), self.hub.log().now_ms(), life)
+    }
+
+    /// The state at the latest position up to which nothing changes it: the next node reads on from there, and an older
+    /// position may not be in its memory any more.
+    fn at_latest(&self, state: &SessionState) -> SessionState {
+        let control: Vec<Channel> = state.control_channels().into_iter().collect();
+        SessionState { cursor: self.hub.unchanged_until(&control, state.cursor), ..state.clone() }
+    }
+
+    /// Moves a session to the record. `reason`: why it needs it, as metrics count it.
+    ///
+    /// # Errors
+    ///
+    /// `too_many_connections` or `log_unavailable`.
+    pub async fn move_to_record(
+        &self,
+        mut state: SessionState,
+        reason: &'static str,
+    ) -> Result<SessionState, ApiError> {
         (state.bookmarks, state.stored) = (Bookmarks::Record, None);
         self.record.create(&mut state, Duration::ZERO, true).await?;
         self.metrics.moved(reason);
@@ -134,7 +191,7 @@ impl BookmarkStore for SealedSessions {
 
     fn find<'a>(&'a self, brought: &'a str, _: Duration) -> BoxFuture<'a, Result<SessionState, ApiError>> {
         Box::pin(async move {
-            let id = token::key_id(brought).map_err(|bad| self.refuse(bad))?;
+            let id = token::key_id(TokenKind::Session, brought).map_err(|bad| self.refuse(bad))?;
             let keys = self.ring.keys(Some(id)).await.ok_or_else(|| self.record.unavailable())?;
             let key = keys.find(id).ok_or_else(|| self.refuse(BadToken::UnknownKey))?;
             let opened = token::open(key, brought, self.hub.log().now_ms());
@@ -153,10 +210,7 @@ impl BookmarkStore for SealedSessions {
                 return Ok(moved.id.secret().clone());
             }
             let keys = self.ring.keys(None).await.ok_or_else(|| self.record.unavailable())?;
-            let mut state = state.clone();
-            // The next node reads on from here. An older position may not be in its memory any more.
-            let control: Vec<Channel> = state.control_channels().into_iter().collect();
-            state.cursor = self.hub.unchanged_until(&control, state.cursor);
+            let state = self.at_latest(state);
             match token::seal(&keys.present, &state, self.hub.log().now_ms(), life) {
                 Some(token) => Ok(token.into()),
                 None => Ok(self.move_to_record(state, "size").await?.id.secret().clone()),

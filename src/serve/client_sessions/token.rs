@@ -15,8 +15,15 @@ use std::time::Duration;
 /// The longest token, in characters. Longer ones would not fit into the line of a request at every proxy.
 pub const MAX_CHARACTERS: usize = 1200;
 
-/// The version of the format.
-const VERSION: u8 = 1;
+/// What is in a token. It is the token's first byte, which is authenticated, so a token of one kind is never read as one of
+/// another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// The state of a session.
+    Session = 1,
+    /// A connection of a protocol, with its sessions.
+    Connection = 2,
+}
 
 /// The bytes before the sealed part.
 const HEAD: usize = 1 + ID_BYTES + NONCE_LEN;
@@ -49,13 +56,19 @@ impl BadToken {
 /// Seals a state. `life`: how long the token is good. `None` if the token would be too long, or if the system has no
 /// random numbers.
 pub fn seal(key: &SealKey, state: &SessionState, now_ms: u64, life: Duration) -> Option<String> {
-    let mut sealed = Vec::with_capacity(300);
-    compact::number(&mut sealed, now_ms);
-    compact::number(&mut sealed, u64::try_from(life.as_millis()).ok()?);
-    compact::write(state, &mut sealed)?;
+    let mut plain = Vec::with_capacity(300);
+    compact::number(&mut plain, now_ms);
+    compact::number(&mut plain, u64::try_from(life.as_millis()).ok()?);
+    compact::write(state, &mut plain)?;
+    seal_bytes(key, TokenKind::Session, plain)
+}
+
+/// Seals bytes. `None` if the token would be too long, or if the system has no random numbers.
+pub fn seal_bytes(key: &SealKey, kind: TokenKind, plain: Vec<u8>) -> Option<String> {
+    let mut sealed = plain;
     let mut nonce = [0; NONCE_LEN];
     SystemRandom::new().fill(&mut nonce).ok()?;
-    let head = [&[VERSION][..], &key.id].concat();
+    let head = [&[kind as u8][..], &key.id].concat();
     let cipher = cipher(key)?;
     cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&head), &mut sealed).ok()?;
     let token = URL_SAFE_NO_PAD.encode([&head[..], &nonce, &sealed].concat());
@@ -67,8 +80,8 @@ pub fn seal(key: &SealKey, state: &SessionState, now_ms: u64, life: Duration) ->
 /// # Errors
 ///
 /// `Malformed`.
-pub fn key_id(token: &str) -> Result<SealKeyId, BadToken> {
-    let bytes = decode(token)?;
+pub fn key_id(kind: TokenKind, token: &str) -> Result<SealKeyId, BadToken> {
+    let bytes = decode(kind, token)?;
     bytes[1..=ID_BYTES].try_into().map_err(|_| BadToken::Malformed)
 }
 
@@ -78,16 +91,8 @@ pub fn key_id(token: &str) -> Result<SealKeyId, BadToken> {
 ///
 /// The token is not honoured.
 pub fn open(key: &SealKey, token: &str, now_ms: u64) -> Result<(SessionState, Duration), BadToken> {
-    let mut bytes = decode(token)?;
-    let (head, sealed) = bytes.split_at_mut(HEAD);
-    let (head, nonce) = head.split_at(1 + ID_BYTES);
-    if head[1..] != key.id {
-        return Err(BadToken::UnknownKey);
-    }
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| BadToken::Malformed)?;
-    let cipher = cipher(key).ok_or(BadToken::Malformed)?;
-    let plain = cipher.open_in_place(nonce, Aad::from(head), sealed).map_err(|_| BadToken::Forged)?;
-    let mut input = Input(plain);
+    let plain = open_bytes(key, TokenKind::Session, token)?;
+    let mut input = Input(&plain);
     let times = input.number().zip(input.number()).ok_or(BadToken::Malformed)?;
     let state = compact::read(input.0).ok_or(BadToken::Malformed)?;
     let (issued_ms, life_ms) = times;
@@ -97,12 +102,30 @@ pub fn open(key: &SealKey, token: &str, now_ms: u64) -> Result<(SessionState, Du
     Ok((state, Duration::from_millis(life_ms)))
 }
 
-fn decode(token: &str) -> Result<Vec<u8>, BadToken> {
+/// Opens a token of a kind, whatever time it is.
+///
+/// # Errors
+///
+/// The token is not honoured.
+pub fn open_bytes(key: &SealKey, kind: TokenKind, token: &str) -> Result<Vec<u8>, BadToken> {
+    let mut bytes = decode(kind, token)?;
+    let (head, sealed) = bytes.split_at_mut(HEAD);
+    let (head, nonce) = head.split_at(1 + ID_BYTES);
+    if head[1..] != key.id {
+        return Err(BadToken::UnknownKey);
+    }
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| BadToken::Malformed)?;
+    let cipher = cipher(key).ok_or(BadToken::Malformed)?;
+    let plain = cipher.open_in_place(nonce, Aad::from(head), sealed).map_err(|_| BadToken::Forged)?;
+    Ok(plain.to_vec())
+}
+
+fn decode(kind: TokenKind, token: &str) -> Result<Vec<u8>, BadToken> {
     if token.len() > MAX_CHARACTERS {
         return Err(BadToken::Malformed);
     }
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| BadToken::Malformed)?;
-    let is_sound = bytes.len() >= HEAD + AES_256_GCM.tag_len() && bytes[0] == VERSION;
+    let is_sound = bytes.len() >= HEAD + AES_256_GCM.tag_len() && bytes[0] == kind as u8;
     if is_sound { Ok(bytes) } else { Err(BadToken::Malformed) }
 }
 
@@ -129,7 +152,8 @@ mod tests {
                 prop_assert_eq!(open(&key, &token, now), Ok((state.clone(), LIFE)));
             }
             prop_assert_eq!(open(&key, &token, end), Err(BadToken::Expired));
-            prop_assert_eq!(key_id(&token), Ok(key.id));
+            prop_assert_eq!(key_id(TokenKind::Session, &token), Ok(key.id));
+            prop_assert_eq!(key_id(TokenKind::Connection, &token), Err(BadToken::Malformed));
             prop_assert_eq!(open(&other, &token, NOW), Err(BadToken::UnknownKey));
             let same_id = SealKey { id: key.id, ..other };
             prop_assert_eq!(open(&same_id, &token, NOW), Err(BadToken::Forged));

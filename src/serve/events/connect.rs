@@ -301,6 +301,15 @@ pub async fn reach_end(state: &ServerState) -> Result<Cursor, ApiError> {
     }
 }
 
+/// Waits until the node has read up to a position that a client has from another node.
+///
+/// # Errors
+///
+/// `not_ready`.
+pub async fn reach_at(state: &ServerState, at: Cursor) -> Result<(), ApiError> {
+    reach(state, at, AHEAD_WAIT).await
+}
+
 /// Waits until the node has read up to a cursor that may have come from a faster node.
 ///
 /// # Errors

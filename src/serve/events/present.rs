@@ -21,11 +21,13 @@ pub struct Missing {
     pub error: ApiError,
     /// Whether its end also closes its connection.
     pub closes: bool,
+    /// Whether it is lost, because the log does not have all its changes.
+    pub is_lost: bool,
 }
 
 impl From<ApiError> for Missing {
     fn from(error: ApiError) -> Missing {
-        Missing { error, closes: false }
+        Missing { error, closes: false, is_lost: false }
     }
 }
 
@@ -63,7 +65,7 @@ pub async fn present_or_missing(
         tell_connection(state, &id).await;
     }
     state.bookmarks(kind).end_soon(&id, reason);
-    Err(Missing { error: state.sessions.unknown(), closes })
+    Err(Missing { error: state.sessions.unknown(), closes, is_lost: reason == "gap" })
 }
 
 /// Repeats the end of a session on its own channel. The entry that has ended it may be for a user or a channel, and when

@@ -12,7 +12,7 @@ use super::poll::{Polling, Refused};
 use super::post::{self, PostBody};
 use super::record::{Info, Parts, Place, Reader, Writer};
 use super::request::{EngineRequest, EngineTransport, EngineVersion, handshake};
-use super::requested::{Requested, client_of, refuse, refuse_by, session_of, switch};
+use super::requested::{ConnectionId, Requested, client_of, refuse, refuse_by, refuse_upgrade, switch};
 use super::settings::SocketIoSettings;
 use super::shared::Shared;
 use super::sockets::Client;
@@ -20,6 +20,7 @@ use super::transports::{POLLING, WEBSOCKET};
 use super::upgrade::UpgradeSession;
 use crate::log::connections::ConnectionStore;
 use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
@@ -104,17 +105,24 @@ async fn answer(shared: &Arc<Shared>, state: &Arc<ServerState>, peer: &Peer, req
         Err(refusal) => return refuse(refusal, is_upgrade),
     };
     let mut request = Requested { shared, state, peer, headers: &head.headers, read };
-    let id = request.read.sid.as_deref().map(session_of);
+    let id = match request.read.sid.as_deref() {
+        Some(sid) => match ConnectionId::find(state, sid).await {
+            Ok(id) => Some(id),
+            Err(refused) => return if is_upgrade { refuse_upgrade(refused) } else { refuse_by(refused) },
+        },
+        None => None,
+    };
     match (id, request.read.transport, upgrade) {
-        (Some(None), ..) => refuse(Refusal::UnknownSession, is_upgrade),
         (None, _, _) if head.method != Method::GET => refuse(Refusal::HandshakeMethod, is_upgrade),
         (None, EngineTransport::WebSocket, Ok(upgrade)) => request.open(upgrade),
-        (Some(Some(id)), EngineTransport::WebSocket, Ok(upgrade)) => request.upgrade(id, upgrade).await,
+        (Some(ConnectionId::Record(id)), EngineTransport::WebSocket, Ok(upgrade)) => request.upgrade(id, upgrade).await,
+        // The time for that is over.
+        (Some(ConnectionId::Sealed(_)), EngineTransport::WebSocket, Ok(_)) => refuse(Refusal::BadRequest, true),
         (_, EngineTransport::WebSocket, Err(_)) => refuse(Refusal::BadRequest, false),
         (_, EngineTransport::Polling, Ok(_)) => refuse(Refusal::BadRequest, true),
         (None, EngineTransport::Polling, Err(_)) => request.begin().await.unwrap_or_else(refuse_by),
-        (Some(Some(id)), EngineTransport::Polling, Err(_)) if head.method == Method::GET => request.get(&id).await,
-        (Some(Some(id)), EngineTransport::Polling, Err(_)) => {
+        (Some(id), EngineTransport::Polling, Err(_)) if head.method == Method::GET => request.get(&id).await,
+        (Some(id), EngineTransport::Polling, Err(_)) => {
             let headers = head.headers.clone();
             let whole = Request::from_parts(head.clone(), body);
             request.headers = &headers;
@@ -181,15 +189,12 @@ impl Requested<'_> {
         }
         let framing = info.payload();
         let head = self.state.hub.head().ok_or(Refused::Away)?;
-        let sid = match &public {
-            Some(public) => format!("{public}.{}", id.secret()),
-            None => id.secret().to_string(),
-        };
+        let sid = info.sid(id.secret());
         let mut out = Vec::new();
         let open = handshake(&self.shared.settings, version, &sid, true).json();
         framing.packet(PacketType::Open, &open, &mut out);
         let pinged_ms = self.state.hub.log().now_ms();
-        let mut reader = Reader { at: head.to_string(), sockets: Vec::new(), pinged_ms, parked: None, last: None };
+        let mut reader = Reader { pinged_ms, ..Reader::at(head.to_string()) };
         let mut writer = Writer::default();
         if version != EngineVersion::V4 {
             // Clients of these versions are in the main namespace at once.
@@ -214,7 +219,8 @@ impl Requested<'_> {
         let envelope = NamespaceEnvelope::new(&self.shared.encodings, framing, &namespace);
         let id = client.id.clone()?;
         let (credentials, connect) = (client.credentials.clone(), client.connect.clone());
-        let wanted = Wanted { namespace, session: None, client: id.clone(), credentials, connect };
+        let bookmarks = Bookmarks::Record;
+        let wanted = Wanted { namespace, session: None, client: id.clone(), credentials, connect, bookmarks };
         match opening::open(self.state.clone(), self.shared.clone(), wanted).await {
             Ok(session) => {
                 envelope.connected(&id, out);
@@ -231,15 +237,19 @@ impl Requested<'_> {
         }
     }
 
-    async fn get(self, id: &SessionId) -> Response {
-        let polling = Polling::new(self.shared, self.state, id, self.read.t.as_deref());
-        match polling.get().await {
+    async fn get(self, id: &ConnectionId) -> Response {
+        let polling = Polling::new(self.shared, self.state, id.id(), self.read.t.as_deref()).with(id.sealed());
+        let answered = match id {
+            ConnectionId::Record(_) => polling.get(self.may_follow()).await,
+            ConnectionId::Sealed(connection) => polling.get_sealed(connection).await,
+        };
+        match answered {
             Ok((framing, body)) => self.payload(framing, body),
             Err(refused) => refuse_by(refused),
         }
     }
 
-    async fn post(self, id: &SessionId, mut request: Request) -> Response {
+    async fn post(self, id: &ConnectionId, mut request: Request) -> Response {
         let most = self.shared.settings.max_payload;
         let body = match response::read_body(self.state, &mut request, most).await {
             Ok(body) => body,
@@ -248,9 +258,13 @@ impl Requested<'_> {
             }
             Err(error) => return response::refused(&error),
         };
-        let polling = Polling::new(self.shared, self.state, id, self.read.t.as_deref());
-        let info = match polling.load().await {
-            Ok(parts) => parts.info,
+        let polling = Polling::new(self.shared, self.state, id.id(), self.read.t.as_deref()).with(id.sealed());
+        let info = match id {
+            ConnectionId::Record(_) => polling.load().await.map(|parts| parts.info),
+            ConnectionId::Sealed(connection) => polling.check_open(connection).await.map(|()| connection.info.clone()),
+        };
+        let info = match info {
+            Ok(info) => info,
             Err(refused) => return refuse_by(refused),
         };
         let client = self.client(POLLING, info.payload(), client_of(&info));

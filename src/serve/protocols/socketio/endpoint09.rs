@@ -15,6 +15,7 @@ use super::requested::{Requested, client_of, refuse_by, session_of, switch};
 use super::transports::{POLLING, WEBSOCKET};
 use super::upgrade::UpgradeSession;
 use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
 use crate::serve::routes::response::{self, Response};
@@ -87,7 +88,7 @@ pub async fn answer(
 }
 
 fn polling<'a>(requested: &'a Requested<'_>, id: &'a SessionId) -> Polling<'a> {
-    // The time stamps of these clients are times, which two requests may share.
+    // The time stamps of these clients are times, which two posts may share.
     Polling::new(requested.shared, requested.state, id, None)
 }
 
@@ -107,7 +108,9 @@ fn refuse(requested: &Requested<'_>, refused: Refused) -> Response {
 }
 
 async fn get(requested: &Requested<'_>, id: &SessionId) -> Response {
-    match polling(requested, id).get().await {
+    // Of the GETs, one that repeats another is known by its time stamp.
+    let t = requested.read.t.as_deref();
+    match Polling::new(requested.shared, requested.state, id, t).get(false).await {
         Ok((framing, body)) => {
             let (content_type, body) = payload::answer(framing, body, requested.read.jsonp);
             response::whole(StatusCode::OK, content_type, body)
@@ -175,7 +178,14 @@ async fn shake_hands(requested: &Requested<'_>) -> Result<String, (StatusCode, &
     let info = Info { version: 1, octets: false, text: true, client: Some(public.to_string()), began_ms: 0 };
     let client = requested.client(POLLING, info.payload(), Some(public.clone()));
     let (credentials, connect) = (client.credentials, client.connect);
-    let wanted = Wanted { namespace: "/".into(), session: None, client: public.clone(), credentials, connect };
+    let wanted = Wanted {
+        namespace: "/".into(),
+        session: None,
+        client: public.clone(),
+        credentials,
+        connect,
+        bookmarks: Bookmarks::Record,
+    };
     let (state, shared) = (requested.state, requested.shared);
     let opened = opening::open(state.clone(), shared.clone(), wanted).await;
     let session = opened.map_err(|error| {
@@ -192,8 +202,9 @@ async fn shake_hands(requested: &Requested<'_>) -> Result<String, (StatusCode, &
         session: place.session.clone(),
         at: at.clone(),
         token: None,
+        sealed: None,
     };
-    let reader = Reader { at, sockets: Vec::new(), pinged_ms, parked: None, last: None };
+    let reader = Reader { pinged_ms, ..Reader::at(at) };
     let record = Parts::record(&info, &reader, &Writer { sockets: vec![place], ..Writer::default() });
     let polling = Polling::new(shared, state, &id, None);
     let created = shared.store.create(id.secret(), &record, polling.lifetime(), shared.settings.max_connections).await;

@@ -26,6 +26,9 @@ pub enum ConnectionEntry {
         /// The token that the page has given for the namespace.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<String>,
+        /// The sealed bookmark of the session, if it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sealed: Option<String>,
     },
     /// The client has left a namespace.
     Left {

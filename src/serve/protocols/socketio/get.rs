@@ -15,7 +15,6 @@ use super::transports::POLLING;
 use crate::log::connections::{Part, Swapped};
 use crate::wire::engineio::PacketType;
 use crate::wire::engineio::handshake::Refusal;
-use crate::wire::socketio::packet::Version;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,6 +24,9 @@ const PROBING: Duration = Duration::from_millis(90);
 /// The longest wait of a GET in 0.9. Old proxies end longer ones.
 const LONGEST_09: Duration = Duration::from_secs(20);
 
+/// How long a GET of 0.9 has waited whose repetition is known by its time stamp, which is a time in milliseconds.
+const LONG_09: Duration = Duration::from_millis(20);
+
 impl Polling<'_> {
     /// Ends the connection because the client has broken a rule.
     async fn break_off(&self) -> Refused {
@@ -32,12 +34,12 @@ impl Polling<'_> {
         Refused::Engine(Refusal::BadRequest)
     }
 
-    /// Answers a GET with a payload.
+    /// Answers a GET with a payload. `follows`: whether it is a client that may follow a sealed id.
     ///
     /// # Errors
     ///
     /// The reason why there is no answer.
-    pub async fn get(mut self) -> Result<(Framing, Vec<u8>), Refused> {
+    pub async fn get(mut self, follows: bool) -> Result<(Framing, Vec<u8>), Refused> {
         let asked = Instant::now();
         let reader_metrics = self.state.delivery.open(POLLING.name());
         let mut parts = self.load().await?;
@@ -57,54 +59,99 @@ impl Polling<'_> {
         let stamp = Stamp { t: self.t.map(str::to_owned) };
         parts.reader.parked = Some(stamp.clone());
         self.write_reader(&mut parts).await?;
-        let interval = self.shared.settings.ping_interval.min(if is_09 { LONGEST_09 } else { Duration::MAX });
         let probes = parts.mode.probing_until_ms > self.state.hub.log().now_ms();
         let now_ms = || self.state.hub.log().now_ms();
-        let ping_at_ms = parts.reader.pinged_ms + self.shared.settings.ping_interval.as_millis() as u64;
-        let time = match framing {
-            _ if probes => PROBING,
-            Framing::Payload4 => Duration::from_millis(ping_at_ms.saturating_sub(now_ms())),
-            _ => interval,
-        };
+        let time = if probes { PROBING } else { self.waiting_time(framing, parts.reader.pinged_ms) };
         let connect_by_ms = parts.info.began_ms + self.shared.settings.connect_timeout.as_millis() as u64;
         let to_connect = Duration::from_millis(connect_by_ms.saturating_sub(now_ms()));
-        // The client gets its ping at the end of this time, and then waits for the next one.
-        self.until = Instant::now() + time + patience(self.shared).saturating_sub(asked.elapsed());
         let is_brief = parts.is_unused() && to_connect < time;
-        let time = if is_brief { to_connect } else { time.min(interval) };
-        let mut reading = Reading::open(&self, framing, &parts.reader).await.ok_or(UNKNOWN)?;
-        tokio::select! {
-            () = reading.fill(&self, time) => {}
-            () = self.state.drain.begun() => reading.is_woken = true,
-        }
-        if is_brief && now_ms() >= connect_by_ms {
+        let time = if is_brief { to_connect } else { time };
+        let mut reading = self.read(framing, &parts.reader, time, asked).await?;
+        if is_brief && self.state.hub.log().now_ms() >= connect_by_ms {
             reading.is_closed |= self.load().await?.is_unused();
         }
         if reading.is_closed || reading.closes {
-            let _ = self.close(if reading.closes { ENDED } else { "transport close" }).await;
-            let mut out = if reading.closes { reading.disconnect_all() } else { Vec::new() };
-            framing.packet(PacketType::Close, "", &mut out);
-            return Ok((framing, payload::finish(framing, out)));
+            return Ok((framing, self.end(framing, &mut reading).await));
         }
         let is_cut = probes || is_brief || reading.is_woken;
-        let mut pinged_ms = parts.reader.pinged_ms;
-        if framing == Framing::Payload4 && (now_ms() >= ping_at_ms || reading.out.is_empty() && !is_cut) {
-            framing.packet(PacketType::Ping, "", &mut reading.out);
-            pinged_ms = now_ms();
+        let pinged_ms = self.complete(framing, &mut reading, parts.reader.pinged_ms, is_cut);
+        let mut out = std::mem::take(&mut reading.out);
+        let next = if self.may_offer(&parts, follows) && !is_cut {
+            self.next_sid(&parts.info, &mut reading, pinged_ms).await
+        } else {
+            None
+        };
+        if let Some(sid) = &next {
+            out = self.open_with(&parts.info, sid, &out);
         }
-        if reading.out.is_empty() {
-            // A client of version 3 that gets pongs does not ask by itself.
-            let kind =
-                if is_cut || framing.version() == Version::V5 || is_09 { PacketType::Noop } else { PacketType::Pong };
-            framing.packet(kind, "", &mut reading.out);
-        }
-        let body = payload::finish(framing, std::mem::take(&mut reading.out));
+        let body = payload::finish(framing, out);
         reader_metrics.answer(&reading.messages, false, asked);
         reader_metrics.bytes(body.len());
-        let last = (!is_09).then(|| (stamp, JsonBytes(body.clone())));
-        parts.reader = Reader { parked: None, last, pinged_ms, ..reading.positions() };
+        // In 0.9 a time stamp is a time. The next GET of a client that has waited so long has a later one.
+        let is_known = !is_09 || asked.elapsed() >= LONG_09;
+        let last = is_known.then(|| (stamp, JsonBytes(body.clone())));
+        let was_offered = parts.reader.was_offered || next.is_some();
+        parts.reader = Reader { parked: None, was_offered, last, pinged_ms, ..reading.positions() };
         self.write_reader(&mut parts).await?;
         Ok((framing, body))
+    }
+
+    /// How long a GET may wait for messages. Clients of version 4 need pings on schedule.
+    pub fn waiting_time(&self, framing: Framing, pinged_ms: u64) -> Duration {
+        let interval = self.shared.settings.ping_interval;
+        match framing.words() {
+            Words::V5 => {
+                let ping_at_ms = pinged_ms + interval.as_millis() as u64;
+                let left = ping_at_ms.saturating_sub(self.state.hub.log().now_ms());
+                Duration::from_millis(left).min(interval)
+            }
+            Words::V4 => interval,
+            Words::V1 => interval.min(LONGEST_09),
+        }
+    }
+
+    /// Reads for this time. From then on, the request waits for a record that is away as long as its client does.
+    pub async fn read(
+        &mut self,
+        framing: Framing,
+        reader: &Reader,
+        time: Duration,
+        asked: Instant,
+    ) -> Result<Reading, Refused> {
+        // The client gets its ping at the end of this time, and then waits for the next one.
+        self.until = Instant::now() + time + patience(self.shared).saturating_sub(asked.elapsed());
+        let mut reading = Reading::open(self, framing, reader).await.ok_or(UNKNOWN)?;
+        tokio::select! {
+            () = reading.fill(self, time) => {}
+            () = self.state.drain.begun() => reading.is_woken = true,
+        }
+        Ok(reading)
+    }
+
+    /// Ends the connection, and returns the last answer.
+    pub async fn end(&self, framing: Framing, reading: &mut Reading) -> Vec<u8> {
+        let _ = self.close(if reading.closes { ENDED } else { "transport close" }).await;
+        let mut out = if reading.closes { reading.disconnect_all() } else { Vec::new() };
+        framing.packet(PacketType::Close, "", &mut out);
+        payload::finish(framing, out)
+    }
+
+    /// Adds the signs of life that an answer needs. `is_cut`: whether the GET has ended before its time. Returns the time
+    /// of the last ping.
+    pub fn complete(&self, framing: Framing, reading: &mut Reading, pinged_ms: u64, is_cut: bool) -> u64 {
+        let (now_ms, out) = (self.state.hub.log().now_ms(), &mut reading.out);
+        let ping_at_ms = pinged_ms + self.shared.settings.ping_interval.as_millis() as u64;
+        let mut pinged_ms = pinged_ms;
+        if framing == Framing::Payload4 && (now_ms >= ping_at_ms || out.is_empty() && !is_cut) {
+            framing.packet(PacketType::Ping, "", out);
+            pinged_ms = now_ms;
+        }
+        if out.is_empty() {
+            // A client of version 3 that gets pongs does not ask by itself.
+            let is_quiet = is_cut || framing.words() != Words::V4;
+            framing.packet(if is_quiet { PacketType::Noop } else { PacketType::Pong }, "", out);
+        }
+        pinged_ms
     }
 
     async fn write_reader(&self, parts: &mut Parts) -> Result<(), Refused> {

@@ -3,7 +3,8 @@
 //! A *socket* of Socket.IO is one namespace of one connection. It is a client session: its endpoint is the namespace,
 //! its client id is the public id of the socket, and its rooms are channels. Engine.IO is the layer below: a connection
 //! over a WebSocket ([`connection`]), or over polls ([`poll`], [`post`]). The sockets of a WebSocket are in [`sockets`]. A
-//! connection that polls has a [`record`], which every node reads, so its requests may reach any node.
+//! connection that polls has a [`record`], which every node reads, or brings what the record would have in a [`sealed`] id. So
+//! its requests may reach any node.
 
 mod actions;
 mod browser_client;
@@ -22,6 +23,7 @@ mod input;
 mod input09;
 mod json_bytes;
 mod metrics;
+mod offer;
 mod opening;
 mod packets;
 mod payload;
@@ -34,6 +36,8 @@ mod recovery;
 mod request;
 mod requested;
 mod resumed;
+mod sealed;
+mod sealed_get;
 pub mod settings;
 mod shared;
 mod sockets;

@@ -6,6 +6,7 @@ use crate::message::{Channel, ClientId};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{AccessRequest, Action};
 use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::client_sessions::registry::CLOSED;
 use crate::serve::client_sessions::state::{Membership, SessionState};
 use crate::serve::events::connect;
@@ -38,6 +39,8 @@ pub struct Wanted {
     pub credentials: Arc<Credentials>,
     /// What the application is told.
     pub connect: Connect,
+    /// Where its bookmark is.
+    pub bookmarks: Bookmarks,
 }
 
 /// A new public id of a socket; `None` if the system has no random numbers.
@@ -81,7 +84,7 @@ pub fn invalid_namespace() -> ApiError {
 ///
 /// The reason why the client cannot have the namespace.
 pub async fn open(state: Arc<ServerState>, shared: Arc<Shared>, wanted: Wanted) -> Result<SessionState, ApiError> {
-    let Wanted { namespace, session, client, credentials, connect } = wanted;
+    let Wanted { namespace, session, client, credentials, connect, bookmarks } = wanted;
     let not_ready = || ApiError::new(Code::NotReady, "the server has not read its log yet; try again in a moment");
     let channel = channel_of(&namespace).ok_or_else(invalid_namespace)?;
     let decides = state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Connect));
@@ -98,6 +101,7 @@ pub async fn open(state: Arc<ServerState>, shared: Arc<Shared>, wanted: Wanted) 
     let id = session.or_else(SessionId::random);
     let id = id.ok_or_else(|| ApiError::new(Code::NotReady, "there are no random numbers"))?;
     let mut session = SessionState::new(id, DIALECT, &namespace, client, head);
+    session.bookmarks = bookmarks;
     let joined = Membership { joined: Some(head), is_named: false };
     for channel in shared.settings.joins_of(&namespace).chain([&channel]) {
         session.channels.insert(channel.clone(), joined);

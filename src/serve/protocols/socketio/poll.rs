@@ -1,7 +1,8 @@
 //! A connection that polls, in one of its requests.
 
 use super::entries::ConnectionEntry;
-use super::record::{Parts, Place};
+use super::record::{Parts, Place, Reader, Writer};
+use super::sealed::SealedConnection;
 use super::shared::Shared;
 use super::sockets::ENDED;
 use crate::log::Unreachable;
@@ -28,6 +29,8 @@ pub struct Polling<'a> {
     pub id: &'a SessionId,
     /// The time stamp of the request.
     pub t: Option<&'a str>,
+    /// What the client has brought in a sealed id.
+    pub sealed: Option<&'a SealedConnection>,
     /// Up to when the request waits for a record that is away.
     pub until: Instant,
 }
@@ -67,18 +70,50 @@ impl<'a> Polling<'a> {
         id: &'a SessionId,
         t: Option<&'a str>,
     ) -> Polling<'a> {
-        Polling { shared, state, id, t, until: Instant::now() + patience(shared) }
+        Polling { shared, state, id, t, sealed: None, until: Instant::now() + patience(shared) }
+    }
+
+    /// The same, with what the client has brought.
+    pub fn with(self, sealed: Option<&'a SealedConnection>) -> Polling<'a> {
+        Polling { sealed, ..self }
     }
 
     /// Loads the record. Waits if it is away.
     pub async fn load(&self) -> Result<Parts, Refused> {
         loop {
             match self.shared.store.load(self.id.secret()).await {
-                Ok(record) => return record.as_ref().and_then(Parts::read).ok_or(UNKNOWN),
+                Ok(Some(record)) => return Parts::read(&record).ok_or(UNKNOWN),
+                Ok(None) => self.renew(self.sealed.ok_or(UNKNOWN)?).await?,
                 Err(_) if self.may_wait() => sleep(PAUSE).await,
                 Err(away) => return Err(away.into()),
             }
         }
+    }
+
+    /// Adds a record for the POSTs of a connection with a sealed id. There was none for some time.
+    async fn renew(&self, connection: &SealedConnection) -> Result<(), Refused> {
+        let SealedConnection { info, reader, .. } = connection;
+        let sockets = reader.sockets.iter().map(|place| Place { at: None, is_new: false, ..place.clone() }).collect();
+        let writer = Writer { sockets, was_used: true, ..Writer::default() };
+        let record = Parts::record(info, &Reader { was_offered: true, ..reader.clone() }, &writer);
+        let most = self.shared.settings.max_connections;
+        let is_added = self.shared.store.create(self.id.secret(), &record, self.lifetime(), most).await?;
+        // A POST at another node may have added it meanwhile.
+        let is_there = is_added || self.shared.store.load(self.id.secret()).await?.is_some();
+        if is_there { Ok(()) } else { Err(Refused::Away) }
+    }
+
+    /// How long the bookmark of a session is good. The id of the connection, which it is in, ends before it.
+    pub fn session_life(&self) -> Duration {
+        2 * self.lifetime()
+    }
+
+    /// What finds the bookmark of a socket's session.
+    fn brought<'b>(&'b self, place: &'b Place) -> &'b str {
+        let Some(connection) = self.sealed else { return &place.session };
+        let is_it = |known: &&Place| known.session == place.session;
+        // What the client has brought is younger than what a POST has noted.
+        connection.reader.sockets.iter().find(is_it).unwrap_or(place).brought()
     }
 
     /// Whether there is time for another attempt after a pause.
@@ -108,12 +143,12 @@ impl<'a> Polling<'a> {
 
     /// Finds the session of a socket. Waits if the record is away.
     pub async fn find(&self, place: &Place, is_ack: bool) -> Result<SessionState, ApiError> {
-        let state = self.state;
+        let (state, brought) = (self.state, self.brought(place));
         loop {
             let found = match is_ack {
                 // Another node may have sent the event that the client answers.
-                true => connect::find_latest(state, &place.session).await,
-                false => connect::find(state, &place.session, None, Duration::ZERO).await,
+                true => connect::find_latest(state, brought).await,
+                false => connect::find(state, brought, None, Duration::ZERO).await,
             };
             let is_away = matches!(&found, Err(error) if matches!(error.code, Code::LogUnavailable | Code::NotReady));
             if !is_away || !self.may_wait() {
@@ -146,13 +181,18 @@ impl<'a> Polling<'a> {
 
     /// Ends the connection and its sockets.
     pub async fn close(&self, reason: &'static str) -> Result<(), Refused> {
-        let Some(record) = self.shared.store.end(self.id.secret()).await? else { return Ok(()) };
+        let record = self.shared.store.end(self.id.secret()).await?;
+        let parts = record.as_ref().and_then(Parts::read);
+        if parts.is_none() && self.sealed.is_none() {
+            return Ok(());
+        }
         // Without an end, the client may recover its sockets.
         let is_for_good = !self.shared.settings.recovery || reason == ENDED;
-        if let Some(parts) = Parts::read(&record).filter(|_| is_for_good) {
-            for socket in parts.writer.sockets {
-                SessionId::parse(&socket.session).iter().for_each(|id| self.state.sessions.end_soon(id, reason));
-            }
+        let brought = self.sealed.map(|connection| connection.reader.sockets.as_slice()).unwrap_or_default();
+        let sockets = parts.iter().flat_map(|parts| &parts.writer.sockets).chain(brought);
+        // A session with a sealed bookmark is over when its connection is.
+        for socket in sockets.filter(|socket| is_for_good && socket.sealed.is_none()) {
+            SessionId::parse(&socket.session).iter().for_each(|id| self.state.sessions.end_soon(id, reason));
         }
         self.append(&[ConnectionEntry::Closed]).await
     }

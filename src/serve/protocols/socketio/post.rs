@@ -14,7 +14,7 @@ use super::opening;
 use super::packets::{self, Answer, Packet};
 use super::payload::{self, Content, Received};
 use super::poll::{Polling, Refused};
-use super::record::{Half, Place, Writer};
+use super::record::{Half, Info, Place, Writer};
 use super::sockets::{Client, MAX_PENDING};
 use crate::message::Draft;
 use crate::serve::client_sessions::id::SessionId;
@@ -87,6 +87,11 @@ pub(super) struct Posting<'a> {
 /// The reason why the client does not get an `ok`.
 pub async fn post(polling: &Polling<'_>, client: &Client, body: &PostBody<'_>) -> Result<(), Refused> {
     let broken = Refused::Engine(Refusal::BadRequest);
+    if let Some(connection) = polling.sealed
+        && is_sign_of_life(&connection.info, body)
+    {
+        return Ok(());
+    }
     let (claim, parts) = match Claim::take(polling).await? {
         Claimed::Done => return Ok(()),
         Claimed::Other(parts) => (None, parts),
@@ -151,6 +156,12 @@ pub async fn post(polling: &Polling<'_>, client: &Client, body: &PostBody<'_>) -
     }
     let writer = posting.writer;
     claim.lock().await.finish(polling, writer).await
+}
+
+/// Whether a POST only answers a ping. A sealed id says by itself how long it is good.
+fn is_sign_of_life(info: &Info, body: &PostBody<'_>) -> bool {
+    let packets = payload::packets(info, body.bytes, body.is_octets, body.is_form);
+    packets.is_ok_and(|packets| packets.len() == 1 && packets[0].kind == EngineType::Pong)
 }
 
 impl Posting<'_> {

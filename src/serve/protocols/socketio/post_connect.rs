@@ -8,7 +8,8 @@ use super::post::{Posting, Stop};
 use super::record::Place;
 use super::recovery::{self, Remembered};
 use super::sockets::MAX_SOCKETS;
-use crate::serve::events::connect;
+use crate::serve::client_sessions::id::SessionId;
+use crate::serve::client_sessions::state::SessionState;
 use crate::transport::{ApiError, Code};
 use crate::wire::socketio::assembler::Complete;
 use crate::wire::socketio::packet::Version;
@@ -30,7 +31,7 @@ impl Posting<'_> {
             return self.tell(place).await;
         }
         // The application may have ended the socket.
-        match connect::find_latest(self.polling.state, &place.session).await {
+        match self.polling.find(&place, true).await {
             Ok(_) if self.version == Version::V4 => Ok(()),
             Ok(_) => Err(Broken),
             Err(error) if error.code == Code::NoSession => {
@@ -56,10 +57,10 @@ impl Posting<'_> {
         };
         match opened {
             Ok(session) => {
-                let at = Some(at.unwrap_or(session.cursor).to_string());
+                let (at, sealed) = (Some(at.unwrap_or(session.cursor).to_string()), self.sealed(&session).await?);
                 let by = self.polling.t.map(|t| (t.to_owned(), self.index));
                 let session = session.id.secret().to_string();
-                let place = Place { namespace, session, at, is_new: false, token, by };
+                let place = Place { namespace, session, at, is_new: false, token, sealed, by };
                 self.writer.sockets.push(place.clone());
                 // From here on, a repeated POST finds the socket.
                 self.claim.lock().await.note(self.polling, &self.writer).await.map_err(Stop::Refused)?;
@@ -75,9 +76,16 @@ impl Posting<'_> {
 
     /// Tells the reader about a socket.
     async fn tell(&mut self, place: Place) -> Result<(), Stop> {
-        let Place { namespace, session, at, token, .. } = place;
+        let Place { namespace, session, at, token, sealed, .. } = place;
         let at = at.unwrap_or_default();
-        self.append(ConnectionEntry::Socket { namespace, session, at, token }).await
+        self.append(ConnectionEntry::Socket { namespace, session, at, token, sealed }).await
+    }
+
+    /// The sealed bookmark of a session that has begun; `None` if it is in the record.
+    async fn sealed(&mut self, session: &SessionState) -> Result<Option<String>, Stop> {
+        let kept = self.polling.state.bookmarks(session.bookmarks).keep(session).await;
+        let kept = kept.map_err(|_| Stop::Refused(Refused::Away))?;
+        Ok(SessionId::parse(&kept).is_none().then(|| kept.to_string()))
     }
 
     fn wanted(
@@ -102,6 +110,16 @@ impl Posting<'_> {
         opening::add_query(&mut connect, packet.packet.query.as_deref());
         let credentials = opening::with_token(&self.client.credentials, token);
         let session = derived("session");
-        Ok((remembered, Wanted { namespace: namespace.into(), session, client, credentials, connect }))
+        Ok((
+            remembered,
+            Wanted {
+                namespace: namespace.into(),
+                session,
+                client,
+                credentials,
+                connect,
+                bookmarks: self.polling.bookmarks(),
+            },
+        ))
     }
 }

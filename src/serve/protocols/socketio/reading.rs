@@ -12,14 +12,16 @@ use crate::cursor::{Cursor, Id, Start};
 use crate::hub::{LIMIT, Step, Subscription};
 use crate::message::{Channel, Message};
 use crate::serve::client_sessions::address::own_channel;
+use crate::serve::client_sessions::bookmark_store::BookmarkStore as _;
 use crate::serve::client_sessions::change::ControlEntry;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::events::connect;
 use crate::serve::presence::stay::PollingStay;
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Envelope as _};
+use crate::transport::{ApiError, Code, Envelope as _};
 use crate::wire::engineio::PacketType;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -51,6 +53,9 @@ impl ReadSocket {
         }
     }
 }
+
+/// How many entries of other requests a GET holds until its sockets have read up to them.
+const MAX_ENTRIES: usize = 1000;
 
 /// What a GET reads.
 pub struct Reading {
@@ -115,7 +120,7 @@ impl Reading {
             self.is_closed = true;
             return;
         };
-        match connect::find_at_or_missing(state, &place.session, at, time).await {
+        match connect::find_at_or_missing(state, place.brought(), at, time).await {
             Ok(session) => {
                 let client = session.client.clone();
                 let pid = shared.settings.recovery.then(|| session.id.secret().clone());
@@ -132,6 +137,8 @@ impl Reading {
                 let token = place.token;
                 self.sockets.push(ReadSocket { namespace, live, subscription, envelope, token, _stay: stay });
             }
+            // The client connects again, which it does not do after the end of a namespace.
+            Err(missing) if missing.is_lost => self.is_closed = true,
             Err(missing) if missing.error.code == Code::NoSession => match connect::reach_end(state).await {
                 Ok(end) => {
                     self.closes |= missing.closes || has_closed(polling, &place.session, at, end).await;
@@ -168,7 +175,8 @@ impl Reading {
 
     /// Ready when there is something to do.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut is_ready = self.poll_own(cx);
+        // What the client has left has to be known first: it must not get the events of such a namespace any more.
+        let Poll::Ready(mut is_ready) = self.poll_own(cx) else { return Poll::Pending };
         let mut frames = Vec::new();
         for socket in &mut self.sockets {
             let mut batch = Vec::new();
@@ -192,11 +200,30 @@ impl Reading {
         if is_ready || self.is_closed { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Reads entries of other requests. Returns whether there were some.
-    fn poll_own(&mut self, cx: &mut Context<'_>) -> bool {
-        let (before, mut batch) = (self.own.cursor(), Vec::new());
-        let step = self.own.poll_step(cx, LIMIT, &mut batch);
-        self.is_closed |= matches!(step, Poll::Ready(Step::Gap(_)));
+    /// Reads the entries of other requests that have come, and returns whether there were some. Pending while the log is
+    /// asked.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut has_come = false;
+        while self.entries.len() < MAX_ENTRIES {
+            let (before, mut batch) = (self.own.cursor(), Vec::new());
+            let step = self.own.poll_step(cx, LIMIT, &mut batch);
+            has_come |= self.take_own(before, batch);
+            match step {
+                Poll::Ready(Step::Messages) => {}
+                Poll::Ready(Step::Idle | Step::Ahead) => break,
+                Poll::Ready(Step::Gap(_)) => {
+                    self.is_closed = true;
+                    break;
+                }
+                Poll::Pending if has_come => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(has_come)
+    }
+
+    /// Takes entries of other requests. `before`: the position before them.
+    fn take_own(&mut self, before: Cursor, mut batch: Vec<Arc<Message>>) -> bool {
         if batch.is_empty() {
             return false;
         }
@@ -283,9 +310,10 @@ impl Reading {
     fn entry(&mut self, message: &Message) {
         match ConnectionEntry::read(message) {
             Some(ConnectionEntry::Socket { session, .. }) if self.knows(&session) => {}
-            Some(ConnectionEntry::Socket { namespace, session, at, token }) => {
+            Some(ConnectionEntry::Socket { namespace, session, at, token, sealed }) => {
                 self.forget(&namespace);
-                self.to_open.push(Place { namespace, session, at: Some(at), is_new: true, token, by: None });
+                let at = Some(at);
+                self.to_open.push(Place { namespace, session, at, is_new: true, token, sealed, by: None });
             }
             Some(ConnectionEntry::Left { namespace }) => self.forget(&namespace),
             Some(ConnectionEntry::Packet { text, parts }) => {
@@ -298,11 +326,55 @@ impl Reading {
         }
     }
 
+    /// The namespaces after this GET, with sealed bookmarks of the sessions that may have one. `None` if they do not fit
+    /// into tokens.
+    pub async fn sealed_places(&mut self, polling: &Polling<'_>) -> Option<Vec<Place>> {
+        let (store, life) = (&polling.state.sealed, polling.session_life());
+        let mut places = Vec::new();
+        for socket in &mut self.sockets {
+            let (mut place, session) = (socket.place(), socket.live.state().clone());
+            match session.bookmarks {
+                // The node of the record asks the application again.
+                Bookmarks::Record if session.asks_again_ms.is_some() => {}
+                Bookmarks::Sealed { .. } if session.asks_again_ms.is_some() => {
+                    store.move_to_record(session, "ttl").await.ok()?;
+                }
+                Bookmarks::Record if polling.sealed.is_none() && store.takes(&session) => {
+                    place.sealed = Some(store.token(&session, life).await?);
+                }
+                Bookmarks::Record => {}
+                Bookmarks::Sealed { .. } => {
+                    // The session may need the record from now on.
+                    let kept = store.keep(&session).await.ok()?;
+                    place.sealed = SessionId::parse(&kept).is_none().then(|| kept.to_string());
+                }
+            }
+            places.push(place);
+        }
+        let others = self.unread.iter().chain(self.ended.iter().map(|(place, _)| place));
+        Some(places.into_iter().chain(others.cloned()).collect())
+    }
+
+    /// The namespaces after this GET, all of whose sessions are in the record from now on.
+    ///
+    /// # Errors
+    ///
+    /// The record takes no more sessions, or cannot be reached.
+    pub async fn recorded_places(&mut self, polling: &Polling<'_>) -> Result<Vec<Place>, ApiError> {
+        for socket in &mut self.sockets {
+            let session = socket.live.state().clone();
+            if session.bookmarks != Bookmarks::Record {
+                polling.state.sealed.move_to_record(session, "size").await?;
+            }
+        }
+        Ok(self.positions().sockets)
+    }
+
     /// The positions after this GET.
     pub fn positions(&self) -> Reader {
         let others = self.unread.iter().chain(self.ended.iter().map(|(place, _)| place)).cloned();
         let sockets = self.sockets.iter().map(ReadSocket::place).chain(others).collect();
-        Reader { at: self.read_to().to_string(), sockets, pinged_ms: 0, parked: None, last: None }
+        Reader { sockets, ..Reader::at(self.read_to().to_string()) }
     }
 }
 

@@ -105,9 +105,19 @@ pub struct Place {
     /// The token that the page has given for the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// The sealed bookmark of its session; `None` if that is in the record of sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
     /// The POST that has connected it, and the number of the packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<(String, usize)>,
+}
+
+impl Place {
+    /// What finds the bookmark of its session.
+    pub fn brought(&self) -> &str {
+        self.sealed.as_deref().unwrap_or(&self.session)
+    }
 }
 
 /// A packet whose binary parts have not all come.
@@ -152,9 +162,19 @@ pub struct Reader {
     /// The GET that waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked: Option<Stamp>,
+    /// Whether the client was offered a sealed id.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_offered: bool,
     /// The last GET, and its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<(Stamp, JsonBytes)>,
+}
+
+impl Reader {
+    /// A part without namespaces, at a position in the connection's own channel.
+    pub fn at(at: String) -> Reader {
+        Reader { at, sockets: Vec::new(), pinged_ms: 0, parked: None, was_offered: false, last: None }
+    }
 }
 
 /// The part of POSTs.

@@ -47,7 +47,7 @@ pub struct EngineRequest {
     pub sid: Option<String>,
     /// Whether the client takes only text.
     pub is_text: bool,
-    /// The time stamp, which a client gives each request.
+    /// The time stamp, which a client gives each request. In 0.9 it is the time in milliseconds.
     pub t: Option<String>,
     /// The number of the JSONP callback.
     pub jsonp: Option<u32>,
@@ -123,7 +123,9 @@ impl EngineRequest {
         let number = |name: &str| own.get(name).and_then(|number| number.parse().ok());
         let fields = Fields09 { jsonp: number("jsonp"), disconnects: own.contains_key("disconnect") };
         let jsonp = number("i");
-        let (version, is_text, t) = (EngineVersion::V1, true, None);
+        let (version, is_text) = (EngineVersion::V1, true);
+        let is_time = |t: &&String| (12..=15).contains(&t.len()) && t.bytes().all(|byte| byte.is_ascii_digit());
+        let t = own.get("t").filter(is_time).cloned();
         (EngineRequest { version, transport, sid, is_text, t, jsonp, token, query: others }, fields)
     }
 

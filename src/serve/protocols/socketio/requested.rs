@@ -1,9 +1,10 @@
 //! A request to Socket.IO, and the answers that do not depend on the version.
 
 use super::framing::Framing;
-use super::poll::Refused;
+use super::poll::{Refused, UNKNOWN};
 use super::record::Info;
 use super::request::{EngineRequest, EngineTransport};
+use super::sealed::{NotOpened, SealedConnection};
 use super::shared::Shared;
 use super::sockets::Client;
 use crate::message::ClientId;
@@ -37,6 +38,13 @@ pub struct Requested<'a> {
 }
 
 impl Requested<'_> {
+    /// Whether it is a client that may follow a sealed id: the library in a browser, or in Node. Those in other languages
+    /// keep their first id.
+    pub fn may_follow(&self) -> bool {
+        let agent = text(self.headers, "user-agent").unwrap_or_default();
+        agent.starts_with("Mozilla/") || agent.starts_with("node-XMLHttpRequest")
+    }
+
     /// What is known about the client. `id`: the id of all its sockets, in versions before 4.
     pub fn client(&self, transport: &'static dyn Transport, framing: Framing, id: Option<ClientId>) -> Client {
         let by_cookie = self.state.origins.trusts_cookies(self.headers, self.peer.forwarded_host());
@@ -66,6 +74,14 @@ pub fn refuse(refusal: Refusal, is_upgrade: bool) -> Response {
     response
 }
 
+/// Refuses an upgrade for a reason that was found on the way.
+pub fn refuse_upgrade(refused: Refused) -> Response {
+    match refused {
+        Refused::Engine(refusal) => refuse(refusal, true),
+        Refused::Away => refuse_by(refused),
+    }
+}
+
 /// Refuses a request for a reason that was found on the way.
 pub fn refuse_by(refused: Refused) -> Response {
     match refused {
@@ -85,6 +101,49 @@ pub fn switch(upgrade: Upgrade, session: impl ProtocolSession + 'static) -> Resp
     upgrade.write_headers(response.headers_mut());
     *response.body_mut() = Body::Session(Session::Protocol(Box::new(session)));
     response
+}
+
+/// The id that a client of Engine.IO has brought.
+pub enum ConnectionId {
+    /// That of a record.
+    Record(SessionId),
+    /// A sealed one.
+    Sealed(Box<SealedConnection>),
+}
+
+impl ConnectionId {
+    /// Reads an id. In versions before 4, the public id of the sockets is in front of it.
+    ///
+    /// # Errors
+    ///
+    /// No connection has this id.
+    pub async fn find(state: &ServerState, sid: &str) -> Result<ConnectionId, Refused> {
+        let secret = sid.rsplit_once('.').map_or(sid, |(_, secret)| secret);
+        if let Some(id) = SessionId::parse(secret) {
+            return Ok(ConnectionId::Record(id));
+        }
+        match SealedConnection::open(state, secret).await {
+            Ok(connection) => Ok(ConnectionId::Sealed(Box::new(connection))),
+            Err(NotOpened::Unknown) => Err(UNKNOWN),
+            Err(NotOpened::Away) => Err(Refused::Away),
+        }
+    }
+
+    /// The id of the connection.
+    pub fn id(&self) -> &SessionId {
+        match self {
+            ConnectionId::Record(id) => id,
+            ConnectionId::Sealed(connection) => &connection.id,
+        }
+    }
+
+    /// The connection, if the client has brought it.
+    pub fn sealed(&self) -> Option<&SealedConnection> {
+        match self {
+            ConnectionId::Record(_) => None,
+            ConnectionId::Sealed(connection) => Some(connection),
+        }
+    }
 }
 
 /// The session of an id of a connection. In versions before 4, the public id of its sockets is in front of it.

@@ -83,7 +83,8 @@ impl Sockets {
     pub(super) fn entry(&mut self, entry: ConnectionEntry) {
         let framing = self.client.framing;
         match entry {
-            ConnectionEntry::Socket { namespace, session, at, token } => {
+            // A client that changes to a WebSocket has no sealed bookmarks.
+            ConnectionEntry::Socket { namespace, session, at, token, .. } => {
                 let (state, publisher) =
                     (self.state.clone(), opening::with_token(&self.client.credentials, token.as_deref()));
                 let namespace: Arc<str> = namespace.into();

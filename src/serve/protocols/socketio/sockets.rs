@@ -14,6 +14,7 @@ use crate::hub::{LIMIT, Subscription};
 use crate::message::ClientId;
 use crate::serve::access::credentials::Credentials;
 use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::client_sessions::state::SessionState;
 use crate::serve::hook::call::Connect;
 use crate::serve::session::commands::live_session;
@@ -214,8 +215,14 @@ impl Sockets {
             Err(error) => return self.refuse(&namespace, &error),
         };
         let publisher = opening::with_token(&self.client.credentials, token.as_deref());
-        let wanted =
-            Wanted { namespace: namespace.clone(), session: None, client: id, credentials: publisher.clone(), connect };
+        let wanted = Wanted {
+            namespace: namespace.clone(),
+            session: None,
+            client: id,
+            credentials: publisher.clone(),
+            connect,
+            bookmarks: Bookmarks::Record,
+        };
         let (state, shared) = (self.state.clone(), self.shared.clone());
         self.connecting.push(namespace.clone());
         self.tasks.push(Box::pin(async move {

@@ -124,7 +124,8 @@ impl Trial {
         }
         let record = self.shared.store.end(self.id.secret()).await.map_err(|_| io::ErrorKind::NotConnected)?;
         // Only one WebSocket gets the record.
-        record.as_ref().and_then(Parts::read).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        let parts = record.as_ref().and_then(Parts::read).filter(|parts| !parts.reader.was_offered);
+        parts.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     async fn say(&mut self, text: &str) -> io::Result<()> {
@@ -139,7 +140,8 @@ impl Trial {
         let polling = self.polling();
         let now_ms = self.state.hub.log().now_ms();
         let mut parts = polling.load().await?;
-        if parts.mode.probing_until_ms > now_ms {
+        // The record does not know what a client with a sealed id has read.
+        if parts.mode.probing_until_ms > now_ms || parts.reader.was_offered {
             return Err(UNKNOWN);
         }
         parts.mode = Mode { probing_until_ms: now_ms + TRIAL.as_millis() as u64 };
