@@ -107,17 +107,15 @@ impl Server {
         // Mistakes in flags are found before the server listens, and before it waits for the log.
         let (endpoint, http) = (open_log::endpoint(config)?, hook::http_transport(&config.hook)?);
         let (socketio_client, emitters) = (socketio::browser_client(config)?, socketio::emitters(config)?);
-        let raw_websocket = raw_websocket::pages(config)?;
+        let (raw_websocket, sockjs_prefixes) = (raw_websocket::pages(config)?, sockjs::prefixes(config)?);
         let of_apps = pusher::publish_patterns(&apps, &config.message_log)?;
-        let sockjs_prefixes = sockjs::prefixes(config)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
         let (pusher, webhooks) = pusher::open(apps, metrics)?;
         let open = open_log::open_log(config, endpoint, Publishes { of_apps, emitters }, metrics).await?;
         let OpenLog { log, appender, remote_counts, presence, sessions, .. } = open;
         let OpenLog { connections, seal_keys, told, calls, bridge, is_listening, .. } = open;
-        let members = presence.clone();
-        let (calls, calls_task) = calls.unzip();
+        let (members, (calls, calls_task)) = (presence.clone(), calls.unzip());
         let hook = hook::hook(&config.hook, http, calls, metrics);
         let (reactor, reactor_task) = Reactor::start()?;
         let (timers, timers_task) = Timers::start();
