@@ -1,8 +1,11 @@
 //! The configuration: flags and environment variables as a [`Config`]. This module does not do I/O.
 
 mod access;
+#[cfg(feature = "demo")]
+mod demo;
 mod environment;
 mod error;
+mod healthcheck;
 mod hook;
 mod message_log;
 mod page_path;
@@ -30,6 +33,7 @@ pub use values::{AccessLogTo, AddressOrOff};
 use crate::cli;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use values::{access_log, address, address_or_off, size, size_or_none};
@@ -73,6 +77,18 @@ pub enum Command {
     #[command(hide = true, disable_help_flag = true)]
     Demo(NoDemo),
 
+    /// Asks the server of this configuration whether it is ready, and exits with 0 or 1
+    ///
+    /// Takes all flags and variables of the server, so that it finds the same listener. Container runtimes run it as
+    /// their health check.
+    Healthcheck(Box<Healthcheck>),
+
+    /// Prints a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+
     /// The commands that are clients of a running server.
     #[command(flatten)]
     Client(cli::Command),
@@ -103,6 +119,24 @@ pub struct Demo {
     #[arg(long, env = "LONGTAIL_WEATHER_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     #[arg(value_parser = address, help_heading = "Demo")]
     pub weather_listen: SocketAddr,
+}
+
+/// The flags of `longtail healthcheck`.
+#[derive(Args, Clone, Debug)]
+#[command(max_term_width = 110, allow_negative_numbers = true)]
+pub struct Healthcheck {
+    /// The server's flags.
+    #[command(flatten)]
+    pub config: Config,
+
+    /// Asks only whether the process runs (`/healthz`), and not whether clients should connect to it (`/readyz`)
+    #[arg(long, help_heading = "Health check")]
+    pub live: bool,
+
+    /// Seconds that the server may take for its answer
+    #[arg(long, value_name = "S", default_value_t = 5, help_heading = "Health check")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub timeout: u64,
 }
 
 /// The server's flags.
@@ -345,29 +379,6 @@ impl Config {
         self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return bad("--tls-cert and --tls-key need each other: set both or neither".into());
-        }
-        Ok(())
-    }
-}
-
-#[cfg(feature = "demo")]
-impl Demo {
-    /// Checks rules that involve more than one flag of the demo. [`Config::check`] checks the rules for the other
-    /// flags.
-    ///
-    /// # Errors
-    ///
-    /// The first invalid combination.
-    pub fn check(&self) -> Result<(), BadConfig> {
-        if let Some(flag) = self.config.access.guarded_by() {
-            return Err(BadConfig::new(format!("the demo's page has no credentials: leave {flag} out")));
-        }
-        if !self.config.access.open && !self.weather_listen.ip().is_loopback() {
-            return Err(BadConfig::new(format!(
-                "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to \
-                 allow everybody",
-                self.weather_listen
-            )));
         }
         Ok(())
     }

@@ -5,13 +5,14 @@ use crate::config::{Cli, Command, Config, Origins, unknown_variables};
 use crate::server::{RunError, Server, StartError};
 use crate::signals::{self, EndSignals};
 use crate::{cli, logging, systemd};
+use clap::CommandFactory as _;
 use std::fmt::Display;
 use std::future::Future;
 use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// The configuration is invalid (sysexits.h: EX_USAGE).
 const USAGE: u8 = 64;
@@ -44,6 +45,11 @@ fn run() -> Result<ExitCode, ExitCode> {
             Some(Command::Demo(demo)) => serve(&demo.config, &origins, Server::bind_demo(&demo, sockets)).await,
             #[cfg(not(feature = "demo"))]
             Some(Command::Demo(_)) => Err(failed(USAGE, NO_DEMO)),
+            Some(Command::Healthcheck(check)) => match check.question() {
+                Ok(question) => Ok(question.run().await),
+                Err(error) => Err(failed(USAGE, origins.rename(&error.to_string()))),
+            },
+            Some(Command::Completions { shell }) => Ok(print_completions(shell)),
             Some(Command::Client(command)) => Ok(cli::run(command, |text| origins.rename(text)).await),
         }
     });
@@ -63,15 +69,41 @@ async fn serve(
     warn_of_unknown_variables();
     raise_descriptor_limit();
     let server = binding.await.map_err(|error| failed(error.exit_code(), origins.rename(&error.to_string())))?;
-    if let Some(address) = server.demo_address() {
-        print_to_stdout(format!("Open {address} in a browser."));
-    }
+    say_what_to_open(&server, config);
     let signals = signals::listen().map_err(|error| failed(SYSTEM, format!("cannot handle signals: {error}")));
     let (signals, hangup) = signals?;
     tokio::spawn(server.reloader().reload_at(hangup));
     // Before this line, clients could not connect, so they could not cause any log lines.
     tokio::spawn(logging::limit_rates());
     Ok(run_until_signal(server, signals).await)
+}
+
+/// Says what to open. The demo says it to the person in front of it, and the server says it in its log.
+fn say_what_to_open(server: &Server, config: &Config) {
+    let welcome = server.welcome();
+    #[cfg(feature = "demo")]
+    if server.is_demo() {
+        let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        return print_to_stdout(welcome.demo_lines(is_terminal).join("\n"));
+    }
+    let is_guarded = config.access.guarded_by().is_some() || config.pusher.has_apps();
+    let (ready, next) = (server.ready(), welcome.next_step(is_guarded));
+    tokio::spawn(async move {
+        ready.await;
+        info!("{next}");
+    });
+}
+
+/// Prints the completion script of a shell.
+fn print_completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "longtail", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            failed(SYSTEM, format!("cannot write the script: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// The first signal begins the drain, and a second signal ends the process at once.
@@ -137,6 +169,7 @@ fn failed(code: u8, why: impl Display) -> ExitCode {
 }
 
 /// Prints a line in a separate thread, because a paused terminal must not stop the server.
+#[cfg(feature = "demo")]
 fn print_to_stdout(line: String) {
     let print = move || drop(writeln!(std::io::stdout(), "{line}"));
     // It does no harm if the line is lost, because the log also names the address.

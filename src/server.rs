@@ -17,9 +17,11 @@ mod socketio;
 mod sockjs;
 mod state;
 mod transitions;
+mod welcome;
 
 pub use error::{RunError, StartError};
 pub use reload::Reloader;
+pub use welcome::Welcome;
 
 #[cfg(feature = "demo")]
 use crate::config::Demo as DemoFlags;
@@ -36,8 +38,9 @@ use futures_util::future::BoxFuture;
 use open_log::{Bridge, OpenLog, Publishes};
 use prometheus_client::registry::Registry;
 use state::{OpenDemo, Parts};
+use std::future::Future;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -187,21 +190,28 @@ impl Server {
         self.context.state.clone()
     }
 
-    /// Returns the address of the demo for a browser on this machine; `None` without the demo.
-    pub fn demo_address(&self) -> Option<String> {
-        self.context.demo.as_ref()?;
-        let mut address = *self.local_addrs().first()?;
-        if address.ip().is_unspecified() {
-            let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
-            address.set_ip(loopback);
-        }
+    /// Returns where clients reach the server, for the people who have started it.
+    pub fn welcome(&self) -> Welcome {
         let scheme = if self.context.state.tls.is_some() { "https" } else { "http" };
-        Some(format!("{scheme}://{address}/"))
+        Welcome::new(scheme, &self.local_addrs())
+    }
+
+    /// Returns a future that ends when the running server has read the log.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
+        let state = self.context.state.clone();
+        async move { state.hub.ready().await }
+    }
+
+    /// Returns whether the server is a demo.
+    pub fn is_demo(&self) -> bool {
+        self.context.demo.is_some()
     }
 
     /// Returns a reloader, which reloads files while the server runs.
     pub fn reloader(&self) -> Reloader {
-        Reloader::new(self.context.state.tls.clone(), self.context.state.hook.clone())
+        let state = &self.context.state;
+        let access_log = state.access_log.as_ref().and_then(AccessLog::file);
+        Reloader::new(state.tls.clone(), state.hook.clone(), access_log)
     }
 }
 

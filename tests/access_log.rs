@@ -181,6 +181,42 @@ async fn the_file_may_be_moved_away() {
     assert!((0..200).all(|n| text.contains(&format!("\"GET /n{n}\" 404"))), "{}", text.lines().count());
 }
 
+/// logrotate, with the settings that the package installs. After SIGHUP, the old file gets no more lines.
+#[tokio::test]
+async fn logrotate_and_sighup() {
+    let lines = Lines::new();
+    let World { node, .. } = World::start(Log::Memory, &["--access-log", &lines.path()]).await;
+    node.get("/first").await;
+    lines.with("/first").await;
+    let settings = include_str!("../packaging/logrotate");
+    let hup = format!("kill -HUP {}", node.pid());
+    for part in ["/var/log/longtail/access.log {", "systemctl reload longtail.service", "create 0640 longtail longtail"]
+    {
+        assert!(settings.contains(part), "packaging/logrotate has no {part:?}");
+    }
+    let settings = settings.replace("/var/log/longtail/access.log {", &format!("{} {{", lines.path()));
+    let settings = settings.replace("systemctl reload longtail.service", &hup);
+    let settings = settings.replace("create 0640 longtail longtail", "create 0640");
+    let config = lines.dir.join("logrotate.conf");
+    std::fs::write(&config, settings).expect("written");
+    let mut rotate = std::process::Command::new("logrotate");
+    rotate.args(["--force", "--state"]).arg(lines.dir.join("state")).arg(&config);
+    let done = rotate.output().expect("logrotate is installed");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    eventually("the notice", async || node.log().contains("the access log was opened again").then_some(())).await;
+    node.get("/second").await;
+    assert!(lines.with("/second").await.contains("GET /second"));
+    let old = std::fs::read_to_string(lines.dir.join("access.log.1")).expect("the old file");
+    assert!(old.contains("/first") && !old.contains("/second") && !lines.text().contains("/first"), "{old}");
+
+    // A path that cannot be opened leaves the old file in use.
+    std::fs::rename(lines.path(), lines.dir.join("moved")).expect("moved");
+    std::fs::create_dir(lines.path()).expect("a folder in its place");
+    node.signal("HUP");
+    eventually("the reason", async || node.log().contains("lines go to the old file").then_some(())).await;
+    assert_eq!(node.get("/readyz").await.status, 200);
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_is_a_bad_configuration() {
     let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--access-log", "/nowhere/access.log"]).await;

@@ -1,8 +1,11 @@
 //! The codes, transports and flags that the documentation names exist.
 
+mod manual;
+mod reference;
+
 use clap::CommandFactory;
 use longtail::internals::config::Cli;
-use longtail::internals::transport::{ALL, Code};
+use longtail::internals::transport::ALL;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +16,10 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn every_code_and_transport_is_in_the_protocol() {
+fn every_code_and_transport_is_in_the_documentation() {
+    let wrong = reference::wrong_errors(&read("docs/errors.md"));
+    assert!(wrong.is_empty(), "docs/errors.md: {wrong:?}");
     let protocol = read("docs/protocol.md");
-    for code in Code::ALL {
-        assert!(protocol.contains(&format!("`{code}`")), "docs/protocol.md does not name {code}");
-    }
     for transport in ALL.iter().filter(|transport| transport.has_path()) {
         assert!(protocol.contains(&format!("/{}", transport.name())), "docs/protocol.md: /{}", transport.name());
     }
@@ -39,9 +41,12 @@ fn every_command_and_its_flags_are_in_the_documentation() {
     }
 }
 
+/// docs/configuration.md is made of the flags. `LONGTAIL_WRITE=1 cargo test --test integration docs::` writes it anew.
 #[test]
-fn every_flag_is_in_the_readme_and_in_the_environment() {
-    let readme = read("README.md");
+fn the_configuration_page_has_every_flag() {
+    let page = read("docs/configuration.md");
+    let made = reference::configuration(&page);
+    written("docs/configuration.md", &made);
     let cli = Cli::command();
     // The other commands are clients: docs/operations.md has their flags.
     let servers = cli.get_subcommands().filter(|command| command.get_name() == "demo");
@@ -50,11 +55,46 @@ fn every_flag_is_in_the_readme_and_in_the_environment() {
         if matches!(name, "help" | "version") {
             continue;
         }
-        assert!(readme.contains(&format!("--{name}")), "README.md does not name --{name}");
+        assert!(made.contains(&format!("| `--{name}")), "docs/configuration.md does not name --{name}");
         let wanted = format!("LONGTAIL_{}", name.to_uppercase().replace('-', "_"));
         assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(wanted.as_str()));
         assert!(argument.get_help_heading().is_some(), "--{name} is in no group of --help");
     }
+}
+
+/// Compares a file with its text, or writes the text into the file with LONGTAIL_WRITE=1.
+fn written(path: &str, text: &str) {
+    if std::env::var_os("LONGTAIL_WRITE").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), text).expect("the file is written");
+    }
+    assert!(
+        read(path) == text,
+        "{path} is not what the flags say now; LONGTAIL_WRITE=1 cargo test --test integration docs:: writes it anew"
+    );
+}
+
+/// The flags that README.md and docs/configuration.md name exist.
+#[test]
+fn the_flags_of_the_readme_exist() {
+    let cli = Cli::command();
+    let commands = cli.get_subcommands().chain([&cli]);
+    let known: BTreeSet<String> = commands
+        .flat_map(|command| command.get_arguments())
+        .filter_map(|flag| flag.get_long().map(str::to_owned))
+        .collect();
+    let is_of_all = |name: &str| matches!(name, "help" | "version");
+    let mut checked = 0;
+    for page in ["README.md", "docs/configuration.md", "docs/troubleshooting.md", "docs/sizing.md", "docs/upgrading.md"]
+    {
+        let text = read(page);
+        for flag in text.split("`--").skip(1) {
+            let name = flag.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next().unwrap_or_default();
+            let is_group = name.ends_with('-');
+            assert!(is_group || is_of_all(name) || known.contains(name), "{page}: there is no flag --{name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} flags were found: does the test still read them?");
 }
 
 /// The table of attacks names tests that exist.
@@ -137,23 +177,12 @@ fn every_test_command_in_the_documentation_runs_something() {
     assert!(checked > 4, "only {checked} commands were found: does the test still read them?");
 }
 
-/// The manual page has the text of `--help` of a packaged build, which has no demo.
+/// The manual page has the text of `--help`.
 /// `LONGTAIL_WRITE=1 cargo test --test integration docs::` writes it anew.
 #[test]
 fn the_manual_page_is_that_of_this_version() {
-    let mut page = Vec::new();
-    let command = Cli::command().version(env!("CARGO_PKG_VERSION")).mut_subcommand("demo", |demo| demo.hide(true));
-    // The page has no date, because it would be the date of the build.
-    clap_mangen::Man::new(command).date("").render(&mut page).expect("a page");
-    let page = String::from_utf8(page).expect("UTF-8");
-    if std::env::var_os("LONGTAIL_WRITE").is_some() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/longtail.1");
-        fs::write(path, &page).expect("the page is written");
-    }
-    assert!(
-        read("packaging/longtail.1") == page,
-        "packaging/longtail.1 is not what --help says now; LONGTAIL_WRITE=1 cargo test --test integration docs:: writes it anew"
-    );
+    let page = manual::page();
+    written("packaging/longtail.1", &page);
 }
 
 /// Every `src/…` path that docs/architecture.md names exists, and so does every folder of `src` in that page.

@@ -1,13 +1,16 @@
-//! Clients for the command line: `longtail check`, `longtail publish`, `longtail tail`. They depend only on the wire
+//! Clients for the command line: `longtail check`, `publish`, `tail` and `healthcheck`. They depend only on the wire
 //! protocol, and not on internal parts of the server.
 
 mod check;
 mod client;
 mod failure;
+mod healthcheck;
 mod hook_probe;
 mod probe;
 mod publish;
 mod tail;
+
+pub use healthcheck::HealthQuestion;
 
 use clap::Subcommand;
 use failure::Failure;

@@ -42,7 +42,7 @@ pub use hook::http::HttpTransport;
 pub use hook::signature::HookSecret;
 pub use hook::stream::StreamTransport;
 pub use hook::{Hook, HookSettings, HookTransport};
-pub use http::access_log::{AccessLog, Destination};
+pub use http::access_log::{AccessLog, AccessLogFile, Destination};
 pub use limits::connections::{ConnectionLimits, Connections, DescriptorAllowance};
 pub use limits::memory::BufferBudget;
 pub use limits::rate_limiter::RateLimiter;

@@ -11,6 +11,7 @@
 use crate::line_writer::{LineWriter, Notice};
 use crate::wire::timestamp;
 use hyper::{Request, StatusCode};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The maximum number of bytes of lines that wait for the disk.
@@ -75,7 +77,11 @@ pub enum Destination {
 }
 
 /// The access log. A thread of its own writes the lines, so that no request waits for the disk.
-pub struct AccessLog(LineWriter);
+pub struct AccessLog {
+    writer: LineWriter,
+    /// The file; `None` for standard output.
+    file: Option<AccessLogFile>,
+}
 
 impl AccessLog {
     /// Opens the log.
@@ -94,11 +100,18 @@ impl AccessLog {
                 );
             }
         };
-        let writer = match destination {
-            Destination::Stdout => LineWriter::start("access-log", WAITING, io::stdout(), notify),
-            Destination::File(path) => LineWriter::start("access-log", WAITING, LogFile::open(path)?, notify),
+        let Destination::File(path) = destination else {
+            let writer = LineWriter::start("access-log", WAITING, io::stdout(), notify)?;
+            return Ok(AccessLog { writer, file: None });
         };
-        writer.map(AccessLog)
+        let file = AccessLogFile(Arc::new(Mutex::new(LogFile::open(path)?)));
+        let writer = LineWriter::start("access-log", WAITING, file.clone(), notify)?;
+        Ok(AccessLog { writer, file: Some(file) })
+    }
+
+    /// Returns the file of the log; `None` if the log is standard output.
+    pub fn file(&self) -> Option<AccessLogFile> {
+        self.file.clone()
     }
 
     /// Begins the entry of a request.
@@ -126,7 +139,7 @@ impl AccessLog {
         // A method is a token of any length (RFC 9110 §9.1).
         let method: String = method.chars().take(20).collect();
         Entry {
-            writer: self.0.clone(),
+            writer: self.writer.clone(),
             address,
             request: format!("{method} {target}"),
             time: SystemTime::now(),
@@ -140,12 +153,12 @@ impl AccessLog {
 
     /// Waits until all lines are written, but at most `FLUSH_TIMEOUT`.
     pub fn flush(&self) {
-        self.0.flush(FLUSH_TIMEOUT);
+        self.writer.flush(FLUSH_TIMEOUT);
     }
 
     /// Counts lines that were dropped.
     pub fn dropped(&self) -> &Counter {
-        self.0.dropped()
+        self.writer.dropped()
     }
 }
 
@@ -229,6 +242,33 @@ fn quote(text: &str, out: &mut String) {
             }
             _ => out.push(char::from(byte)),
         }
+    }
+}
+
+/// The file of an access log. A clone is the same file.
+#[derive(Clone)]
+pub struct AccessLogFile(Arc<Mutex<LogFile>>);
+
+impl AccessLogFile {
+    /// Closes the file and opens its path again. Waits for the write that runs at this moment.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened. The lines then go to the old file.
+    pub fn reopen(&self) -> io::Result<()> {
+        let mut file = self.0.lock();
+        *file = LogFile::open(&file.path)?;
+        Ok(())
+    }
+}
+
+impl Write for AccessLogFile {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.0.lock().write(lines)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().flush()
     }
 }
 

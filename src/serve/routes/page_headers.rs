@@ -19,6 +19,7 @@ pub fn write(headers: &mut HeaderMap, page: &str, others: &[String]) {
 
 /// Writes the headers of the demo's page for a frame. Pages from other ports and other names of this machine contain
 /// this frame. The script of this page checks the framing pages, because a policy cannot name `[::1]`.
+#[cfg(feature = "demo")]
 pub fn write_framed(headers: &mut HeaderMap, page: &str) {
     write_policy(headers, &policy(page, &[]));
 }
