@@ -62,18 +62,18 @@ impl Speaker {
     /// [`to_application`]: Speaker::to_application
     pub async fn carry_out(&self, state: &Arc<ServerState>, texts: Vec<String>) -> Result<Done, ApiError> {
         let metrics = &self.shared.metrics;
+        let max = state.settings.max_message;
+        let (fitting, others): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| Payload::fits(text, max));
+        for _ in others {
+            self.refused(state, Code::TooLarge);
+        }
         match self.prefix.on_message {
             OnMessage::Ignore => {
-                metrics.ignored_messages.inc_by(texts.len() as u64);
+                metrics.ignored_messages.inc_by(fitting.len() as u64);
                 Ok(Done::Nothing)
             }
-            OnMessage::Echo => Ok(Done::Echo(texts)),
+            OnMessage::Echo => Ok(Done::Echo(fitting)),
             OnMessage::Publish | OnMessage::Broadcast => {
-                let max = state.settings.max_message;
-                let (fitting, others): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| Payload::fits(text, max));
-                for _ in others {
-                    self.refused(state, Code::TooLarge);
-                }
                 let drafts: Vec<Draft> = fitting.iter().filter_map(|text| self.draft(text)).collect();
                 self.publish(state, drafts).await.map(|()| Done::Nothing)
             }

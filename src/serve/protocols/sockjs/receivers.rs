@@ -40,6 +40,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// How often a request looks whether the node of another one still renews its claim.
 const LOOK_AWAY: Duration = Duration::from_millis(250);
 
+/// How often a request tries to give its session back. Each try takes as long as Redis may take for an answer.
+const GIVE_BACK_TRIES: usize = 3;
+
 /// The requests that read at this node.
 pub struct Receivers {
     store: Arc<dyn ConnectionStore>,
@@ -79,10 +82,38 @@ impl Slot {
     async fn renew(&self, store: &dyn ConnectionStore) {
         let mut version = self.version.lock().await;
         let Some(known) = *version else { return };
-        let next = part(&self.reader(), known);
-        if let Ok(Swapped::Done) = store.swap(self.id.secret(), Part::Reader, &next, LEASE + AWAY).await {
-            *version = Some(known + 1);
+        // While the record cannot be reached, the version stays.
+        if let Ok(next) = self.change(store, &self.reader(), known, LEASE + AWAY).await {
+            *version = next;
         }
+    }
+
+    /// Changes the record's part while the claim holds. Returns its next version; `None` if the claim does not hold any
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be reached. It may have been changed.
+    async fn change(
+        &self,
+        store: &dyn ConnectionStore,
+        reader: &Reader,
+        mut version: u64,
+        ends_in: Duration,
+    ) -> Result<Option<u64>, Unreachable> {
+        for _ in 0..2 {
+            match store.swap(self.id.secret(), Part::Reader, &part(reader, version), ends_in).await? {
+                Swapped::Done => return Ok(Some(version + 1)),
+                Swapped::Gone => return Ok(None),
+                Swapped::Stale => {}
+            }
+            // A former change may have been carried out although its answer did not come.
+            let session = store.load(self.id.secret()).await?.as_ref().and_then(Session::read);
+            let is_mine = |session: &Session| session.reader.holder.is_some_and(|holder| holder.number == self.number);
+            let Some(session) = session.filter(is_mine) else { return Ok(None) };
+            version = session.version;
+        }
+        Ok(None)
     }
 }
 
@@ -265,8 +296,13 @@ impl Claim {
             let mode = part(&Mode { closed: Some((*code, reason.clone())) }, self.mode_version);
             let _ = store.swap(id, Part::Mode, &mode, AWAY).await;
         }
-        let reader = part(&Reader { at: at.to_string(), holder: None }, version);
-        let _ = store.swap(id, Part::Reader, &reader, AWAY).await;
+        let reader = Reader { at: at.to_string(), holder: None };
+        for _ in 0..GIVE_BACK_TRIES {
+            if self.slot.change(store, &reader, version, AWAY).await.is_ok() {
+                break;
+            }
+            sleep(LOOK_AWAY).await;
+        }
     }
 }
 
