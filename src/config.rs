@@ -15,6 +15,7 @@ mod pusher;
 mod raw_websocket;
 mod socketio;
 mod sockjs;
+mod stomp;
 mod values;
 
 pub use access::{AccessFlags, Secret};
@@ -28,6 +29,7 @@ pub use pusher::{PusherApp, PusherFlags, PusherWebhookConfig, WEBHOOK_EVENTS};
 pub use raw_websocket::RawWebSocketFlags;
 pub use socketio::{Emitters, OnAction, SocketIoFlags};
 pub use sockjs::{SockJsFlags, SockJsPrefix};
+pub use stomp::StompFlags;
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -188,6 +190,10 @@ pub struct Config {
     /// The flags of SockJS.
     #[command(flatten)]
     pub sockjs: SockJsFlags,
+
+    /// The flags of STOMP.
+    #[command(flatten)]
+    pub stomp: StompFlags,
 
     /// The flags of the log of messages.
     #[command(flatten)]
@@ -376,6 +382,7 @@ impl Config {
         self.socketio.check(self.max_buffer_bytes, self.message_log.redis.is_some())?;
         self.raw_websocket.check(self.hook.is_on())?;
         self.sockjs.check(self.hook.is_on())?;
+        self.stomp.check(self.hook.is_on())?;
         self.message_log.check()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return bad("--tls-cert and --tls-key need each other: set both or neither".into());

@@ -16,6 +16,7 @@ mod run;
 mod socketio;
 mod sockjs;
 mod state;
+mod stomp;
 mod transitions;
 mod welcome;
 

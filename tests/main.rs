@@ -87,6 +87,7 @@ mod socketio;
 mod sockjs;
 mod sse;
 mod start;
+mod stomp;
 mod tls;
 mod tokens;
 mod websocket;

@@ -143,7 +143,7 @@ impl Conversation {
             // The answer to a publish follows when the log has the message, and the answer to an event when the application
             // has answered. Here, each has the same answer.
             Outcome::Publish(..) | Outcome::Event(_) => lines.extend_from_slice(b"{\"type\":\"ack\"}\n"),
-            Outcome::Done | Outcome::TooLarge => {}
+            Outcome::Done | Outcome::Close => {}
         }
         String::from_utf8(lines).expect("responses are UTF-8")
     }

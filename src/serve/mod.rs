@@ -66,6 +66,7 @@ pub use protocols::socketio::settings::{Action as SocketIoAction, Rule as Socket
 pub use protocols::socketio::{BrowserClient, EMITTER_PATTERNS, EmitterIntake, SocketIo};
 pub use protocols::sockjs::SockJs;
 pub use protocols::sockjs::settings::{Close as SockJsClose, Prefix as SockJsPrefix, SockJsSettings};
+pub use protocols::stomp::{Stomp, StompSettings};
 pub use router::endpoints::{is_taken, transports};
 pub use routes::context::Context;
 pub use routes::demo_state::Demo;

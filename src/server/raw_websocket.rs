@@ -53,10 +53,11 @@ pub fn protocol(pages: Vec<RawWebSocketPage>) -> Option<Box<dyn Protocol>> {
 ///
 /// The first path that does.
 pub fn check_paths(config: &Config, context: &Context) -> Result<(), BadConfig> {
-    for flag in &config.raw_websocket.raw_websocket {
-        if serve::is_taken(context, &flag.path.replace("{channel}", "channel")) {
+    let pages = config.raw_websocket.raw_websocket.iter().map(|page| ("--raw-websocket", &page.path));
+    for (flag, path) in pages.chain(config.stomp.stomp.iter().map(|path| ("--stomp", path))) {
+        if serve::is_taken(context, &path.replace("{channel}", "channel")) {
             let rule = "the server has this path for something else: use another one";
-            return Err(bad_flag(&format!("--raw-websocket {}", flag.path), &rule));
+            return Err(bad_flag(&format!("{flag} {path}"), &rule));
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Builds the state that every request uses, from parts that are already open.
 
 use super::pusher::OpenPusher;
-use super::{raw_websocket, socketio, sockjs};
+use super::{raw_websocket, socketio, sockjs, stomp};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
@@ -96,7 +96,8 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let socketio = socketio::protocol(config, parts.socketio_client, store.clone(), metrics);
     let sockjs = sockjs::protocol(config, parts.sockjs_prefixes, store, metrics);
     let raw_websocket = raw_websocket::protocol(parts.raw_websocket);
-    let protocols = [socketio, sockjs, parts.pusher.protocol, raw_websocket].into_iter().flatten().collect();
+    let stomp = stomp::protocol(&config.stomp);
+    let protocols = [socketio, sockjs, parts.pusher.protocol, raw_websocket, stomp].into_iter().flatten().collect();
     let settings_of_sessions = SessionSettings {
         most: config.max_sessions as usize,
         away: Duration::from_secs(config.away_seconds),

@@ -1,9 +1,10 @@
 //! Commands of duplex clients, independent of a protocol. A [`Dialect`] parses them, and the session carries them out.
 
-use super::{ApiError, ClientAck, ClientEvent, WantedSession};
+use super::{ApiError, ClientAck, ClientEvent, Envelope, WantedSession};
 use crate::cursor::Start;
 use crate::message::{Channel, ClientId, Draft};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A command, parsed and checked as far as possible without the state of the session.
 #[derive(Debug, PartialEq)]
@@ -18,6 +19,10 @@ pub enum Command {
     Broadcast(Draft),
     /// Send a message to the client alone. The message does not get into the log.
     Echo(Draft),
+    /// Begin: the client has connected before, and says only now what it is.
+    Connect,
+    /// End the connection. All commands before it are answered first.
+    Disconnect,
     /// Do nothing: the server's flags say that nobody gets what the client sends.
     Ignored,
     /// Pass an event on to the application.
@@ -81,6 +86,16 @@ pub struct CommandHead<'a> {
 ///
 /// If a frame has several commands, the transport's [`Decode`](super::Decode) splits it.
 pub trait Dialect: Send {
+    /// Whether the protocol ends a connection after any error.
+    fn ends_on_error(&self) -> bool {
+        false
+    }
+
+    /// The envelope for the messages from now on, if the last command has changed how they look.
+    fn envelope(&mut self) -> Option<Arc<dyn Envelope>> {
+        None
+    }
+
     /// Parses the part that all commands have.
     ///
     /// # Errors
@@ -97,6 +112,14 @@ pub trait Dialect: Send {
 }
 
 impl Dialect for Box<dyn Dialect> {
+    fn ends_on_error(&self) -> bool {
+        (**self).ends_on_error()
+    }
+
+    fn envelope(&mut self) -> Option<Arc<dyn Envelope>> {
+        (**self).envelope()
+    }
+
     fn head<'a>(&mut self, frame: &'a [u8]) -> Result<CommandHead<'a>, ApiError> {
         (**self).head(frame)
     }

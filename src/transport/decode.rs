@@ -21,7 +21,7 @@ pub trait Decode: Send {
         0
     }
 
-    /// The last bytes to send after a command that was too large.
+    /// The last bytes to send after a command that ends the connection, such as one that was too large.
     fn too_large(&self) -> Bytes {
         Bytes::new()
     }

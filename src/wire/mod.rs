@@ -17,6 +17,7 @@ pub mod socketio;
 pub mod socketio09;
 pub mod sockjs;
 pub mod sse;
+pub mod stomp;
 pub mod timestamp;
 pub mod utf16;
 pub mod websocket;

@@ -7,5 +7,6 @@ pub mod pusher;
 pub mod raw_websocket;
 pub mod socketio;
 pub mod sockjs;
+pub mod stomp;
 #[cfg(test)]
 pub mod toy;

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 use crate::serve::protocols::toy;
-use crate::serve::protocols::{pusher, raw_websocket, socketio, sockjs};
+use crate::serve::protocols::{pusher, raw_websocket, socketio, sockjs, stomp};
 use crate::serve::routes::context::Context;
 #[cfg(feature = "demo")]
 use crate::serve::routes::demo;
@@ -60,6 +60,7 @@ pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
         .chain(&pusher::TRANSPORTS)
         .chain(&raw_websocket::TRANSPORTS)
         .chain(&sockjs::TRANSPORTS)
+        .chain(&stomp::TRANSPORTS)
         .copied()
 }
 

@@ -427,7 +427,11 @@ async fn join(state: &ServerState, params: &Params, authorized: &mut Authorized)
 }
 
 /// Waits until the node has read its log.
-async fn wait_until_ready(state: &ServerState) -> Result<(), ApiError> {
+///
+/// # Errors
+///
+/// `not_ready`: the node shuts down, or has not read its log in time.
+pub async fn wait_until_ready(state: &ServerState) -> Result<(), ApiError> {
     if state.drain.has_begun() {
         return Err(ApiError::new(Code::NotReady, "the server is shutting down; try again in a moment"));
     }

@@ -1,6 +1,8 @@
 //! Executes the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses the
 //! commands.
 
+use super::opening::Opening;
+use super::own_frames;
 use super::pending::PendingAnswer;
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
@@ -32,8 +34,8 @@ pub enum Outcome {
     Publish(Vec<Draft>, Option<String>, Result<Reservation, ApiError>),
     /// Wait for the application's answer to an event.
     Event(PendingAnswer),
-    /// End the connection: the command was too large.
-    TooLarge,
+    /// End the connection: the command was too large, or the protocol ends a connection after any error.
+    Close,
 }
 
 /// Handles the commands of a connection.
@@ -46,6 +48,8 @@ pub struct CommandHandler {
     /// Whether the client has sent a position or named channels. After that, the position cannot change.
     position_fixed: bool,
     channels_named: bool,
+    /// How the session of the connection begins, if it begins with a command.
+    opening: Option<Box<Opening>>,
     /// The `last` of a URL without channels. It applies to the first channels that the client names.
     last: Option<u16>,
 }
@@ -53,7 +57,14 @@ pub struct CommandHandler {
 impl CommandHandler {
     /// Makes a handler for raw TCP, whose clients do not send a URL.
     pub fn new(credentials: Arc<Credentials>) -> CommandHandler {
-        CommandHandler { credentials, client_named: false, position_fixed: false, channels_named: false, last: None }
+        CommandHandler {
+            credentials,
+            client_named: false,
+            position_fixed: false,
+            channels_named: false,
+            opening: None,
+            last: None,
+        }
     }
 
     /// Makes a handler for a connection that began with a request with these parameters. `client_named`: whether the
@@ -64,7 +75,12 @@ impl CommandHandler {
         let position_fixed = channels_named || !params.begins_later() || params.session.is_some();
         // `last` is at most 1000.
         let last = params.last.map(|last| u16::try_from(last).unwrap_or(u16::MAX));
-        CommandHandler { credentials, client_named, position_fixed, channels_named, last }
+        CommandHandler { credentials, client_named, position_fixed, channels_named, opening: None, last }
+    }
+
+    /// Begins a session when the client sends the command for it.
+    pub fn open_later(&mut self, opening: Opening) {
+        self.opening = Some(Box::new(opening));
     }
 
     /// The memory that the credentials take until the connection ends.
@@ -86,7 +102,7 @@ impl CommandHandler {
             Err(refusal) => {
                 state.rejections.count(refusal.code);
                 pump.push_control(&Control::Error { reference: reference.as_deref(), error: &refusal });
-                if refusal.code == Code::TooLarge { Outcome::TooLarge } else { Outcome::Done }
+                if refusal.code == Code::TooLarge || dialect.ends_on_error() { Outcome::Close } else { Outcome::Done }
             }
         }
     }
@@ -105,6 +121,9 @@ impl CommandHandler {
         // limit, the server parses only the head of the command.
         state.rates.request(self.credentials.ip)?;
         let command = dialect.command(&head, state.settings.max_message)?;
+        if let Some(envelope) = dialect.envelope() {
+            pump.set_envelope(envelope);
+        }
         let credentials = match &head.token {
             Some(token) => Arc::new(self.credentials.with_command_token(token)),
             None => self.credentials.clone(),
@@ -123,7 +142,9 @@ impl CommandHandler {
                 let draft = Draft { exclude: pump.subscription().client().cloned(), ..draft };
                 return self.publish(state, pump, draft, reference, credentials).await;
             }
-            Command::Echo(draft) => pump.push_message(&Arc::new(draft.into_message(None))),
+            Command::Echo(draft) => own_frames::echo(pump, &draft.into_message(None)),
+            Command::Connect => self.connect(state, pump, credentials).await?,
+            Command::Disconnect => own_frames::leave(pump, reference.as_deref()),
             Command::Ignored => state.rejections.count_reason("ignored"),
             Command::Event(event) => {
                 let answer = events::send(state, self.sender(pump, &credentials), event)?;
@@ -138,6 +159,32 @@ impl CommandHandler {
             Command::Ping => pump.push_control(&Control::Pong { reference: reference.as_deref() }),
         }
         Ok(Outcome::Done)
+    }
+
+    /// Begins a connection whose client has now said what it is.
+    async fn connect(
+        &mut self,
+        state: &Arc<ServerState>,
+        pump: &mut Pump,
+        credentials: Arc<Credentials>,
+    ) -> Result<(), ApiError> {
+        let (client, subject) = state.authorizer.identify(&credentials, None)?;
+        if let Some(opening) = self.opening.take() {
+            let user = events::user_of(subject);
+            let session = opening.open(state, &credentials, client.clone(), user).await?;
+            pump.subscription().set_client(session.client.clone());
+            let mut session = live_session(state, session);
+            session.end_with_stream();
+            pump.set_session(session);
+            // The session reads its changes from here on.
+            self.position_fixed = true;
+        } else if let Some(client) = client {
+            pump.subscription().set_client(client);
+        }
+        self.client_named = pump.subscription().client().is_some();
+        self.credentials = credentials;
+        pump.hello();
+        Ok(())
     }
 
     async fn publish(

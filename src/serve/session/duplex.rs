@@ -2,6 +2,7 @@
 
 use super::commands::Outcome;
 use super::duplex_event::{End, Event, Unsubscribed};
+use super::hixie_handshake;
 use super::pending::{PendingAnswer, PendingAnswers};
 use super::protocol_commands::Commands;
 use super::pump::Pump;
@@ -14,8 +15,8 @@ use crate::serve::net::stream::{ClientStream, Unread};
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, CloseReason, Control, Decode, Input, ProtocolViolation, Transport};
-use crate::wire::hixie76::{KEY3, Keys};
-use bytes::{Buf, Bytes};
+use crate::wire::hixie76::Keys;
+use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::time::Instant;
 
 /// The maximum number of unanswered publishes and events of a connection. Beyond this limit, the server does not read
 /// from the connection.
@@ -86,10 +86,12 @@ impl DuplexSession {
         if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
             let counted = peer.counted;
             spawn_parked(async move {
-                if let Some(keys) = hixie
-                    && let Err(error) = Box::pin(duplex.complete_handshake(keys)).await
-                {
-                    return duplex.state.rejections.write_failed(&error);
+                if let Some(keys) = hixie {
+                    let limit = duplex.state.settings.request_timeout;
+                    let completed = hixie_handshake::complete(&mut duplex.io, &mut duplex.unread, keys, limit);
+                    if Box::pin(completed).await.is_err() {
+                        return duplex.state.rejections.count_reason("request_timeout");
+                    }
                 }
                 match duplex.run().await {
                     // The memory of the session is freed before the client closes its side.
@@ -132,13 +134,10 @@ const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 impl RunningDuplex {
     /// Makes a running session; `None` for a transport without commands.
     fn new(state: Arc<ServerState>, io: ClientStream, session: DuplexSession) -> Option<RunningDuplex> {
-        let DuplexSession { decoder, mut pump, commands, reservation, .. } = session;
+        let DuplexSession { decoder, pump, commands, reservation, .. } = session;
         let decoder = decoder?;
-        if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
-            pump.allow_direct_writes(socket, None);
-        }
         let (unread, pending) = (Unread::default(), None);
-        Some(RunningDuplex {
+        let mut running = RunningDuplex {
             state,
             io,
             pump,
@@ -149,31 +148,16 @@ impl RunningDuplex {
             inputs: 0,
             pending,
             reservation,
-        })
+        };
+        running.allow_direct_writes();
+        Some(running)
     }
 
-    /// Completes a handshake of 2010: the client sends its last key after the head of its request, and some proxies pass
-    /// it on only after the head of the answer.
-    ///
-    /// # Errors
-    ///
-    /// The key does not come in time, or the client has disconnected.
-    async fn complete_handshake(&mut self, keys: Keys) -> io::Result<()> {
-        let deadline = Instant::now() + self.state.settings.request_timeout;
-        while self.unread.len() < KEY3 {
-            let read = poll_fn(|cx| self.io.poll_input(cx, &mut self.unread));
-            match tokio::time::timeout_at(deadline, read).await {
-                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => drop(read?),
-                Err(_) => {
-                    self.state.rejections.count_reason("request_timeout");
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
+    /// Lets the hub write to the socket while the session is parked, if nothing is between them.
+    fn allow_direct_writes(&mut self) {
+        if let Some(socket) = self.io.plain().filter(|_| self.state.settings.direct_writes) {
+            self.pump.allow_direct_writes(socket, None);
         }
-        let mut key3 = [0; KEY3];
-        self.unread.buffer().copy_to_slice(&mut key3);
-        self.io.write_all(&keys.answer(&key3)).await
     }
 
     /// Runs the session to its end.
@@ -263,6 +247,10 @@ impl RunningDuplex {
                 }
                 self.pump.push_control(&answer.control());
                 self.flush().await?;
+                if answer.is_error() && self.decoder.dialect().is_some_and(|dialect| dialect.ends_on_error()) {
+                    let farewell = self.decoder.too_large();
+                    return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
+                }
                 // Some input may still wait, because too many commands were unanswered.
                 let end = self.handle_input().await?;
                 // The answer may have taken longer than the time for which a client may be silent.
@@ -335,11 +323,14 @@ impl RunningDuplex {
                         }
                         (Commands::Native(_) | Commands::Refused, _) => Outcome::Done,
                     };
+                    if self.pump.has_new_envelope() {
+                        self.allow_direct_writes();
+                    }
                     match outcome {
                         Outcome::Done => self.flush().await?,
                         Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
                         Outcome::Event(answer) => self.pending.get_or_insert_default().push_event(answer),
-                        Outcome::TooLarge => {
+                        Outcome::Close => {
                             let farewell = self.decoder.too_large();
                             return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
                         }

@@ -47,6 +47,11 @@ impl CommandAnswer {
         }
     }
 
+    /// Whether the command was refused or has failed.
+    pub fn is_error(&self) -> bool {
+        matches!(self.outcome, Outcome::PublishRefused(_) | Outcome::EventRefused(_))
+    }
+
     /// The error of an event that was refused or has failed.
     pub fn event_error(&self) -> Option<&ApiError> {
         match &self.outcome {

@@ -56,6 +56,8 @@ pub struct Pump {
     written: usize,
     /// Whether the server has not answered some commands yet. The farewell comes after these answers.
     is_answering: bool,
+    /// Whether the envelope is not that of the outlet.
+    has_new_envelope: bool,
     /// Bytes that the pump returns before any other bytes.
     #[expect(clippy::box_collection, reason = "a parked stream has no bytes in it, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
@@ -96,6 +98,7 @@ impl Pump {
             timer: timers.at(now + soonest, now),
             written: 0,
             is_answering: false,
+            has_new_envelope: false,
             ready: None,
         }
     }
@@ -125,6 +128,23 @@ impl Pump {
     pub fn allow_direct_writes(&mut self, socket: Socket, framing: Option<Framing>) {
         let outlet = StreamOutlet::new(socket, self.envelope.clone(), framing, self.record.number());
         self.subscription.set_outlet(Box::new(outlet));
+        self.has_new_envelope = false;
+    }
+
+    /// Changes how messages look from now on. An outlet has to be made again before the pump parks.
+    pub fn set_envelope(&mut self, envelope: Arc<dyn Envelope>) {
+        self.envelope = envelope;
+        self.has_new_envelope = true;
+    }
+
+    /// How messages look.
+    pub fn envelope(&self) -> &dyn Envelope {
+        &*self.envelope
+    }
+
+    /// Whether the envelope is not that of the outlet.
+    pub fn has_new_envelope(&self) -> bool {
+        self.has_new_envelope
     }
 
     /// Parks after a [`poll_next`](Pump::poll_next) that was pending. From this line on, the hub may write to the
@@ -231,13 +251,6 @@ impl Pump {
         let is_held = self.is_held();
         let ready = self.ready.get_or_insert_default();
         ready.insert(ready.len() - usize::from(is_held), frame);
-    }
-
-    /// Queues a message for this client alone, in the same way.
-    pub fn push_message(&mut self, message: &Arc<Message>) {
-        let mut out = Vec::with_capacity(frames_size(&*self.envelope, std::slice::from_ref(message)));
-        write_frames(&*self.envelope, std::slice::from_ref(message), &mut out);
-        self.push_frame(out.into());
     }
 
     /// Ends the stream with these frames.
