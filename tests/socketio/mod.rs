@@ -4,6 +4,7 @@
 mod answers;
 mod bounds;
 mod emitters;
+mod engine;
 mod old;
 mod packets;
 mod polling;

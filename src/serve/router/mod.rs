@@ -9,7 +9,7 @@ use crate::serve::access::origin::{AccessMode, ListenerKind, OriginPolicy};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{self, ExtendedConnect, Request};
 use crate::serve::routes::context::Context;
-use crate::serve::routes::endpoint::{Call, Endpoint, Limits, Origins, Route};
+use crate::serve::routes::endpoint::{Call, Endpoint, Limits, Origins, OtherMethods, Route};
 use crate::serve::routes::response::{self, Body, Response, ServedBy};
 use crate::serve::routes::{operators, redirect};
 use crate::serve::state::ServerState;
@@ -133,10 +133,10 @@ async fn route(context: &Context, peer: &Peer, request: Request, found: Option<(
             "there is no such path; see /info for the transports",
         ));
     };
-    if request.method() == Method::OPTIONS && !route.checks_methods {
+    if request.method() == Method::OPTIONS && route.other_methods != OtherMethods::Endpoint {
         return options(&request, route.methods);
     }
-    if let Some(refusal) = check_method(&request, &route).filter(|_| !route.checks_methods) {
+    if let Some(refusal) = check_method(&request, &route).filter(|_| route.other_methods != OtherMethods::Endpoint) {
         return refusal;
     }
     if let Err(refusal) = operators::admit(&context.state, peer, route.audience, request.headers()) {
@@ -156,7 +156,8 @@ fn options(request: &Request, methods: &'static str) -> Response {
 /// Refuses a method that the path does not have. An extended `CONNECT` asks for a WebSocket, so the client would treat
 /// any answer except a refusal as a WebSocket (RFC 8441 §5).
 fn check_method(request: &Request, route: &Route) -> Option<Response> {
-    let is_known = route.methods.split(", ").any(|known| known == request.method().as_str());
+    let is_listed = route.methods.split(", ").any(|known| known == request.method().as_str());
+    let is_known = is_listed || route.other_methods == OtherMethods::EndpointRefuses;
     let has_socket =
         route.transport.is_some_and(|transport| transport.lifecycle(&Params::default()) == Lifecycle::Duplex);
     let wants_socket = request.extensions().get::<ExtendedConnect>().is_some();

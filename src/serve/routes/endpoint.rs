@@ -1,6 +1,6 @@
 //! The trait of an endpoint, which answers the requests to a subtree of paths.
 
-pub use super::route::{Audience, Limits, Origins, Route};
+pub use super::route::{Audience, Limits, Origins, OtherMethods, Route};
 
 use super::context::Context;
 use super::response::{self, Response};

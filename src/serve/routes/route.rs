@@ -8,8 +8,8 @@ use crate::transport::Transport;
 pub struct Route {
     /// The methods, as `Allow` lists them.
     pub methods: &'static str,
-    /// Whether the endpoint itself answers `OPTIONS` and refuses other methods. Usually, the router does.
-    pub checks_methods: bool,
+    /// Whether the router or the endpoint answers other methods.
+    pub other_methods: OtherMethods,
     /// The clients that may request the path, and the listeners that serve it.
     pub audience: Audience,
     /// The limits that apply.
@@ -27,13 +27,24 @@ impl Route {
     /// A page for all clients, to which all limits apply.
     pub const PAGE: Route = Route {
         methods: "GET, HEAD, OPTIONS",
-        checks_methods: false,
+        other_methods: OtherMethods::Router,
         audience: Audience::Clients,
         limits: Limits::All,
         transport: None,
         origins: Origins::Known,
         echoes_origin: false,
     };
+}
+
+/// What answers `OPTIONS`, and refuses the methods that a path does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherMethods {
+    /// The router.
+    Router,
+    /// The router answers `OPTIONS`. The endpoint refuses methods, in the words of its protocol.
+    EndpointRefuses,
+    /// The endpoint.
+    Endpoint,
 }
 
 /// The pages that may request a path on the public listeners.

@@ -17,7 +17,7 @@ use super::settings::SocketIoSettings;
 use super::shared::Shared;
 use super::sockets::Client;
 use super::transports::{POLLING, WEBSOCKET};
-use super::upgrade::UpgradeSession;
+use super::upgrade::{Trial, UpgradeSession};
 use crate::log::connections::ConnectionStore;
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::protocol::Bookmarks;
@@ -26,7 +26,7 @@ use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
 use crate::serve::routes::protocol::Protocol;
 use crate::serve::routes::response::{self, Response, ServedBy};
-use crate::serve::routes::route::Route;
+use crate::serve::routes::route::{OtherMethods, Route};
 use crate::serve::state::ServerState;
 use crate::transport::Code;
 use crate::wire::engineio::PacketType;
@@ -56,6 +56,7 @@ impl Protocol for SocketIo {
         }
         (is_engine || Path09::parse(path).is_some()).then_some(Route {
             methods: "GET, POST, OPTIONS",
+            other_methods: if is_engine { OtherMethods::EndpointRefuses } else { OtherMethods::Router },
             transport: Some(WEBSOCKET),
             echoes_origin: true,
             ..Route::PAGE
@@ -114,6 +115,7 @@ async fn answer(shared: &Arc<Shared>, state: &Arc<ServerState>, peer: &Peer, req
     };
     match (id, request.read.transport, upgrade) {
         (None, _, _) if head.method != Method::GET => refuse(Refusal::HandshakeMethod, is_upgrade),
+        _ if !matches!(head.method, Method::GET | Method::POST) => refuse(Refusal::BadRequest, is_upgrade),
         (None, EngineTransport::WebSocket, Ok(upgrade)) => request.open(upgrade),
         (Some(ConnectionId::Record(id)), EngineTransport::WebSocket, Ok(upgrade)) => request.upgrade(id, upgrade).await,
         // The time for that is over.
@@ -155,15 +157,17 @@ impl Requested<'_> {
     /// Lets a client that polls try a WebSocket.
     async fn upgrade(self, id: SessionId, upgrade: Upgrade) -> Response {
         let polling = Polling::new(self.shared, self.state, &id, None);
-        let parts = match polling.load().await {
-            Ok(parts) if parts.mode.probing_until_ms <= self.state.hub.log().now_ms() => parts,
-            Ok(_) => return refuse(Refusal::BadRequest, true),
-            Err(Refused::Engine(refusal)) => return refuse(refusal, true),
+        let (client, trial) = match polling.load().await {
+            Ok(parts) => {
+                let is_free = parts.mode.probing_until_ms <= self.state.hub.log().now_ms();
+                let trial = if is_free { Trial::Asked } else { Trial::Refused };
+                (self.client(WEBSOCKET, parts.info.frames(), client_of(&parts.info)), trial)
+            }
+            Err(Refused::Engine(_)) => (self.client(WEBSOCKET, Framing::Frames4, None), Trial::Refused),
             Err(Refused::Away) => return refuse_by(Refused::Away),
         };
-        let client = self.client(WEBSOCKET, parts.info.frames(), client_of(&parts.info));
         let (shared, permit) = (self.shared.clone(), self.peer.address_permit.clone());
-        switch(upgrade, UpgradeSession { shared, client, id, is_tried: true, entry: None, permit })
+        switch(upgrade, UpgradeSession { shared, client, id, trial, entry: None, permit })
     }
 
     /// Begins a connection that polls.

@@ -13,7 +13,7 @@ use super::record::{Info, Parts, Place, Reader, Writer};
 use super::request::{EngineTransport, Fields09};
 use super::requested::{Requested, client_of, refuse_by, session_of, switch};
 use super::transports::{POLLING, WEBSOCKET};
-use super::upgrade::UpgradeSession;
+use super::upgrade::{Trial, UpgradeSession};
 use crate::serve::client_sessions::id::SessionId;
 use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::serve::http::request::Request;
@@ -149,7 +149,7 @@ async fn change(requested: Requested<'_>, id: SessionId, upgrade: Upgrade) -> Re
     };
     let client = requested.client(WEBSOCKET, Framing::Frames1, public);
     let (shared, permit) = (requested.shared.clone(), requested.peer.address_permit.clone());
-    switch(upgrade, UpgradeSession { shared, client, id, is_tried: false, entry: None, permit })
+    switch(upgrade, UpgradeSession { shared, client, id, trial: Trial::Skipped, entry: None, permit })
 }
 
 /// Answers a handshake.

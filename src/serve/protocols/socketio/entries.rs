@@ -51,6 +51,8 @@ pub enum ConnectionEntry {
     Wake,
     /// The connection is over.
     Closed,
+    /// The client has ended the connection.
+    Gone,
 }
 
 impl ConnectionEntry {

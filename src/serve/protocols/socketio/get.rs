@@ -132,7 +132,9 @@ impl Polling<'_> {
     pub async fn end(&self, framing: Framing, reading: &mut Reading) -> Vec<u8> {
         let _ = self.close(if reading.closes { ENDED } else { "transport close" }).await;
         let mut out = if reading.closes { reading.disconnect_all() } else { Vec::new() };
-        framing.packet(PacketType::Close, "", &mut out);
+        // The client that has closed the connection itself gets no close packet.
+        let kind = if reading.is_gone { PacketType::Noop } else { PacketType::Close };
+        framing.packet(kind, "", &mut out);
         payload::finish(framing, out)
     }
 

@@ -194,6 +194,7 @@ impl<'a> Polling<'a> {
         for socket in sockets.filter(|socket| is_for_good && socket.sealed.is_none()) {
             SessionId::parse(&socket.session).iter().for_each(|id| self.state.sessions.end_soon(id, reason));
         }
-        self.append(&[ConnectionEntry::Closed]).await
+        let is_of_client = reason == "transport close";
+        self.append(&[if is_of_client { ConnectionEntry::Gone } else { ConnectionEntry::Closed }]).await
     }
 }

@@ -78,6 +78,8 @@ pub struct Reading {
     pub is_woken: bool,
     /// Whether the connection is over.
     pub is_closed: bool,
+    /// Whether the client has ended it. The client does not have to be told.
+    pub is_gone: bool,
     /// Whether the application has ended the connection.
     pub closes: bool,
     /// The messages that the answer has, for metrics.
@@ -101,6 +103,7 @@ impl Reading {
             out: Vec::new(),
             is_woken: false,
             is_closed: false,
+            is_gone: false,
             closes: false,
             messages: Vec::new(),
         };
@@ -322,6 +325,7 @@ impl Reading {
             Some(ConnectionEntry::Pong { data }) => self.framing.packet(PacketType::Pong, &data, &mut self.out),
             Some(ConnectionEntry::Wake) => self.is_woken = true,
             Some(ConnectionEntry::Closed) => self.is_closed = true,
+            Some(ConnectionEntry::Gone) => (self.is_closed, self.is_gone) = (true, true),
             None => {}
         }
     }

@@ -115,7 +115,7 @@ impl Sockets {
                     self.remove(index, "client namespace disconnect");
                 }
             }
-            ConnectionEntry::Wake | ConnectionEntry::Closed => {}
+            ConnectionEntry::Wake | ConnectionEntry::Closed | ConnectionEntry::Gone => {}
         }
     }
 }

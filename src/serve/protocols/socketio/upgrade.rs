@@ -38,6 +38,18 @@ const PROBE: &str = "2probe";
 const PROBED: &str = "3probe";
 const UPGRADE: &str = "5";
 
+/// How a change begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// The client first tries the WebSocket while it polls.
+    Asked,
+    /// The client does not poll before, as in 0.9.
+    Skipped,
+    /// There is no connection that may change: it has changed already, or tries another WebSocket. The WebSocket is closed
+    /// after its handshake, as Socket.IO does.
+    Refused,
+}
+
 /// A WebSocket whose head is about to be written.
 pub struct UpgradeSession {
     /// What all connections share.
@@ -46,8 +58,8 @@ pub struct UpgradeSession {
     pub client: Client,
     /// The id of the connection.
     pub id: SessionId,
-    /// Whether the client first tries the WebSocket while it polls. In 0.9, it does not poll before.
-    pub is_tried: bool,
+    /// How the change begins.
+    pub trial: Trial,
     /// The entry of the access log.
     pub entry: Option<Entry>,
     /// The permit of the client's address.
@@ -63,8 +75,8 @@ impl ProtocolSession for UpgradeSession {
     fn spawn(self: Box<Self>, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
         let counted = peer.counted;
         spawn_parked(async move {
-            let UpgradeSession { shared, client, id, is_tried, entry, permit } = *self;
-            let mut trial = Trial {
+            let UpgradeSession { shared, client, id, trial, entry, permit } = *self;
+            let mut probe = Probe {
                 shared,
                 state,
                 io,
@@ -74,9 +86,9 @@ impl ProtocolSession for UpgradeSession {
                 has_begun: false,
             };
             // The future is boxed, so that the connection does not keep space for it.
-            match Box::pin(timeout(TRIAL, trial.run(is_tried))).await {
+            match Box::pin(timeout(TRIAL, probe.run(trial))).await {
                 Ok(Ok(parts)) => {
-                    let Trial { shared, state, io, unread, id, .. } = trial;
+                    let Probe { shared, state, io, unread, id, .. } = probe;
                     let permits = Permits { entry, _permit: permit };
                     if let Some(connection) =
                         Box::pin(Connection::resume(state, shared, io, unread, client, &id, parts, permits)).await
@@ -85,20 +97,20 @@ impl ProtocolSession for UpgradeSession {
                     }
                 }
                 Ok(Err(_)) | Err(_) => {
-                    if trial.has_begun {
-                        trial.give_up().await;
-                    } else if !is_tried {
-                        let _ = trial.say(UNKNOWN_SESSION).await;
+                    if probe.has_begun {
+                        probe.give_up().await;
+                    } else if trial == Trial::Skipped {
+                        let _ = probe.say(UNKNOWN_SESSION).await;
                     }
-                    let _ = trial.io.write_all(&websocket::empty_close_frame()).await;
-                    trial.io.spawn_linger(counted);
+                    let _ = probe.io.write_all(&websocket::empty_close_frame()).await;
+                    probe.io.spawn_linger(counted);
                 }
             }
         });
     }
 }
 
-struct Trial {
+struct Probe {
     shared: Arc<Shared>,
     state: Arc<ServerState>,
     io: ClientStream,
@@ -109,14 +121,17 @@ struct Trial {
     has_begun: bool,
 }
 
-impl Trial {
+impl Probe {
     fn polling(&self) -> Polling<'_> {
         Polling::new(&self.shared, &self.state, &self.id, None)
     }
 
     /// Returns the record when the client has changed.
-    async fn run(&mut self, is_tried: bool) -> io::Result<Parts> {
-        if is_tried {
+    async fn run(&mut self, trial: Trial) -> io::Result<Parts> {
+        if trial == Trial::Refused {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if trial == Trial::Asked {
             self.expect(PROBE).await?;
             self.begin().await.map_err(|_| io::ErrorKind::NotConnected)?;
             self.say(PROBED).await?;

@@ -15,7 +15,7 @@ use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
 use crate::serve::routes::protocol::Protocol;
 use crate::serve::routes::response::{self, Response};
-use crate::serve::routes::route::Route;
+use crate::serve::routes::route::{OtherMethods, Route};
 use crate::serve::state::ServerState;
 use crate::transport::Transport;
 use crate::wire::sockjs::path::{PathTransport, Target};
@@ -61,7 +61,14 @@ impl Protocol for SockJs {
         let (methods, transport) = rules(target);
         let origins = prefix.origins;
         // Clients send requests with credentials, and know only some answers to `OPTIONS` and to other methods.
-        Some(Route { methods, transport, origins, checks_methods: true, echoes_origin: true, ..Route::PAGE })
+        Some(Route {
+            methods,
+            transport,
+            origins,
+            other_methods: OtherMethods::Endpoint,
+            echoes_origin: true,
+            ..Route::PAGE
+        })
     }
 
     fn answer<'a>(&'a self, state: &'a Arc<ServerState>, peer: &'a Peer, request: Request) -> BoxFuture<'a, Response> {
