@@ -158,7 +158,7 @@ async fn many_channels_are_counted_in_several_steps() {
     let _reader = Reader::open(&two, &two.transport("sse").await, Subscription::to(&["c2499"])).await;
     until(&one, "c2499", "a reader on the other node", |counts| counts["readers"]["total"] == 1).await;
     redis.command(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]).await;
-    redis.command(&["CONFIG", "SET", "slowlog-max-len", "10000"]).await;
+    redis.command(&["CONFIG", "SET", "slowlog-max-len", "100000"]).await;
     let list = |from: usize| (from..from + 100).map(|n| format!("c{n}")).collect::<Vec<_>>();
     let messages: Vec<Value> = (0..25).map(|n| json!({"channels": list(n * 100), "data": 1})).collect();
     let body = Value::from(messages).to_string();

@@ -396,8 +396,7 @@ impl Pump {
         }
         self.last_write = Instant::now();
         self.settings.probe = false;
-        let cursor = self.subscription.cursor();
-        self.push_control(&Control::Heartbeat { cursor });
+        self.push_control(&Control::Heartbeat { cursor: self.subscription.cursor() });
     }
 
     /// Ends the stream with a farewell. `retry`: the time after which the client should reconnect; `None` if it should
