@@ -77,8 +77,9 @@ async fn a_shared_encoding_is_a_hit() {
     }
     becomes(&node, "longtail_delivered_messages_total{transport=\"sse\"}", 5.0).await;
     let metrics = Metrics::of(&node).await;
-    assert_eq!(metrics.value("longtail_encodings_total"), 1.0);
-    assert_eq!(metrics.value("longtail_encode_cache_hits_total"), 4.0);
+    // If a reader is not parked yet, its own task may encode the message a second time.
+    let (made, hits) = (metrics.value("longtail_encodings_total"), metrics.value("longtail_encode_cache_hits_total"));
+    assert!(made + hits == 5.0 && (1.0..=2.0).contains(&made), "{made} made, {hits} hits");
 }
 
 #[tokio::test]
