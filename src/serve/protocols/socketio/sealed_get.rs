@@ -57,7 +57,7 @@ impl Polling<'_> {
         }
         let mut subscription = self.state.hub.subscribe(None, own, Start::After(at), None, None);
         let entries = read_up_to(&mut subscription, head).await.ok_or(UNKNOWN)?;
-        let is_end = |entry: ConnectionEntry| entry == ConnectionEntry::Closed;
+        let is_end = |entry: ConnectionEntry| matches!(entry, ConnectionEntry::Closed | ConnectionEntry::Gone);
         let is_over = entries.iter().any(|entry| ConnectionEntry::read(entry).is_some_and(is_end));
         if is_over { Err(UNKNOWN) } else { Ok(()) }
     }
