@@ -17,8 +17,9 @@ before(async () => {
   const secret = join(work, 'secret');
   writeFileSync(secret, 'a secret of more than thirty-two bytes\n');
   const port = await freePort();
+  // Without workers: those would outlive a PHP that is killed.
   const php = spawn('php', ['-S', `127.0.0.1:${port}`, '-t', join(root, 'examples/plain-websocket/public')],
-    { stdio: 'ignore', env: { ...env, HOOK_SECRET: secret, PHP_CLI_SERVER_WORKERS: '4' } });
+    { stdio: 'ignore', env: { ...env, HOOK_SECRET: secret } });
   ends.push(() => php.kill('SIGKILL'));
   site = `http://127.0.0.1:${port}`;
   server = await startServer(['--raw-websocket', '/chat=chat on-message=hook', '--raw-websocket', '/demo=demo on-message=hook',
