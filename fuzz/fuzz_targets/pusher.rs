@@ -20,7 +20,8 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(Command::ClientEvent { event, channel, data }) = frame::read(text) {
         let mut out = Vec::new();
-        Event { event: &event, channel: &channel, data, user_id: Some(&channel), id: None }.encode(&mut out);
+        let user = Value::from(&*channel).to_string();
+        Event { event: &event, channel: &channel, data, user_id: Some(&user), id: None }.encode(&mut out);
         let frame: Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!((frame["event"].as_str(), frame["data"].as_str()), (Some(&*event), Some(data)));
         assert_eq!(frame["user_id"].as_str(), Some(&*channel));
