@@ -58,7 +58,8 @@ impl StreamSession {
         if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
             pump.allow_direct_writes(socket, Some(framing));
         }
-        let mut stream = RunningStream { io, pump, input: Unread::default(), framing, is_open: true, at_end };
+        let mut stream =
+            RunningStream { io, pump, input: Unread::default(), framing, is_open: true, at_end: at_end.map(Box::new) };
         spawn_parked(async move {
             if let Err(error) = stream.run(&state.budget).await {
                 return state.rejections.write_failed(&error);
@@ -81,7 +82,8 @@ struct RunningStream {
     input: Unread,
     framing: Framing,
     is_open: bool,
-    at_end: Option<Box<dyn StreamEnd>>,
+    /// Boxed twice, so that the streams without one pay for one word.
+    at_end: Option<Box<Box<dyn StreamEnd>>>,
 }
 
 impl RunningStream {
@@ -97,7 +99,7 @@ impl RunningStream {
             Box::pin(self.finish(budget, blocked)).await?;
         }
         if let Some(at_end) = self.at_end.take() {
-            at_end.end(&mut self.pump).await;
+            Box::pin(at_end.end(&mut self.pump)).await;
         }
         if self.framing == Framing::Chunked {
             Box::pin(self.io.write_all(LAST_CHUNK)).await?;
