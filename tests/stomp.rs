@@ -299,7 +299,7 @@ async fn the_application_answers() {
     assert_eq!(ended[0]["reason"], "close");
 }
 
-/// Connections with the same subscriptions share their bytes, whoever writes them.
+/// Connections with the same subscriptions share the bytes of a message.
 #[tokio::test]
 async fn a_message_is_encoded_once_for_equal_subscribers() {
     let node = Node::start(&["--stomp=/stomp"]).await;

@@ -32,8 +32,8 @@ pub struct SocketIoFlags {
     #[arg(value_parser = clap::builder::BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub socketio_recovery: bool,
 
-    /// Take what the emitters of Socket.IO PUBLISH in Redis: events and commands, or with `=events` only events. Whoever
-    /// may PUBLISH there then reaches every Socket.IO client
+    /// Accept the events and commands that the emitters of Socket.IO PUBLISH in Redis. With `=events`, accept only events.
+    /// A program that may PUBLISH there can reach every Socket.IO client
     #[arg(long, env = "LONGTAIL_SOCKETIO_EMITTERS", value_name = "WHAT", help_heading = "Socket.IO")]
     #[arg(value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub socketio_emitters: Option<Emitters>,

@@ -28,8 +28,8 @@ impl Welcome {
         Welcome { url: here.unwrap_or_default(), network_url: elsewhere }
     }
 
-    /// The lines for a person who has started `longtail demo`. The last line says what to open. `is_terminal`: whether
-    /// a person reads the lines, and can hold a telephone in front of them.
+    /// The lines that `longtail demo` prints. The last line says what to open. `is_terminal`: whether the output is a
+    /// terminal. Only a terminal gets a QR code.
     #[cfg(feature = "demo")]
     pub fn demo_lines(&self, is_terminal: bool) -> Vec<String> {
         let mut lines = Vec::new();

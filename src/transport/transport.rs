@@ -75,7 +75,7 @@ pub trait Transport: Send + Sync {
         None
     }
 
-    /// The same transport for a client that speaks the WebSocket of 2010; `None` if there is none.
+    /// The same transport for a client that speaks the WebSocket of 2010; `None` if the transport does not support it.
     fn hixie(&self) -> Option<&'static dyn Transport> {
         None
     }

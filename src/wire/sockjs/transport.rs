@@ -84,7 +84,7 @@ const MAX_CALLBACK: usize = 32;
 /// Why the name of a callback is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadCallback {
-    /// There is none.
+    /// The request does not have a callback.
     Missing,
     /// It has other characters than letters, digits, `-`, `_` and `.`, or too many of them.
     Invalid,

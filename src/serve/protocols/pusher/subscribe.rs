@@ -190,7 +190,7 @@ impl Connection {
         Ok(encode::members(members.iter().map(|member| (&*member.id, member.info.get()))))
     }
 
-    /// Sends the last event of a cache channel, or that there is none.
+    /// Sends the last event of a cache channel. If the channel has no event, sends `pusher:cache_miss`.
     async fn send_last_event(&self, state: &ServerState, pump: &mut Pump, name: &str, channel: &Channel) {
         let Ok(found) = last_event(state, &self.app, channel).await else {
             // A miss would make applications fetch or publish the state. The client comes back in a moment.
