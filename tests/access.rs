@@ -359,7 +359,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         let text = answer.text();
         assert!(text.contains("--admin-listen") && !text.contains("--open") && !text.contains("name it"), "{text}");
     }
-    eventually("the same in the log", async || node.log().contains("listener of --admin-listen").then_some(())).await;
+    node.logged("listener of --admin-listen").await;
     // The listener's own pages can read it.
     let own = format!("http://{admin}");
     for (request, origin) in [

@@ -203,7 +203,7 @@ async fn logrotate_and_sighup() {
     rotate.args(["--force", "--state"]).arg(lines.dir.join("state")).arg(&config);
     let done = rotate.output().expect("logrotate is installed");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    eventually("the notice", async || node.log().contains("the access log was opened again").then_some(())).await;
+    node.logged("the access log was opened again").await;
     node.get("/second").await;
     assert!(lines.with("/second").await.contains("GET /second"));
     let old = std::fs::read_to_string(lines.dir.join("access.log.1")).expect("the old file");
@@ -213,7 +213,7 @@ async fn logrotate_and_sighup() {
     std::fs::rename(lines.path(), lines.dir.join("moved")).expect("moved");
     std::fs::create_dir(lines.path()).expect("a folder in its place");
     node.signal("HUP");
-    eventually("the reason", async || node.log().contains("lines go to the old file").then_some(())).await;
+    node.logged("lines go to the old file").await;
     assert_eq!(node.get("/readyz").await.status, 200);
 }
 

@@ -250,7 +250,7 @@ async fn what_is_no_answer_refuses() {
     let answer = Request::get("/poll?channel=a").send(node.http).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden"));
     // The log goes to a pipe of its own.
-    eventually("a warning", async || node.log().contains("--authorize-url").then_some(())).await;
+    node.logged("--authorize-url").await;
 }
 
 /// A machine without certificates can ask over plain HTTP. Over HTTPS it cannot ask, and the server reports that at

@@ -125,7 +125,7 @@ async fn a_deaf_node_knows_it() {
     for node in &nodes {
         eventually("it to be counted", async || (metric(node, "longtail_bridge_deaf_total").await? == 1).then_some(()))
             .await;
-        assert!(node.log().contains("may be missed"), "{}", node.log());
+        node.logged("may be missed").await;
     }
     redis.listened(2).await;
     eventually("a PUBLISH to be taken", async || {
@@ -182,7 +182,7 @@ async fn too_many_wait() {
         (metric(&node, "longtail_bridge_overflowed_messages_total").await? == 400).then_some(())
     })
     .await;
-    assert!(node.log().contains("the oldest are lost"), "{}", node.log());
+    node.logged("the oldest are lost").await;
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     eventually("the rest", async || (redis.number(&["XLEN", "longtail:log"]).await >= 100).then_some(())).await;
     redis.command(&["PUBLISH", "push:todo", "500"]).await;

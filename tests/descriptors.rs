@@ -216,12 +216,12 @@ async fn errors_of_accept_are_counted_and_said_once_in_a_while() {
     };
     limit("4");
     let waiting = TcpStream::connect(node.http).await.expect("it waits in the backlog");
-    eventually("an error", async || node.log().contains("cannot accept a connection").then_some(())).await;
+    node.logged("cannot accept a connection").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let lines = node.log().matches("cannot accept a connection").count();
     assert_eq!(lines, 10, "lines in 2 s of errors: {}", node.log());
     let told = "more lines were left out: cannot accept a connection suppressed=";
-    eventually("a count of the others", async || node.log().contains(told).then_some(())).await;
+    node.logged(told).await;
     let (status, metrics, _early) = read(early, "/metrics").await;
     assert_eq!(status, 200, "an early connection is served");
     let line = "longtail_refused_total{reason=\"accept_failed\"} ";

@@ -217,7 +217,7 @@ async fn who_does_not_go_is_cut() {
     assert_eq!(node.exit_code().await, 0);
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(15), "it took {took:?} in place of 1 s");
-    assert!(node.log().contains("drain timeout"), "{}", node.log());
+    node.logged("drain timeout").await;
 }
 
 /// With `--drain-delay` a load balancer sees that the node is not ready while the node still serves.

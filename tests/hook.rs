@@ -498,7 +498,7 @@ async fn bad_answers_fail_the_event() {
         }
         let failed = post(&node, &json!({"event": "e"})).await;
         assert_eq!((failed.status, failed.error_code().as_str()), (502, "application_failed"), "{logged}");
-        eventually("a line of the log", async || node.log().contains(logged).then_some(())).await;
+        node.logged(logged).await;
         let log = node.log();
         assert_eq!(log.matches("--hook-url").count(), 1, "once for each change: {log}");
         assert!(!log.contains("secret") && !log.contains("hidden"), "{log}");
@@ -556,7 +556,7 @@ async fn an_application_that_never_answers_fails_the_event_in_time() {
     assert!(begun.elapsed() >= Duration::from_millis(2950), "{:?}", begun.elapsed());
     assert_eq!(application.calls().len(), 2);
     eventually("no connection", async || (application.open.load(Ordering::SeqCst) == 0).then_some(())).await;
-    assert!(node.log().contains("no answer within 3 s"), "{}", node.log());
+    node.logged("no answer within 3 s").await;
 }
 
 #[tokio::test]
@@ -901,12 +901,12 @@ async fn calls_are_signed_and_the_secret_is_reloaded() {
     assert_eq!(hash, signed("a-secret-of-more-than-thirty-two-bytes", &time, &body));
     std::fs::write(&file, "another-secret-of-more-than-32-bytes").expect("written");
     node.signal("HUP");
-    eventually("the reload", async || node.log().contains("--hook-secret-file was reloaded").then_some(())).await;
+    node.logged("--hook-secret-file was reloaded").await;
     let (time, hash, body) = sign().await;
     assert_eq!(hash, signed("another-secret-of-more-than-32-bytes", &time, &body));
     std::fs::write(&file, "\n").expect("written");
     node.signal("HUP");
-    eventually("a warning", async || node.log().contains("the old secret of --hook-secret-file").then_some(())).await;
+    node.logged("the old secret of --hook-secret-file").await;
     let (time, hash, body) = sign().await;
     assert_eq!(hash, signed("another-secret-of-more-than-32-bytes", &time, &body));
     std::fs::remove_dir_all(dir).ok();
@@ -974,6 +974,6 @@ async fn the_example_of_the_documentation_works_in_php() {
     let node = start(&wrong).await;
     let failed = post(&node, &json!({"event": "addItem", "data": {"title": "milk"}})).await;
     assert_eq!(failed.error_code(), "application_failed");
-    eventually("a line", async || node.log().contains("status 403").then_some(())).await;
+    node.logged("status 403").await;
     std::fs::remove_dir_all(dir).ok();
 }

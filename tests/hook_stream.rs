@@ -281,7 +281,7 @@ async fn answers_that_do_not_count() {
     let late = post(&node, json!({"event": "late"})).await;
     assert_eq!((late.status, late.error_code().as_str()), (502, "application_failed"), "{}", late.text());
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
-    eventually("a line", async || node.log().contains("no answer of a worker within 1 s").then_some(())).await;
+    node.logged("no answer of a worker within 1 s").await;
     let call = worker.next().await;
     assert_eq!(worker.answer(&call, &json!({"ack": [1]})).await, 0, "too late");
     assert_eq!(worker.try_answer("unknown", "{}").await.expect("answered"), 0);
@@ -371,7 +371,7 @@ async fn answers_that_cannot_be_carried_out() {
         assert_eq!(said.status, status, "{answer}: {}", said.text());
         assert!(code.is_empty() || said.error_code() == code, "{answer}: {}", said.text());
     }
-    eventually("a line", async || node.log().contains("the application at --hook-stream").then_some(())).await;
+    node.logged("the application at --hook-stream").await;
     assert!(!node.log().contains("secret"), "{}", node.log());
 }
 
@@ -459,7 +459,7 @@ async fn without_redis_events_fail_in_time() {
         let answer = post(&node, json!({"event": "e"})).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (502, "application_failed"));
     }
-    eventually("a line", async || node.log().contains("the call does not get into the stream").then_some(())).await;
+    node.logged("the call does not get into the stream").await;
     assert_eq!(node.get("/info").await.status, 200);
     redis.restart().await;
     worker.join().await;

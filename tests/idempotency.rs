@@ -207,5 +207,5 @@ async fn publishers_through_redis_have_one_share() {
     })
     .await;
     eventually("a count", async || (node.metric(metric).await == 1.0).then_some(())).await;
-    assert!(node.log().contains("--key-bytes"), "{}", node.log());
+    node.logged("--key-bytes").await;
 }

@@ -416,7 +416,7 @@ async fn lines_of_developers_have_a_rate() {
         drop(client);
     }
     let told = format!("more lines were left out: {text}");
-    eventually(&told, async || node.log().contains(&told).then_some(())).await;
+    node.logged(&told).await;
     let lines = node.log().lines().filter(|line| line.contains(text) && !line.contains("left out")).count();
     assert!((900..=1000).contains(&lines), "{lines} lines");
 }

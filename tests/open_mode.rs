@@ -5,7 +5,7 @@ use crate::support;
 
 use support::server::run_to_end;
 use support::websocket::handshake;
-use support::{Log, Node, RedisServer, Request, Transport, World, decode::Decoder, each_transport, eventually};
+use support::{Log, Node, RedisServer, Request, Transport, World, decode::Decoder, each_transport};
 
 const FOREIGN_HOSTS: [&str; 8] = [
     "evil.example",
@@ -104,7 +104,7 @@ async fn only_loopback_origins() {
         assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden_origin"), "{origin}");
     }
     assert_eq!(node.get("/poll?channel=a&cursor=earliest").await.json()["messages"], serde_json::json!([]));
-    eventually("a log line that names the flag", async || node.log().contains("--allow-origin").then_some(())).await;
+    node.logged("--allow-origin").await;
 }
 
 /// Pages of other loopback origins read answers and the position, with credentials.

@@ -3,7 +3,7 @@
 use crate::support;
 
 use serde_json::{Value, json};
-use support::{Item, Log, Node, Request, Response, World, eventually, quote};
+use support::{Item, Log, Node, Request, Response, World, quote};
 
 on_both_logs! {
     a_json_object
@@ -143,7 +143,7 @@ async fn raw_bodies(log: Log) {
     assert_eq!(node.publish_json(json).await.status, 200);
     assert_eq!(node.get(me).await.text().matches("\"id\"").count(), 5);
     assert_eq!(node.metric(ignored).await, 4.0, "null names nobody");
-    eventually("the log to say it", async || node.log().contains("is not a client id").then_some(())).await;
+    node.logged("is not a client id").await;
     let answer = node.publish_json(r#"{"channel":"everybody","data":1,"exept":["me"]}"#).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"), "a field that it does not have");
 

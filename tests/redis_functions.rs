@@ -45,7 +45,7 @@ async fn a_call_is_a_message() {
         assert_eq!(live.next_message().await.data(), "7");
     }
     assert!(node.metric("longtail_log_ignored_excludes_total").await >= 3.0);
-    assert!(node.log().contains("is not a client id"), "{}", node.log());
+    node.logged("is not a client id").await;
 }
 
 /// A call may name several channels, the readers that do not get the message, and several arguments.
@@ -394,7 +394,7 @@ async fn another_library_is_left_alone() {
     let foreign = "#!lua name=longtail\nredis.register_function('other', function() return 1 end)";
     redis.command(&["FUNCTION", "LOAD", foreign]).await;
     let node = start_on(&redis, &[]).await;
-    eventually("a word about it", async || node.log().contains("another function library").then_some(())).await;
+    node.logged("another function library").await;
     assert_eq!(redis.number(&["FCALL", "other", "0"]).await, 1);
     node.publish("todo", "1").await;
 

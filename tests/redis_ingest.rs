@@ -97,7 +97,7 @@ async fn payloads_are_raw_or_enveloped() {
     let seen = node.get(url).await.text();
     assert_eq!(support::decode::batch(&seen).len(), PAYLOADS.len() - 1, "two are excluded: {seen}");
     assert_eq!(node.metric("longtail_log_ignored_excludes_total").await, 3.0);
-    assert!(node.log().contains("is not a client id"), "{}", node.log());
+    node.logged("is not a client id").await;
 
     // The same key appends nothing, even if it comes by PUBLISH.
     publish(&redis, "push:keyed", r#"{"data":1,"key":"k"}"#).await;
@@ -156,7 +156,7 @@ async fn reserved_channels_are_left_out() {
     assert_eq!(exactly(&node, "a", 0).await.len(), 0);
     assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 3.0);
     assert_eq!(node.metric("longtail_bridge_refused_messages_total").await, 2.0);
-    assert!(node.log().contains("names that begin with ~ are the server's"), "{}", node.log());
+    node.logged("names that begin with ~ are the server's").await;
     assert!(!node.get("/channels").await.text().contains('~'));
     for url in ["/channels/~s%2F1", "/channels?prefix=~"] {
         assert_eq!(node.get(url).await.error_code(), "bad_channel", "{url}");

@@ -29,7 +29,8 @@ function savePenalties(conn) {
 function penalize(conn, transport, least) {
   var penalty = conn._penalties[transport.name];
   var count = penalty ? penalty[0] + 1 : 1;
-  var time = Math.max(least || 0, Math.min(600000, 1250 * Math.pow(4, count)) * (0.75 + Math.random() / 2));
+  // Whole milliseconds: with a fraction, `wallClock() + time - wallClock()` may be more than `time`.
+  var time = Math.ceil(Math.max(least || 0, Math.min(600000, 1250 * Math.pow(4, count)) * (0.75 + Math.random() / 2)));
   conn._penalties[transport.name] = [count, wallClock() + time, time];
   savePenalties(conn);
 }

@@ -206,7 +206,7 @@ async fn emitters_reach_single_sockets_and_nothing_that_is_reserved() {
     stage.each_gets(&[], &[], &[]).await;
     for node in &stage.nodes {
         assert_eq!(node.metric("longtail_bridge_refused_messages_total").await - before, 2.0, "{}", node.log());
-        eventually("the pickle in the log", async || node.log().contains("Python pickle").then_some(())).await;
+        node.logged("Python pickle").await;
         assert_eq!(node.log().matches("Python pickle").count(), 1, "{}", node.log());
         assert!(!node.log().contains(&secret));
     }
@@ -232,8 +232,7 @@ async fn a_node_may_take_only_events() {
     }
     client.expect(&["42[\"news\",1]"]).await;
     assert_eq!(node.metric("longtail_bridge_refused_messages_total").await, 1.0);
-    eventually("the command in the log", async || node.log().contains("--socketio-emitters=events").then_some(()))
-        .await;
+    node.logged("--socketio-emitters=events").await;
     // Native readers get the same messages.
     let items = decode::batch(&node.get("/poll?channel=%2F&cursor=earliest").await.text());
     assert_eq!(items.iter().filter(|item| item.str("event").as_deref() == Some("news")).count(), 1, "{items:?}");

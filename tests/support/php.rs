@@ -69,6 +69,11 @@ impl Php {
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.dir.join("log")).unwrap_or_default()).into_owned()
     }
+
+    /// Waits until this text is in the log.
+    pub async fn logged(&self, text: &str) {
+        eventually(text, async || self.log().contains(text).then_some(())).await;
+    }
 }
 
 impl Drop for Php {

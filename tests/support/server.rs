@@ -188,6 +188,11 @@ impl Node {
         self.log.lock().expect("log").join("\n")
     }
 
+    /// Waits until the node has logged this text. A line comes through a pipe, and may come after what it is about.
+    pub async fn logged(&self, text: &str) {
+        super::eventually(text, async || self.log().contains(text).then_some(())).await;
+    }
+
     /// Bytes of memory that the process itself uses now.
     pub fn resident(&self) -> usize {
         self.status("VmRSS:")
