@@ -27,6 +27,14 @@ const LONGEST_09: Duration = Duration::from_secs(20);
 /// How long a GET of 0.9 has waited whose repetition is known by its time stamp, which is a time in milliseconds.
 const LONG_09: Duration = Duration::from_millis(20);
 
+/// How a GET begins.
+enum Begun {
+    /// It waits, and the record has its stamp.
+    Waits(Box<Parts>, Stamp),
+    /// It is a repeated GET that has its answer.
+    Answered(Framing, Vec<u8>),
+}
+
 impl Polling<'_> {
     /// Ends the connection because the client has broken a rule.
     async fn break_off(&self) -> Refused {
@@ -42,23 +50,12 @@ impl Polling<'_> {
     pub async fn get(mut self, follows: bool) -> Result<(Framing, Vec<u8>), Refused> {
         let asked = Instant::now();
         let reader_metrics = self.state.delivery.open(POLLING.name());
-        let mut parts = self.load().await?;
+        let (mut parts, stamp) = match self.park().await? {
+            Begun::Waits(parts, stamp) => (parts, stamp),
+            Begun::Answered(framing, body) => return Ok((framing, body)),
+        };
         let framing = parts.info.payload();
-        if parts.reader.parked.is_none()
-            && let Some((stamp, body)) = &parts.reader.last
-            && stamp.is_of(self.t)
-        {
-            return Ok((framing, body.0.clone()));
-        }
-        // The same GET again: the browser has lost the connection on which the first one waits.
-        // In 0.9, a new GET takes the place of the old one.
         let is_09 = framing.words() == Words::V1;
-        if !is_09 && parts.reader.parked.as_ref().is_some_and(|parked| !parked.is_of(self.t)) {
-            return Err(self.break_off().await);
-        }
-        let stamp = Stamp { t: self.t.map(str::to_owned) };
-        parts.reader.parked = Some(stamp.clone());
-        self.write_reader(&mut parts).await?;
         let probes = parts.mode.probing_until_ms > self.state.hub.log().now_ms();
         let now_ms = || self.state.hub.log().now_ms();
         let time = if probes { PROBING } else { self.waiting_time(framing, parts.reader.pinged_ms) };
@@ -94,6 +91,34 @@ impl Polling<'_> {
         parts.reader = Reader { parked: None, was_offered, last, pinged_ms, ..reading.positions() };
         self.write_reader(&mut parts).await?;
         Ok((framing, body))
+    }
+
+    /// Notes in the record that this GET waits.
+    async fn park(&self) -> Result<Begun, Refused> {
+        loop {
+            let mut parts = self.load().await?;
+            let framing = parts.info.payload();
+            if parts.reader.parked.is_none()
+                && let Some((stamp, body)) = &parts.reader.last
+                && stamp.is_of(self.t)
+            {
+                return Ok(Begun::Answered(framing, body.0.clone()));
+            }
+            // The same GET again: the browser has lost the connection on which the first one waits.
+            // In 0.9, a new GET takes the place of the old one.
+            let is_09 = framing.words() == Words::V1;
+            if !is_09 && parts.reader.parked.as_ref().is_some_and(|parked| !parked.is_of(self.t)) {
+                return Err(self.break_off().await);
+            }
+            let stamp = Stamp { t: self.t.map(str::to_owned) };
+            parts.reader.parked = Some(stamp.clone());
+            match self.write(&mut parts, Part::Reader, self.lifetime()).await? {
+                Swapped::Done => return Ok(Begun::Waits(Box::new(parts), stamp)),
+                // Another GET has come between. Each turn lets one of them through, so the turns end.
+                Swapped::Stale => {}
+                Swapped::Gone => return Err(UNKNOWN),
+            }
+        }
     }
 
     /// How long a GET may wait for messages. Clients of version 4 need pings on schedule.
