@@ -180,8 +180,11 @@ impl RedisServer {
         self.child.as_mut().expect("its process").wait().expect("wait");
     }
 
-    /// Starts the server again on the same port and directory.
+    /// Starts the server again on the same port and directory. Its former process has to have ended.
     pub async fn restart(&mut self) {
+        // Otherwise the new process could not take the port, and the old one would outlive the test.
+        let is_over = self.child.as_mut().is_none_or(|child| child.try_wait().expect("wait").is_some());
+        assert!(is_over, "Redis still runs: kill() or end() it first");
         self.child = Some(spawn(self.port, &self.dir, &self.args));
         eventually("Redis to be back", async || self.try_command(&["PING"]).await.ok()).await;
     }
