@@ -29,8 +29,7 @@ function savePenalties(conn) {
 function penalize(conn, transport, least) {
   var penalty = conn._penalties[transport.name];
   var count = penalty ? penalty[0] + 1 : 1;
-  // Whole milliseconds: with a fraction, `wallClock() + time - wallClock()` may be more than `time`.
-  var time = Math.ceil(Math.max(least || 0, Math.min(600000, 1250 * Math.pow(4, count)) * (0.75 + Math.random() / 2)));
+  var time = Math.max(least || 0, Math.min(600000, 1250 * Math.pow(4, count)) * (0.75 + Math.random() / 2));
   conn._penalties[transport.name] = [count, wallClock() + time, time];
   savePenalties(conn);
 }
@@ -43,9 +42,9 @@ function forgive(conn, transport) {
 }
 
 // Returns the milliseconds for which the library still avoids the transport. If the rest is longer than the whole time,
-// the clock was set back.
+// the clock was set back. Rounding may add less than a millisecond to the rest.
 function penaltyLeft(conn, transport) {
   var penalty = conn._penalties[transport.name];
   var left = penalty && penalty[1] - wallClock();
-  return left > 0 && left <= penalty[2] ? left : 0;
+  return left > 0 && left < penalty[2] + 1 ? left : 0;
 }

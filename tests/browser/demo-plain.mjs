@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { agree, lanes, listen, setRate } from './lanes.mjs';
 import { freePort } from './ports.mjs';
-import { LONG, SOON, pause, pictures, root, startBrowser, startServer, until } from './support.mjs';
+import { LONG, SOON, kill, pause, pictures, root, startBrowser, startServer, until } from './support.mjs';
 
 let browser;
 
@@ -43,11 +43,7 @@ test('without the demo the page is useful, and says what is missing', LONG, asyn
 
     // The server stops and starts again. It loses its log in memory, so each lane gets a gap and continues.
     const port = new URL(plain.base).port;
-    await new Promise(resolve => {
-      plain.child.removeAllListeners('exit');
-      plain.child.on('exit', resolve);
-      plain.child.kill('SIGKILL');
-    });
+    await kill(plain);
     plain = await startServer(['--listen', '127.0.0.1:' + port]);
     await until('every lane is open again and was told of the gap', async () => {
       const all = await lanes(other);
@@ -73,11 +69,7 @@ test('the page says when the demo is gone, and finds it again after a restart', 
     await other.click('#publish button[type=submit]');
     await other.waitForFunction(() => /^Published as/.test(document.getElementById('outcome').textContent));
     assert.equal(await other.$eval('#lanes', lanes => lanes.offsetTop), below, 'the lanes stay where they are');
-    await new Promise(resolve => {
-      demo.child.removeAllListeners('exit');
-      demo.child.on('exit', resolve);
-      demo.child.kill('SIGKILL');
-    });
+    await kill(demo);
     await until('the page says so', async () => {
       const said = [await other.textContent('#lesson'), await other.textContent('#own')];
       return said.every(text => /no answer from the server/i.test(text)) || said;

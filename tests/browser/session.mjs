@@ -8,7 +8,7 @@ import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from './ports.mjs';
-import { LONG, libraryPage, listen, opened, publish, startBrowser, startServer, until } from './support.mjs';
+import { LONG, kill, libraryPage, listen, opened, publish, startBrowser, startServer, until } from './support.mjs';
 
 const TRANSPORTS = ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'];
 
@@ -62,13 +62,11 @@ after(async () => {
 const hook = () => ['--hook-url', `http://127.0.0.1:${application.address().port}/hook.php`, '--hook-timeout', '20',
   '--hook-notify', 'connect,event,ack,disconnect'];
 
-// A page with a session. `got` has the names and the data of the events of the application, and of messages their channel.
+// A page with a session.
 async function connected(client, options, base = server.base) {
   const page = await libraryPage(await browser.newContext(), base);
   await listen(page, { channels: `own:${client}`, client, session: true, interval: 200, ...options });
   await page.evaluate(() => {
-    window.got = [];
-    window.lt.on('message', message => { window.got.push([message.channel || message.event, message.data]); });
     window.lt.on('question', (data, message) => { message.ack('yes', data); });
     window.ask = (event, data) => new Promise(resolve => { window.lt.emit(event, data, (...answer) => resolve(answer)); });
   });
@@ -227,7 +225,7 @@ for (const transport of ['ws', 'long-poll']) {
       await opened(page, transport);
       await publish(nodes[1].base, `room:${client}`, 'before');
       await gets(page, `room:${client}`, 'before');
-      nodes[0].child.kill('SIGKILL');
+      await kill(nodes[0]);
       // Both are read by the page when it is back: the log has their places.
       const session = await page.evaluate(() => window.lt.session);
       const body = JSON.stringify({ session, send: [{ event: 'missed', data: 1 }], join: ['more'] });

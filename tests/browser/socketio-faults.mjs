@@ -10,7 +10,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from './ports.mjs';
-import { LONG, pause, startServer, until } from './support.mjs';
+import { LONG, kill, pause, startServer, until } from './support.mjs';
 
 const require = createRequire(import.meta.url);
 const work = mkdtempSync(join(tmpdir(), 'longtail-socketio-'));
@@ -83,7 +83,7 @@ test('pages that poll notice nothing when nodes are killed', LONG, async () => {
     for (let n = 0; !isOver; n = (n + 1) % 3) {
       await pause(3000);
       if (isOver) return;
-      nodes[n].server.child.kill('SIGKILL');
+      await kill(nodes[n].server);
       nodes[n].server = await start(nodes[n].port);
       await answers(nodes[n].server.base + '/readyz');
     }

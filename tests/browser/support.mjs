@@ -55,6 +55,13 @@ export async function startServer(args = []) {
   return { base, child, said: () => log, stop: () => child.kill('SIGTERM') };
 }
 
+// Kills a server (`kill -9`), and waits until it is gone, so that another one can take its port.
+export const kill = server => new Promise(resolve => {
+  server.child.removeAllListeners('exit');
+  server.child.on('exit', resolve);
+  server.child.kill('SIGKILL');
+});
+
 export async function startBrowser(flags = []) {
   const executablePath = process.env.CHROMIUM
     ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
@@ -123,14 +130,18 @@ export async function libraryPage(context, origin, { path = '/healthz', script =
 }
 
 // Connects in a page as `lt`, and keeps what the page hears: the data of messages in `seen`, the time of each in
-// `times`, what `state`, `transport`, `error` and `close` tell in `states`, `steps`, `errors` and `ends`, and the
+// `times`, in `got` the channel (or the name of an event without one) and the data, what `state`, `transport`, `error` and `close` tell in `states`, `steps`, `errors` and `ends`, and the
 // number of `gaps`.
 export const listen = (page, options, url = '') => page.evaluate(([url, options]) => {
-  Object.assign(window, { seen: [], times: [], states: [], steps: [], errors: [], ends: [], gaps: 0 });
+  Object.assign(window, { seen: [], times: [], got: [], states: [], steps: [], errors: [], ends: [], gaps: 0 });
   // A test may give a function `askToken` to the page.
   if (window.askToken) options.token = done => { window.askToken().then(done); };
   window.lt = Longtail.connect(url, options);
-  window.lt.on('message', message => { window.seen.push(message.data); window.times.push(Date.now()); });
+  window.lt.on('message', message => {
+    window.seen.push(message.data);
+    window.times.push(Date.now());
+    window.got.push([message.channel || message.event, message.data]);
+  });
   window.lt.on('state', state => { window.states.push(state); });
   window.lt.on('transport', name => { window.steps.push(name); });
   window.lt.on('error', error => { window.errors.push(error); });
