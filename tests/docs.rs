@@ -84,8 +84,9 @@ fn the_flags_of_the_readme_exist() {
         .collect();
     let is_of_all = |name: &str| matches!(name, "help" | "version");
     let mut checked = 0;
-    for page in ["README.md", "docs/configuration.md", "docs/troubleshooting.md", "docs/sizing.md", "docs/upgrading.md"]
-    {
+    let pages = ["configuration", "migrating", "php", "sizing", "troubleshooting", "upgrading"];
+    let pages = pages.map(|name| format!("docs/{name}.md"));
+    for page in pages.iter().map(String::as_str).chain(["README.md"]) {
         let text = read(page);
         for flag in text.split("`--").skip(1) {
             let name = flag.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next().unwrap_or_default();
