@@ -199,7 +199,7 @@ pub struct Config {
     #[command(flatten)]
     pub message_log: MessageLogFlags,
 
-    /// Seconds of silence on a stream before a heartbeat is sent
+    /// Seconds of silence on a stream before the server sends a heartbeat
     #[arg(long, env = "LONGTAIL_HEARTBEAT_SECONDS", value_name = "S", default_value_t = 15, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat_seconds: u64,
@@ -260,8 +260,8 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub publish_rate: u32,
 
-    /// Memory budget for data that clients have not read yet or not sent completely: heads, TLS handshakes, bodies. If
-    /// it is exceeded, the server disconnects the slowest readers. Incomplete input may take half of it
+    /// Memory budget for data that clients have not read yet, or have not sent completely: heads, TLS handshakes, bodies.
+    /// Above it, the server disconnects the slowest readers. Incomplete input may take half of it
     #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,
@@ -282,13 +282,13 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub request_timeout: u64,
 
-    /// Seconds for which a connection may be idle between two requests. Make it longer than that of a proxy in front
-    /// (most have 60), so that the proxy never sends a request on a connection that the server closes
+    /// Seconds for which a connection may be idle between two requests. Make it longer than the idle timeout of the proxy
+    /// in front (usually 60), so that the proxy never sends a request on a connection that the server closes
     #[arg(long, env = "LONGTAIL_KEEP_ALIVE_TIMEOUT", value_name = "S", default_value_t = 75, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=7200))]
     pub keep_alive_timeout: u64,
 
-    /// Seconds without progress after which a write to a client fails and the client is disconnected. On Linux also the
+    /// Seconds without progress of a write, after which the server disconnects the client. On Linux, this is also the
     /// time for which a client may leave sent bytes unconfirmed, before it counts as gone
     #[arg(long, env = "LONGTAIL_WRITE_TIMEOUT", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -299,8 +299,8 @@ pub struct Config {
     #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub direct_writes: bool,
 
-    /// Whether simple HTTP/1.1 polls, streams and publishes take a fast path, on which pipelined requests are answered
-    /// together. With `false`, hyper handles all requests
+    /// Whether simple HTTP/1.1 polls, streams and publishes take a fast path, on which the server answers pipelined
+    /// requests together. With `false`, hyper handles all requests
     #[arg(
         long,
         env = "LONGTAIL_PLAIN_REQUESTS",

@@ -33,7 +33,7 @@ impl FromStr for Secret {
 /// The flags of access control.
 #[derive(Args, Clone, Debug)]
 pub struct AccessFlags {
-    /// Lets everybody who can reach the server subscribe and publish, and permits addresses other than loopback
+    /// Lets every client that can reach the server subscribe and publish, and allows addresses other than loopback
     #[arg(long, env = "LONGTAIL_OPEN", value_parser = BoolishValueParser::new(), help_heading = "Access")]
     pub open: bool,
 
@@ -43,7 +43,7 @@ pub struct AccessFlags {
     #[arg(value_parser = key, value_delimiter = ' ', action = ArgAction::Append)]
     pub publish_key: Vec<Secret>,
 
-    /// Channels that everybody may subscribe to, such as `news` or `public:*`. Repeatable
+    /// Channels that every client may subscribe to, such as `news` or `public:*`. Repeatable
     #[arg(long, env = "LONGTAIL_PUBLIC", value_name = "PATTERN", help_heading = "Access")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append)]
     pub public: Vec<String>,
@@ -61,14 +61,14 @@ pub struct AccessFlags {
     #[arg(long, env = "LONGTAIL_TOKEN_PUBLIC_KEY", value_name = "FILE", help_heading = "Access")]
     pub token_public_key: Option<PathBuf>,
 
-    /// URL of the application that decides who may subscribe and publish, such as
-    /// `https://www.example.com/authorize.php`. The server sends it the channels and the user's cookies by POST, and it
-    /// answers with the allowed channels
+    /// URL of the application that decides which clients may subscribe and publish, such as
+    /// `https://www.example.com/authorize.php`. The server sends it the channels and the user's cookies by POST. The
+    /// application answers with the allowed channels
     #[arg(long, env = "LONGTAIL_AUTHORIZE_URL", value_name = "URL", help_heading = "Access")]
     #[arg(value_parser = authorize_url, hide_env_values = true)]
     pub authorize_url: Option<Uri>,
 
-    /// Seconds that the application may take for an answer. After that the request is refused
+    /// Seconds that the application may take for an answer. After that, the server refuses the request
     #[arg(long, env = "LONGTAIL_AUTHORIZE_TIMEOUT", value_name = "S", default_value_t = 2, help_heading = "Access")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
     pub authorize_timeout: u64,
@@ -79,18 +79,18 @@ pub struct AccessFlags {
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]
     pub allow_origin: Vec<String>,
 
-    /// Proxies whose X-Forwarded-For and Forwarded headers are trusted: a network such as `10.0.0.0/8`, or an address.
-    /// Repeatable
+    /// Proxies whose X-Forwarded-For and Forwarded headers the server trusts: a network such as `10.0.0.0/8`, or an
+    /// address. Repeatable
     #[arg(long, env = "LONGTAIL_TRUSTED_PROXY", value_name = "CIDR", help_heading = "Access")]
     #[arg(value_parser = network, value_delimiter = ' ', action = ArgAction::Append)]
     pub trusted_proxy: Vec<IpNet>,
 
     /// Expects a PROXY protocol header, version 1 or 2, on connections from trusted proxies, on HTTP and raw TCP.
-    /// A connection without this header is closed
+    /// The server closes a connection without this header
     #[arg(long, env = "LONGTAIL_PROXY_PROTOCOL", value_parser = BoolishValueParser::new(), help_heading = "Access")]
     pub proxy_protocol: bool,
 
-    /// Address of the admin interface: /metrics, /status and /channels without a key, for everybody who can reach it
+    /// Address of the admin interface: /metrics, /status and /channels without a key, for every client that can reach it
     #[arg(long, env = "LONGTAIL_ADMIN_LISTEN", value_name = "ADDR", value_parser = address)]
     #[arg(help_heading = "Listening")]
     pub admin_listen: Option<SocketAddr>,

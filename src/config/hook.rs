@@ -36,7 +36,7 @@ impl Notify {
 #[derive(Args, Clone, Debug)]
 pub struct HookFlags {
     /// URL of the application that gets the events of clients, such as `https://www.example.com/hook.php`. The server
-    /// sends it each event and the user's cookies by POST, and it answers what happens next
+    /// sends it each event and the user's cookies by POST. The answer says what the server does next
     #[arg(long, env = "LONGTAIL_HOOK_URL", value_name = "URL", help_heading = "Application")]
     #[arg(value_parser = hook_url, hide_env_values = true)]
     pub hook_url: Option<Uri>,
@@ -52,7 +52,7 @@ pub struct HookFlags {
     #[arg(long, env = "LONGTAIL_HOOK_SECRET_FILE", value_name = "FILE", help_heading = "Application")]
     pub hook_secret_file: Option<PathBuf>,
 
-    /// Seconds that the application may take for a call, with its repetition. After that the event fails
+    /// Seconds that the application may take for a call, with its repetition. After that, the event fails
     #[arg(long, env = "LONGTAIL_HOOK_TIMEOUT", value_name = "S", default_value_t = 2, help_heading = "Application")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
     pub hook_timeout: u64,

@@ -35,7 +35,7 @@ pub struct MessageLogFlags {
     #[arg(long, env = "LONGTAIL_REDIS_TLS_KEY", value_name = "FILE", help_heading = "Log")]
     pub redis_tls_key: Option<PathBuf>,
 
-    /// Replicas that must have a message before the publish is acknowledged. If fewer replicas confirm in time, the
+    /// Replicas that must have a message before the server acknowledges it. If fewer replicas confirm in time, the
     /// answer is `outcome_unknown`
     #[arg(long, env = "LONGTAIL_REDIS_WAIT_REPLICAS", value_name = "N", default_value_t = 0, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -61,29 +61,30 @@ pub struct MessageLogFlags {
     #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", value_parser = BoolishValueParser::new(), help_heading = "Log")]
     pub wait_for_log: bool,
 
-    /// Retention: the age in seconds up to which messages are kept
+    /// Retention: the maximum age in seconds of the messages that the log keeps
     #[arg(long, env = "LONGTAIL_RETAIN_SECONDS", value_name = "S", default_value_t = 600, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub retain_seconds: u64,
 
-    /// Retention: how many messages are kept
+    /// Retention: the maximum number of messages that the log keeps
     #[arg(long, env = "LONGTAIL_RETAIN_MESSAGES", value_name = "N", default_value_t = 100_000, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub retain_messages: u64,
 
-    /// Retention: how many bytes of messages are kept. Use a size such as `64MiB`, or a number
+    /// Retention: the maximum number of bytes of messages that the log keeps. Use a size such as `64MiB`, or a number
     #[arg(long, env = "LONGTAIL_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
 
-    /// Retention: how much is kept of what changes client sessions, in percent of --retain-messages and --retain-bytes,
-    /// besides the messages
+    /// Retention: the limit on entries that change client sessions, in percent of --retain-messages and --retain-bytes, in
+    /// addition to the messages
     #[arg(long, env = "LONGTAIL_RETAIN_CONTROL", value_name = "PERCENT", default_value_t = 10, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
     pub retain_control: u8,
 
-    /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. The server remembers each key
-    /// for five minutes. A publisher may take as much as is free after that; above its share, its new keys get 429
+    /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. The server remembers each
+    /// key for five minutes. The keys of a publisher may take as much memory as then remains free. Above this share,
+    /// its new keys get 429
     #[arg(long, env = "LONGTAIL_KEY_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
     #[arg(value_parser = size)]
     pub key_bytes: usize,

@@ -8,8 +8,8 @@ use clap::{ArgAction, Args};
 /// The flags of presence.
 #[derive(Args, Clone, Debug)]
 pub struct PresenceFlags {
-    /// Channels whose members are known: which users read them, such as `room:*`. The user comes from the token or from
-    /// the application. Repeatable
+    /// Channels whose members the server knows, such as `room:*`. Members are the users that read the channel. The user
+    /// comes from the token or from the application. Repeatable
     #[arg(long, env = "LONGTAIL_PRESENCE", value_name = "PATTERN", help_heading = "Presence")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append)]
     pub presence: Vec<String>,
@@ -19,7 +19,7 @@ pub struct PresenceFlags {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000), help_heading = "Presence")]
     pub presence_members: u64,
 
-    /// Size limit on a user's info, as JSON. A user with more may not subscribe to a channel with presence
+    /// Size limit on a user's info, as JSON. A user with a larger info may not subscribe to a channel with presence
     #[arg(long, env = "LONGTAIL_PRESENCE_INFO_BYTES", value_name = "SIZE", default_value = "2048")]
     #[arg(value_parser = size, help_heading = "Presence")]
     pub presence_info_bytes: usize,

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The flags of Socket.IO.
 #[derive(Args, Clone, Debug)]
 pub struct SocketIoFlags {
-    /// Serve pages that use socket.io-client, at /socket.io/
+    /// Serves pages that use socket.io-client, at /socket.io/
     #[arg(long, env = "LONGTAIL_SOCKETIO", help_heading = "Socket.IO")]
     #[arg(value_parser = clap::builder::BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub socketio: bool,
@@ -19,21 +19,21 @@ pub struct SocketIoFlags {
     #[arg(value_delimiter = ' ', value_parser = join, action = ArgAction::Append)]
     pub socketio_join: Vec<Join>,
 
-    /// What an event of a Socket.IO client does: EVENT=ACTION or /ns:EVENT=ACTION. The actions join and leave take a
-    /// room from the first argument. publish sends the event to the whole namespace, and broadcast to all but the sender.
+    /// The effect of an event of a Socket.IO client: EVENT=ACTION or /ns:EVENT=ACTION. The actions join and leave take a
+    /// room from the first argument. publish sends the event to the whole namespace, and broadcast to all except the sender.
     /// Repeatable
     #[arg(long, env = "LONGTAIL_SOCKETIO_ON", value_name = "SPEC", help_heading = "Socket.IO")]
     #[arg(value_delimiter = ' ', value_parser = on, action = ArgAction::Append)]
     pub socketio_on: Vec<On>,
 
-    /// Lets Socket.IO clients from 4.6 on go on with their socket after a lost connection. Each event then has one more
+    /// Lets Socket.IO clients from 4.6 on continue their socket after a lost connection. Each event then has one more
     /// argument
     #[arg(long, env = "LONGTAIL_SOCKETIO_RECOVERY", help_heading = "Socket.IO")]
     #[arg(value_parser = clap::builder::BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub socketio_recovery: bool,
 
-    /// Accept the events and commands that the emitters of Socket.IO PUBLISH in Redis. With `=events`, accept only events.
-    /// A program that may PUBLISH there can reach every Socket.IO client
+    /// Accepts the events and commands that the emitters of Socket.IO PUBLISH in Redis. With `=events`, accepts only
+    /// events. A program that may PUBLISH to these channels can reach every Socket.IO client
     #[arg(long, env = "LONGTAIL_SOCKETIO_EMITTERS", value_name = "WHAT", help_heading = "Socket.IO")]
     #[arg(value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub socketio_emitters: Option<Emitters>,
@@ -53,7 +53,7 @@ pub struct SocketIoFlags {
     #[arg(value_parser = seconds, help_heading = "Socket.IO")]
     pub socketio_ping_timeout: Duration,
 
-    /// Seconds after which a Socket.IO connection without a namespace is closed
+    /// Seconds after which the server closes a Socket.IO connection without a namespace
     #[arg(long, env = "LONGTAIL_SOCKETIO_CONNECT_TIMEOUT", value_name = "S", default_value = "45")]
     #[arg(value_parser = seconds, help_heading = "Socket.IO")]
     pub socketio_connect_timeout: Duration,

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 /// The flags of SockJS.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SockJsFlags {
-    /// Serve pages that use sockjs-client: 'PREFIX=CHANNEL[,CHANNEL…] [OPTION=VALUE…]'. Its clients read the channels.
+    /// Serves pages that use sockjs-client: 'PREFIX=CHANNEL[,CHANNEL…] [OPTION=VALUE…]'. The clients read the channels.
     /// Options: on-message (publish, broadcast, echo, hook or ignore), on-open (close:CODE:REASON), origins, websocket,
     /// cookie, response-limit, sockjs-url, last. Repeatable; in the environment, one per line
     #[arg(long, env = "LONGTAIL_SOCKJS", value_name = "SPEC", help_heading = "SockJS")]
