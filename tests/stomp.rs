@@ -176,6 +176,40 @@ async fn frames_may_be_cut_and_joined_and_acknowledged() {
     assert_eq!(client.0.close_code().await, 1001);
 }
 
+/// One message may have a SEND and the DISCONNECT after it.
+#[tokio::test]
+async fn the_end_comes_after_the_answers() {
+    for log in [Log::Memory, Log::Redis] {
+        let world = World::start(log, &["--stomp=/stomp"]).await;
+        let mut client = Client::connected(&world.node, "1.2").await;
+        let sends = ["1", "2"].map(|n| format!("SEND\ndestination:a\nreceipt:{n}\n\n{n}\0")).concat();
+        client.send(&format!("{sends}DISCONNECT\nreceipt:bye\n\n")).await;
+        for receipt in ["1", "2", "bye"] {
+            assert_eq!(client.expect("RECEIPT").await.header("receipt-id"), receipt);
+        }
+        assert_eq!(client.0.close_code().await, 1000);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_missed_messages_is_told() {
+    let node = Node::start(&["--stomp=/stomp", "--retain-messages=50", "--send-buffer-bytes=8KiB"]).await;
+    let mut client = Client::connected(&node, "1.2").await;
+    client.subscribe("1", "a").await;
+    let data = json!("x".repeat(50_000)).to_string();
+    for _ in 0..200 {
+        node.publish("a", &data).await;
+    }
+    let error = loop {
+        let frame = client.next().await;
+        if frame.command != "MESSAGE" {
+            break frame;
+        }
+    };
+    assert!(error.command == "ERROR" && error.body.contains("connect again"), "{error:?}");
+    assert_eq!(client.0.close_code().await, 1013);
+}
+
 #[tokio::test]
 async fn errors_end_the_connection_and_say_why() {
     let node = Node::start(&["--stomp=/stomp", "--request-timeout=1", "--max-message-bytes=1000"]).await;

@@ -24,6 +24,7 @@ use std::sync::Arc;
 pub use crate::serve::access::query::Action;
 pub use crate::serve::http::request::normalize_host;
 pub use crate::serve::net::proxy_protocol::read as read_proxy_header;
+pub use crate::serve::protocols::socketio::connection_again;
 
 /// The state of a session that these bytes are, written again.
 pub fn state_again(bytes: &[u8]) -> Option<Vec<u8>> {

@@ -38,4 +38,9 @@ pub trait Envelope: Any + Send + Sync {
 
     /// Appends a control object in a frame.
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>);
+
+    /// Whether a stream ends after a gap.
+    fn ends_at_gap(&self) -> bool {
+        false
+    }
 }

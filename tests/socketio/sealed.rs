@@ -337,11 +337,15 @@ async fn some_connections_need_a_record() {
     page.until("431[1]").await;
     // A client that has no browser is not asked to follow, and neither is one of an application that hears of ends.
     let told = Node::start(&[&flags[..], &["--hook-notify", "connect,event,disconnect"]].concat()).await;
-    let mut page = Page::open(&[told.http], P4).await;
-    page.post("40").await;
-    page.until("40{").await;
-    for _ in 0..4 {
-        page.get().await;
+    // Nor is one whose bookmark would outlive its key.
+    let slow = Node::start(&["--socketio", TIMES[0], TIMES[1], "--socketio-ping-timeout", "1800"]).await;
+    for node in [told, slow] {
+        let mut page = Page::open(&[node.http], P4).await;
+        page.post("40").await;
+        page.until("40{").await;
+        for _ in 0..4 {
+            page.get().await;
+        }
+        assert_eq!(page.sid.len(), PLAIN);
     }
-    assert_eq!(page.sid.len(), PLAIN);
 }

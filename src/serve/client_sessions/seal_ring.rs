@@ -1,11 +1,12 @@
-//! The keys of sealed tokens that this node has. It asks for them rarely: whatever clients send, once a second at most.
+//! The keys of sealed tokens that this node has. It asks for them rarely: whatever clients send, once a second at most. A
+//! request that needs a newer key waits for the next call, because another node may just have made the key.
 
 use super::metrics::SealedMetrics;
 use crate::log::seal_keys::{SealKey, SealKeyId, SealKeyStore, SealKeys};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// How often the node looks for newer keys.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -25,7 +26,10 @@ pub struct SealRing {
 #[derive(Default)]
 struct Held {
     keys: Option<SealKeys>,
+    /// When the store was asked for the last time.
     asked: Option<Instant>,
+    /// When the last call that was answered began.
+    answered: Option<Instant>,
 }
 
 impl SealRing {
@@ -41,14 +45,21 @@ impl SealRing {
         if let Some(keys) = self.held.lock().keys.as_ref().filter(|keys| is_enough(keys)) {
             return Some(keys.clone());
         }
+        let came = Instant::now();
         let _one = self.asking.lock().await;
-        let (keys, was_just_asked) = {
+        let (keys, asked, answered) = {
             let held = self.held.lock();
-            (held.keys.clone(), held.asked.is_some_and(|asked| asked.elapsed() < PAUSE))
+            (held.keys.clone(), held.asked, held.answered)
         };
-        if was_just_asked || keys.as_ref().is_some_and(is_enough) {
+        // A call that began after the request had come has found every key that its token may be sealed with.
+        if answered.is_some_and(|began| began > came) || keys.as_ref().is_some_and(is_enough) {
             return keys;
         }
+        let pause = asked.map_or(Duration::ZERO, |asked| PAUSE.saturating_sub(asked.elapsed()));
+        if keys.is_none() && !pause.is_zero() {
+            return None;
+        }
+        sleep(pause).await;
         self.ask().await;
         self.held.lock().keys.clone()
     }
@@ -63,14 +74,15 @@ impl SealRing {
     }
 
     async fn ask(&self) {
-        self.held.lock().asked = Some(Instant::now());
+        let began = Instant::now();
+        self.held.lock().asked = Some(began);
         let Some(new) = SealKey::random() else { return };
         let answer = self.store.keys(&new).await;
         let mut held = self.held.lock();
         // The store may have taken long to answer. Requests that have waited meanwhile do not ask again.
         held.asked = Some(Instant::now());
         match answer {
-            Ok(keys) => held.keys = Some(keys),
+            Ok(keys) => (held.keys, held.answered) = (Some(keys), Some(began)),
             // The known keys stay.
             Err(_) => drop(self.metrics.key_failures.inc()),
         }

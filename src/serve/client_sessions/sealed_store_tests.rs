@@ -227,11 +227,37 @@ async fn keys_change_and_the_last_two_open_tokens() {
     // Tokens of keys that nobody has: they do not make the node ask again and again.
     let foreign = node.beside(Arc::new(MemorySealKeys::default()));
     let calls = keys.calls.load(Ordering::Relaxed);
-    for _ in 0..50 {
-        let token = foreign.keep(&state).await.expect("kept");
-        assert_eq!(code(node.sealed.find(&token, Duration::ZERO).await), Err(Code::NoSession));
+    let began = Instant::now();
+    let token = foreign.keep(&state).await.expect("kept");
+    for _ in 0..10 {
+        let requests = (0..20).map(|_| node.sealed.find(&token, Duration::ZERO));
+        let found = futures_util::future::join_all(requests).await;
+        assert!(found.into_iter().all(|found| code(found) == Err(Code::NoSession)));
     }
-    assert!(keys.calls.load(Ordering::Relaxed) <= calls + 1);
+    let calls = keys.calls.load(Ordering::Relaxed) - calls;
+    assert!(calls as u64 <= began.elapsed().as_secs() + 1 && calls <= 20, "{calls} calls");
+}
+
+/// A token of a key that another node has just made opens here, even if this node has asked for keys a moment before.
+#[tokio::test(start_paused = true)]
+async fn a_node_waits_for_a_key_that_is_new() {
+    let keys = Arc::new(ChosenKeys::default());
+    keys.rotate();
+    let node = Node::with(100, keys.clone(), false).await;
+    let mut state = node.state(SEALED);
+    node.sealed.create(&mut state, Duration::ZERO, true).await.expect("created");
+    let foreign = node.beside(Arc::new(MemorySealKeys::default()));
+    let forged = foreign.keep(&state).await.expect("kept");
+    tokio::time::advance(PAUSE_OF_TEST).await;
+    assert_eq!(code(node.sealed.find(&forged, Duration::ZERO).await), Err(Code::NoSession));
+    keys.rotate();
+    let token = node.beside(keys.clone()).keep(&state).await.expect("kept");
+    let began = Instant::now();
+    let requests = [&token, &forged, &token].map(|token| node.sealed.find(token, Duration::ZERO));
+    let found = futures_util::future::join_all(requests).await.into_iter().map(code).collect::<Vec<_>>();
+    assert_eq!(found, [Ok(()), Err(Code::NoSession), Ok(())]);
+    assert!(began.elapsed() <= PAUSE_OF_TEST);
+    assert_eq!(keys.calls.load(Ordering::Relaxed), 4, "one call is for all that wait");
 }
 
 /// Longer than the pause between two calls for the keys.

@@ -312,6 +312,8 @@ impl RunningDuplex {
                 // The command may wait for the application's answer. Commands keep their order, and only this
                 // connection waits.
                 Input::Command(frame) => {
+                    // One read may have many commands. A farewell waits for the answers to those before it.
+                    self.pump.set_answering(self.pending.is_some());
                     let outcome = match (&mut self.commands, self.decoder.dialect()) {
                         (Commands::Native(commands), Some(dialect)) => {
                             commands.handle(&self.state, &mut self.pump, dialect, &frame).await

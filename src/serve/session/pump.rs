@@ -329,12 +329,17 @@ impl Pump {
                         self.push_control(&Control::Gap(gap));
                         if self.session().is_some_and(|(session, it)| session.is_interrupted_by(&gap, it)) {
                             self.bye(CloseReason::Rollover, Some(LOST_RETRY));
+                        } else if self.envelope.ends_at_gap() {
+                            self.bye(CloseReason::SlowReader, None);
                         }
                         // A client that cannot be told what it has missed gets everything anew with a new connection.
                         self.leave(CloseReason::SlowReader);
                         continue;
                     }
-                    (_, Some(bytes)) => return self.write(bytes),
+                    (_, Some(bytes)) => {
+                        self.count(&bytes);
+                        return Poll::Ready(Some(bytes));
+                    }
                     (_, None) => {}
                 }
             }
@@ -423,11 +428,6 @@ impl Pump {
         if outcome == WriteOutcome::Slow {
             self.disconnect_slow();
         }
-    }
-
-    fn write(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
-        self.count(&bytes);
-        Poll::Ready(Some(bytes))
     }
 
     fn count(&mut self, bytes: &Bytes) {

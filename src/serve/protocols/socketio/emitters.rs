@@ -56,7 +56,7 @@ pub enum NotTaken {
     #[error("it names more than {MAX_ROOMS} rooms")]
     TooManyRooms,
     /// The entries would be too long.
-    #[error("its event is too long for so many rooms")]
+    #[error("it has too many rooms for its length")]
     TooLarge,
     /// Commands are not taken.
     #[error("it is a command, and --socketio-emitters=events takes only events")]
@@ -110,7 +110,17 @@ impl Intake {
         let entries = sockets.targets().map(|to| {
             ControlEntry::Change(Change { to: Some(to), filter: Some(sockets.filter(&[])), ..change.clone() })
         });
-        Ok(entries.filter_map(|entry| entry.draft(None)).collect())
+        self.bounded(entries.filter_map(|entry| entry.draft(None)))
+    }
+
+    /// Collects the entries of a publication.
+    fn bounded(&self, drafts: impl Iterator<Item = Draft>) -> Result<Vec<Draft>, NotTaken> {
+        let (mut size, most) = (0, CONTROL_BYTES.saturating_add(self.max_payload));
+        let bounded = drafts.map(|draft| {
+            size += draft.size();
+            if size > most { Err(NotTaken::TooLarge) } else { Ok(draft) }
+        });
+        bounded.collect()
     }
 
     /// The entries of an event.
@@ -126,26 +136,25 @@ impl Intake {
         let is_for_all = !matches!(name.parse::<Event>(), Err(BadEvent::Reserved));
         let fields = DraftFields { event: Some(name).filter(|_| is_for_all), ..fields };
         let draft = fields.check(sockets.first.clone(), self.max_payload)?;
-        let (mut drafts, mut reached) = (Vec::new(), Vec::new());
+        let (mut message, mut reached) = (None, Vec::new());
         if is_for_all && !sockets.channels.is_empty() {
             let is_args = draft.extras.as_deref().is_some_and(|extras| extras.is_args);
             let channels = if sockets.channels.len() > 1 { sockets.channels.clone().into() } else { Box::default() };
             let except = sockets.except_items().ok_or(NotTaken::TooManyRooms)?;
-            drafts.push(draft.with_extras(Extras { channels, except, is_args, ..Extras::default() }));
+            message = Some(draft.with_extras(Extras { channels, except, is_args, ..Extras::default() }));
             reached.extend(sockets.channels.iter().map(|channel| Addressee::Channel(channel.to_string())));
         }
         let args = Json::parse(arguments).ok_or(Error::Json)?;
-        for to in sockets.targets() {
+        let sends = sockets.targets().filter_map(|to| {
             if reached.contains(&to) {
-                continue;
+                return None;
             }
             let filter = Some(sockets.filter(&reached));
-            let send = Send { to: Some(to.clone()), filter, event: name.to_owned(), args: args.clone(), ack: None };
-            drafts.extend(ControlEntry::Send(send).draft(None));
-            reached.push(to);
-        }
-        let size: usize = drafts.iter().map(Draft::size).sum();
-        if size > CONTROL_BYTES.saturating_add(self.max_payload) { Err(NotTaken::TooLarge) } else { Ok(drafts) }
+            reached.push(to.clone());
+            let send = Send { to: Some(to), filter, event: name.to_owned(), args: args.clone(), ack: None };
+            ControlEntry::Send(send).draft(None)
+        });
+        self.bounded(message.into_iter().chain(sends))
     }
 }
 
@@ -376,5 +385,13 @@ mod tests {
         let json =
             emit(&format!("\"room\":[{}]", ids.join(","))).replace("\"x\"", &format!("\"{}\"", "x".repeat(60_000)));
         assert_eq!(wide.read("socketio", json.as_bytes()), Err(NotTaken::TooLarge));
+        // A command for a hundred rooms has their names a hundred times.
+        let command = |except: usize| {
+            let rooms: Vec<String> = (0..100).map(|n| format!("{n:03}{}", "é".repeat(98))).collect();
+            let opts = serde_json::json!({ "rooms": rooms, "except": rooms[..except] });
+            let command = serde_json::json!({ "type": 2, "opts": opts, "rooms": ["d"] }).to_string();
+            intake().read("socket.io-request#/#", command.as_bytes()).map(|drafts| drafts.len())
+        };
+        assert_eq!((command(10), command(100)), (Ok(100), Err(NotTaken::TooLarge)));
     }
 }

@@ -47,4 +47,6 @@ mod upgrade;
 pub use browser_client::BrowserClient;
 pub use emitters::{EMITTER_PATTERNS, Intake as EmitterIntake};
 pub use endpoint::SocketIo;
+#[cfg(fuzzing)]
+pub use sealed::connection_again;
 pub use transports::TRANSPORTS;

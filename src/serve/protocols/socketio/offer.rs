@@ -5,6 +5,7 @@ use super::reading::Reading;
 use super::record::{Info, Parts, Reader};
 use super::request::{EngineVersion, handshake};
 use super::sealed::SealedConnection;
+use crate::log::seal_keys::ROTATE;
 use crate::serve::client_sessions::protocol::Bookmarks;
 use crate::wire::engineio::PacketType;
 
@@ -37,8 +38,10 @@ impl Polling<'_> {
     /// it is a client that may follow. The time for a change to a WebSocket is over with the first ping.
     pub fn may_offer(&self, parts: &Parts, follows: bool) -> bool {
         let age_ms = self.state.hub.log().now_ms().saturating_sub(parts.info.began_ms);
-        // A socket that a client may recover needs a record, and so does one whose end the application is told.
-        let needs_record = self.shared.settings.recovery || self.state.sealed.takes_none();
+        // A socket that a client may recover needs a record, and so does one whose end the application is told, or whose
+        // bookmark would outlive its key.
+        let outlives_keys = self.session_life() >= ROTATE;
+        let needs_record = self.shared.settings.recovery || self.state.sealed.takes_none() || outlives_keys;
         follows
             && parts.info.engine() != EngineVersion::V1
             && !needs_record

@@ -130,6 +130,13 @@ impl SealedConnection {
     }
 }
 
+/// The bytes of a connection, written again.
+#[cfg(fuzzing)]
+pub fn connection_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (connection, ends_ms) = SealedConnection::read(bytes)?;
+    connection.write(ends_ms)
+}
+
 impl Info {
     /// The id that the client brings. In versions before 4, the public id of its sockets is in front of it.
     pub fn sid(&self, secret: &str) -> String {

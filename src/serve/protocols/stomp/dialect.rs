@@ -14,8 +14,11 @@ use std::sync::Arc;
 /// The longest id of a subscription or a receipt, in bytes.
 const MAX_ID: usize = 200;
 
-/// The most subscriptions of a connection. Several may be to one destination.
+/// The most subscriptions of a connection.
 const MAX_SUBSCRIPTIONS: usize = 250;
+
+/// The most subscriptions of a connection to one destination. Each of them gets a copy of each message.
+const MAX_COPIES: usize = 20;
 
 /// The dialect of a connection.
 pub struct StompDialect {
@@ -104,6 +107,9 @@ impl StompDialect {
             return bad(format!("a connection may have at most {MAX_SUBSCRIPTIONS} subscriptions"));
         }
         let channel = channel(destination)?;
+        if self.subscriptions.of(&channel) == MAX_COPIES {
+            return bad(format!("a connection may have at most {MAX_COPIES} subscriptions to one destination"));
+        }
         let (id, destination) = (id.to_owned(), destination.to_owned());
         // In 1.2, a message has a header for the acknowledgement.
         let acks = acks && version == Version::V12;
@@ -323,6 +329,13 @@ mod tests {
         assert!(command(&mut connected, "SUBSCRIBE\nid:1\ndestination:a\n\n").is_ok());
         let again = command(&mut connected, "SUBSCRIBE\nid:1\ndestination:b\n\n").expect_err("refused");
         assert!(again.message.contains("has this id"));
+        let mut subscribe = |id: usize, destination: &str| {
+            command(&mut connected, &format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\n\n"))
+        };
+        assert!((2..=MAX_COPIES).all(|id| subscribe(id, "a").is_ok()));
+        let copy = subscribe(100, "a").expect_err("refused");
+        assert!(copy.message.contains("to one destination"), "{}", copy.message);
+        assert!(subscribe(100, "b").is_ok());
         assert!(connected.head(b"SEND\ndestination:a\n\n\xff").expect_err("refused").message.contains("UTF-8"));
     }
 }

@@ -15,6 +15,9 @@ static REST_10: Encoding = Encoding::new("stomp 1.0", |message, out| rest(messag
 static REST_11: Encoding = Encoding::new("stomp 1.1", |message, out| rest(message, Version::V11, out));
 static REST_12: Encoding = Encoding::new("stomp 1.2", |message, out| rest(message, Version::V12, out));
 
+/// The error for a client that has missed messages, after which its connection ends.
+const GAP: &str = "the log has dropped messages that this connection has not read: connect again";
+
 /// The number of volatile messages that were encoded. They have no position, and each needs an id.
 static VOLATILE: AtomicU64 = AtomicU64::new(0);
 
@@ -144,9 +147,14 @@ impl Envelope for StompFrames {
                 }
                 out.extend_from_slice(&websocket::close_frame(code, reason));
             }
+            Control::Gap(_) => self.error(GAP, None, out),
             // The protocol does not have a frame for these.
-            Control::Gap(_) | Control::Ack { .. } | Control::Answer { .. } | Control::Pong { .. } => {}
+            Control::Ack { .. } | Control::Answer { .. } | Control::Pong { .. } => {}
         }
+    }
+
+    fn ends_at_gap(&self) -> bool {
+        true
     }
 }
 

@@ -40,6 +40,11 @@ impl Subscriptions {
         self.list.len()
     }
 
+    /// The number of subscriptions to a channel.
+    pub fn of(&self, channel: &Channel) -> usize {
+        self.list.iter().filter(|subscription| subscription.channel == *channel).count()
+    }
+
     /// Adds a subscription. Returns whether its id was free.
     pub fn add(&mut self, subscription: Subscription) -> bool {
         let is_free = self.list.iter().all(|other| other.id != subscription.id);
