@@ -112,8 +112,41 @@ async fn the_page_of_hidden_frames_is_kept() {
     assert!(tags.iter().all(|tag| *tag == tags[0]));
     let known = Request::get("/echo/iframe.html").header("If-None-Match", &tags[0]).send(node.http).await;
     assert_eq!((known.status, known.header("content-type"), known.text().as_str()), (304, None, ""));
+    assert_eq!(known.header("content-security-policy"), None, "every page may show it");
     let own = Request::get("/own/iframe.html").header("If-None-Match", &tags[0]).send(node.http).await;
     assert!(own.status == 200 && own.text().contains("<script src=\"/files/sockjs.js\">"), "{}", own.text());
+}
+
+/// The requests of a hidden frame have the server's own origin, so the frame is only for pages that may use the prefix.
+#[tokio::test]
+async fn only_pages_of_the_origins_show_the_hidden_frame() {
+    let prefixes = ["/all=a origins=*", "/some=a origins=https://a.example,https://*.c.example", "/none=a"];
+    let mut tags = Vec::new();
+    for (allowed, expected) in [("https://b.example", "https://b.example"), ("*", "")] {
+        let node = with(&prefixes, &["--allow-origin", allowed]).await;
+        let local = "http://localhost:* http://*.localhost:* http://127.0.0.1:*";
+        let some = format!("frame-ancestors 'self' {local} https://a.example https://*.c.example");
+        let known = format!("frame-ancestors 'self' {local} {expected}");
+        for (path, policy) in [
+            ("/all/iframe.html", None),
+            ("/some/iframe-1.6.1.html", Some(&some)),
+            ("/none/iframe.html", Some(&known).filter(|_| allowed != "*")),
+        ] {
+            let answer = node.get(path).await;
+            let policy = policy.map(String::as_str);
+            assert_eq!((answer.status, answer.header("content-security-policy")), (200, policy), "{path}");
+            let kept = policy.map_or("public, max-age=31536000", |_| "public, no-cache");
+            assert_eq!(answer.header("cache-control"), Some(kept), "{path}");
+            let tag = answer.header("etag").expect("a tag").to_owned();
+            let again = Request::get(path).header("If-None-Match", &tag).send(node.http).await;
+            assert_eq!((again.status, again.header("content-security-policy")), (304, policy), "{path}");
+            tags.push(tag);
+        }
+    }
+    // The tag depends on the rule.
+    let [all, some, none, all_again, some_again, none_again] = &tags[..] else { panic!("six tags") };
+    assert_eq!((all, some, all), (all_again, some_again, none_again));
+    assert!(all != some && all != none && some != none);
 }
 
 #[tokio::test]

@@ -56,6 +56,15 @@ impl AllowedOrigins {
         let origin = without_default_port(origin);
         self.origins.iter().any(|allowed| allowed.matches(&origin))
     }
+
+    /// The values other than `*`, as sources of a security policy (CSP 3 §2.3.1).
+    pub fn sources(&self) -> impl Iterator<Item = String> {
+        self.origins.iter().map(|allowed| match allowed {
+            // A scheme without a host is a source without slashes.
+            Allowed::Whole(origin) => origin.strip_suffix("//").unwrap_or(origin).to_owned(),
+            Allowed::Subdomains { scheme, domain } => format!("{scheme}*{domain}"),
+        })
+    }
 }
 
 impl Allowed {

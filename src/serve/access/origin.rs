@@ -40,6 +40,9 @@ pub struct OriginPolicy {
     pub allow_origin: AllowedOrigins,
 }
 
+/// The pages of this machine, as sources of a security policy. A source with `http` includes `https`.
+const LOCAL_PAGES: [&str; 3] = ["http://localhost:*", "http://*.localhost:*", "http://127.0.0.1:*"];
+
 /// A parsed `Host` or authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Authority<'a> {
@@ -122,6 +125,22 @@ impl OriginPolicy {
         let origin: String = origin.chars().take(200).collect();
         tracing::warn!(?origin, "refused a page of a foreign origin: {advice}");
         Err(ApiError::new(Code::ForbiddenOrigin, advice))
+    }
+
+    /// The pages that may show a page of this server in a frame, as the directive `frame-ancestors` (CSP 3 §6.4.2): those
+    /// that [`check`](OriginPolicy::check) allows. `None` if all pages may.
+    pub fn frame_ancestors(&self) -> Option<String> {
+        if self.mode == AccessMode::Open || self.allow_origin.has_star() {
+            return None;
+        }
+        let mut directive = "frame-ancestors 'self'".to_owned();
+        // The policy has no form for the address of IPv6.
+        let local: &[&str] = if self.mode == AccessMode::Loopback { &LOCAL_PAGES } else { &[] };
+        for source in local.iter().map(ToString::to_string).chain(self.allow_origin.sources()) {
+            directive.push(' ');
+            directive.push_str(&source);
+        }
+        Some(directive)
     }
 
     fn allows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
@@ -272,6 +291,26 @@ mod tests {
             assert_eq!(check(false, &[], host, None), Err(Code::Forbidden), "{host}");
             assert_eq!(check(true, &[], host, None), Ok(()), "{host}");
         }
+    }
+
+    #[test]
+    fn the_pages_that_may_use_the_server_may_frame_it() {
+        let directive = |mode, list: &[&str]| {
+            let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+            OriginPolicy { mode, allow_origin: AllowedOrigins::parse(&list).expect("origins") }.frame_ancestors()
+        };
+        for (list, expected) in [
+            (&[][..], "frame-ancestors 'self'"),
+            (&["https://A.example:443"], "frame-ancestors 'self' https://a.example"),
+            (&["http://a.example:8080", "https://*.b.example"], "frame-ancestors 'self' http://a.example:8080 https://*.b.example"),
+            (&["capacitor://localhost", "file://"], "frame-ancestors 'self' capacitor://localhost file:"),
+        ] {
+            assert_eq!(directive(AccessMode::Guarded, list).as_deref(), Some(expected));
+        }
+        let local = directive(AccessMode::Loopback, &["https://a.example"]).expect("a directive");
+        assert_eq!(local, format!("frame-ancestors 'self' {} https://a.example", LOCAL_PAGES.join(" ")));
+        assert_eq!(directive(AccessMode::Open, &["https://a.example"]), None);
+        assert_eq!(directive(AccessMode::Guarded, &["*", "https://a.example"]), None);
     }
 
     #[test]

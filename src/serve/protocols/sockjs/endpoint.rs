@@ -94,7 +94,7 @@ async fn answer(shared: &Arc<Shared>, state: &Arc<ServerState>, peer: &Peer, req
         _ => match target {
             Target::Greeting => pages::greeting(),
             Target::Info => pages::info(prefix),
-            Target::Iframe => pages::iframe(prefix, &head.headers),
+            Target::Iframe => pages::iframe(&asked),
             Target::RawWebSocket => open(asked, true).await,
             Target::Session { session, transport } => {
                 let id = record::id_of(&prefix.path, session);

@@ -36,6 +36,14 @@ pub fn cached(headers: &mut HeaderMap) {
     }
 }
 
+/// Marks an answer as one that everybody may keep, and that is asked for again each time.
+pub fn asked_again(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, no-cache"));
+    for name in [header::EXPIRES, header::PRAGMA] {
+        headers.remove(name);
+    }
+}
+
 /// Allows all pages to read an answer to a request without an origin. The router writes the header for other requests.
 pub fn for_all_pages(prefix: &Prefix, headers: &mut HeaderMap) {
     if matches!(prefix.origins, Origins::Any) {

@@ -1,12 +1,14 @@
 //! What a prefix has besides transports: a greeting, `info`, and the page of hidden frames.
 
-use super::headers::{TEXT, cached, not_cached};
+use super::headers::{TEXT, asked_again, cached, not_cached};
+use super::request::Asked;
 use super::settings::Prefix;
 use crate::serve::http::headers::list;
 use crate::serve::routes::response::{self, Body, Response};
+use crate::serve::routes::route::Origins;
 use crate::wire::sockjs::page;
 use hyper::StatusCode;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use ring::digest;
 
 /// The greeting.
@@ -22,13 +24,19 @@ pub fn info(prefix: &Prefix) -> Response {
     response
 }
 
-/// The page of hidden frames.
-pub fn iframe(prefix: &Prefix, request: &HeaderMap) -> Response {
+/// The page of hidden frames. The requests of the frame have the server's own origin. So only pages that may use the
+/// prefix may show the frame.
+pub fn iframe(asked: &Asked<'_>) -> Response {
+    let (prefix, policy) = (asked.prefix, &asked.state.origins);
+    let ancestors = match prefix.origins {
+        Origins::Any => None,
+        Origins::Known => policy.frame_ancestors(),
+        Origins::Listed(list) => policy.with_list(list).frame_ancestors(),
+    };
     let page = page::iframe(&prefix.library);
-    let hash = digest::digest(&digest::SHA256, page.as_bytes());
-    let tag: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{tag}\"");
-    let known = list(request, "if-none-match");
+    // A browser that has the page asks again, and then gets the rule of today.
+    let tag = tag(&format!("{}\n{page}", ancestors.as_deref().unwrap_or_default()));
+    let known = list(&asked.head.headers, "if-none-match");
     let is_known = known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag);
     let mut response = if is_known {
         let mut response = response::whole(StatusCode::NOT_MODIFIED, "", "");
@@ -37,9 +45,22 @@ pub fn iframe(prefix: &Prefix, request: &HeaderMap) -> Response {
     } else {
         response::whole(StatusCode::OK, "text/html; charset=UTF-8", page)
     };
-    cached(response.headers_mut());
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(header::ETAG, tag);
+    let headers = response.headers_mut();
+    match ancestors.and_then(|ancestors| HeaderValue::try_from(ancestors).ok()) {
+        Some(ancestors) => {
+            headers.insert(header::CONTENT_SECURITY_POLICY, ancestors);
+            asked_again(headers);
+        }
+        None => cached(headers),
+    }
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(header::ETAG, tag);
     }
     response
+}
+
+fn tag(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
 }
