@@ -302,7 +302,10 @@ mod tests {
         for (list, expected) in [
             (&[][..], "frame-ancestors 'self'"),
             (&["https://A.example:443"], "frame-ancestors 'self' https://a.example"),
-            (&["http://a.example:8080", "https://*.b.example"], "frame-ancestors 'self' http://a.example:8080 https://*.b.example"),
+            (
+                &["http://a.example:8080", "https://*.b.example"],
+                "frame-ancestors 'self' http://a.example:8080 https://*.b.example",
+            ),
             (&["capacitor://localhost", "file://"], "frame-ancestors 'self' capacitor://localhost file:"),
         ] {
             assert_eq!(directive(AccessMode::Guarded, list).as_deref(), Some(expected));
