@@ -7,7 +7,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use support::guarded::{KEY, bearer, get, guarded};
-use support::php::{Php, run};
+use support::php::{HELPER, Php, run};
 use support::redis::free_port;
 use support::token::{SECRET, seconds};
 use support::world::start_on;
@@ -898,7 +898,14 @@ async fn a_server_that_hangs_does_not_hold_up_the_page() {
     }
 }
 
-/// The code of docs/php.md runs. The test changes only its addresses and file names.
+/// The blocks of PHP in docs/php.md.
+fn blocks_of_the_page() -> impl Iterator<Item = &'static str> {
+    let page = include_str!("../docs/php.md");
+    page.split("\n```php\n").skip(1).map(|rest| rest.split("\n```").next().expect("a block"))
+}
+
+/// The scripts of docs/php.md run. The test changes only their addresses and file names. The blocks for frameworks and the
+/// page of the tutorial do not begin in this way.
 #[tokio::test]
 async fn the_code_of_the_page_runs() {
     let redis = RedisServer::start().await;
@@ -907,10 +914,8 @@ async fn the_code_of_the_page_runs() {
     redis.listened(1).await;
     let secret = support::redis::fresh_dir("php-page").join("secret");
     std::fs::write(&secret, format!("{SECRET}\n")).expect("a file");
-    let page = include_str!("../docs/php.md");
     let mut done = Vec::new();
-    for block in page.split("\n```php\n").skip(1).map(|rest| rest.split("\n```").next().expect("a block")) {
-        assert!(block.starts_with("require 'Longtail.php';\n"), "{block}");
+    for block in blocks_of_the_page().filter(|block| block.starts_with("require 'Longtail.php';\n")) {
         let file = secret.display().to_string();
         let block = [
             ("require 'Longtail.php';", ""),
@@ -960,4 +965,45 @@ async fn the_code_of_the_page_runs() {
     }
     assert_eq!(done, ["http", "list", "redis", "token", "authorizer", "hook"]);
     std::fs::remove_file(secret).ok();
+}
+
+/// The tutorial of docs/php.md: users sign in, and only they read. What one of them adds is in the log.
+#[tokio::test]
+async fn the_page_that_reads_signs_users_in_and_publishes() {
+    let node = guarded(&[]).await;
+    let [authorize, page] = ["(new Longtail\\Authorizer(", "<!doctype html>"].map(|part| {
+        let is_it = |block: &&str| block.starts_with("<?php\nrequire __DIR__") && block.contains(part);
+        blocks_of_the_page().find(is_it).unwrap_or_else(|| panic!("no block with {part}")).to_owned()
+    });
+    let [authorize, page] = [authorize, page].map(|block| {
+        block
+            .replace("__DIR__ . '/../Longtail.php'", &format!("'{HELPER}'"))
+            .replace("'http://127.0.0.1:8080'", &format!("'http://{}'", node.http))
+            .replace("getenv('LONGTAIL_PUBLISH_KEY')", &format!("'{KEY}'"))
+    });
+    let (authorizer, list) = (Php::start("authorize.php", &authorize).await, Php::start("index.php", &page).await);
+    let form = |body: &str| {
+        Request::post("/index.php", body.as_bytes()).header("Content-Type", "application/x-www-form-urlencoded")
+    };
+    let question = r#"{"action":"subscribe","channels":["list","user:ann","user:bob"],"client":null,"transport":"ws","ip":"::1","origin":null}"#;
+    let ask = |cookie: &str| Request::post("/authorize.php", question.as_bytes()).header("Cookie", cookie);
+
+    let stranger = form("title=nothing").send(list.address).await;
+    assert!(stranger.text().contains("Your name"), "{}", stranger.text());
+    assert_eq!(ask("x=1").send(authorizer.address).await.status, 401);
+
+    let signed_in = form("name=ann").send(list.address).await;
+    let cookies = signed_in.text();
+    assert!(cookies.contains("Longtail.connect("), "{cookies}");
+    let cookie = signed_in.header("set-cookie").expect("a session").split(';').next().expect("a cookie").to_owned();
+    let allowed = ask(&cookie).send(authorizer.address).await;
+    assert_eq!(allowed.status, 200, "{} {}", allowed.text(), authorizer.log());
+    assert_eq!(allowed.json()["user"], json!({"id": "ann", "info": {"name": "Ann"}}), "{}", allowed.text());
+    assert_eq!(allowed.json()["channels"], json!(["list", "user:ann"]), "{}", allowed.text());
+
+    let added = form("title=milk").header("Cookie", &cookie).send(list.address).await;
+    assert_eq!(added.status, 204, "{} {}", added.text(), list.log());
+    let key = format!("Bearer {KEY}");
+    let read = get(&node, "/poll?channel=list&cursor=earliest", &[("Authorization", &key)]).await;
+    assert_eq!(read.json()["messages"][0]["data"], json!({"title": "milk", "by": "ann"}), "{}", read.text());
 }
