@@ -267,12 +267,17 @@ function path(handle) {
   })));
 }
 
-async function diagnosis(base) {
+// The diagnosis judges a path by time, so a busy machine may look like a slow path. It has three tries to say `wanted`.
+async function diagnosis(base, wanted) {
   const context = await browser.newContext();
-  const made = await context.newPage();
-  await made.goto(base + '/diagnose?now=1');
-  await made.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 3 * SOON });
-  const report = await made.inputValue('#report');
+  let report;
+  for (let tries = 0; tries < 3 && !wanted(report ?? ''); tries++) {
+    const made = await context.newPage();
+    await made.goto(base + '/diagnose?now=1');
+    await made.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 3 * SOON });
+    report = await made.inputValue('#report');
+    await made.close();
+  }
   await context.close();
   return report;
 }
@@ -283,7 +288,10 @@ test('the diagnosis says in words what a path does', LONG, async () => {
   const kills = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
   const holds = await path({ hold: true, ask: closing });
   const old = await path({ ask: chunk => Buffer.from(closing(chunk).toString('latin1').replace(/ HTTP\/1\.1\r\n/, ' HTTP/1.0\r\n'), 'latin1') });
-  const [plain, killed, held, aged] = await Promise.all([server, kills, holds, old].map(way => diagnosis(way.base)));
+  const [plain, killed, held, aged] = await Promise.all([
+    [server, /^(?!.*!!).*ok.*$/s], [kills, /WebSocket opens and is cut[^]*EventSource works/],
+    [holds, /EventSource is held back[^]*ok {2}Long polling works[^]*ok {2}Polling works/], [old, /HTTP\/1\.0/]
+  ].map(([way, wanted]) => diagnosis(way.base, report => wanted.test(report))));
   for (const way of [kills, holds, old]) way.stop();
 
   assert.ok(!plain.includes('!!'), plain);
@@ -311,7 +319,11 @@ test('a page asks for the diagnosis beside its own connection, also one of anoth
   const complaints = [];
   abroad.on('console', line => line.type() === 'error' && complaints.push(line.text()));
   await listen(abroad, { channels: ['asked'] }, server.base);
-  const [report, other] = await Promise.all([made, abroad].map(one => one.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)))));
+  const diagnose = () => Promise.all([made, abroad].map(one => one.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)))));
+  const works = report => report.findings.every(one => !one.transport || one.works);
+  let [report, other] = await diagnose();
+  // A busy machine may look like a slow path.
+  for (let tries = 1; tries < 3 && !(works(report) && works(other)); tries++) [report, other] = await diagnose();
   assert.ok(other.text.includes(`server: ${server.base}, longtail`), other.text);
   assert.match(other.text, /Responses are not held back/);
   assert.deepEqual(complaints, []);
