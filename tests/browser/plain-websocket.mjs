@@ -65,6 +65,8 @@ test('a page for Ratchet talks to the others through PHP', LONG, async () => {
   await say(one, 'Hello World!');
   await shows(two, ['Connection established!', 'Hello World!']);
   await say(two, '{"not":"decoded"}');
+  // What the page says goes through PHP, and would otherwise come later than what is published directly.
+  await shows(one, ['Connection established!', 'Somebody has come.', 'Hello World!', '{"not":"decoded"}']);
   await publish(server.base, 'chat', 'from outside');
   const all = ['Connection established!', 'Somebody has come.', 'Hello World!', '{"not":"decoded"}', 'from outside'];
   await shows(one, all);
@@ -83,6 +85,7 @@ test('a page for Wrench sends actions to PHP', LONG, async () => {
   const ann = await open('Ann');
   const ben = await open('Ben');
   await say(ann, 'Hello');
+  for (const page of [ann, ben]) await shows(page, ['Ann Hello']);
   await say(ben, 'Hi <b>Ann</b>');
   for (const page of [ann, ben]) await shows(page, ['Ann Hello', 'Ben Hi <b>Ann</b>']);
   await ann.click('#ask');
